@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Everything that crosses between the kernel side and Python, and nothing else.
+ *
+ * Python's layouts (src/pidwarden/kernel/abi.py) are generated from the BTF of the object built from this header; the
+ * loader compares them again with the object it loads, so a change here without `make abi` cannot go unnoticed.
+ * All times are nanoseconds since boot (CLOCK_BOOTTIME), the clock of task_struct.start_boottime.
+ */
+#ifndef PIDWARDEN_ABI_H
+#define PIDWARDEN_ABI_H
+
+enum pw_size {
+	PW_COMM_LEN = 16,
+	PW_MAX_ONLY = 8,
+};
+
+/* The process key: a tgid means nothing without the time its process started. */
+struct pw_key {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 pad;
+};
+
+/* Value of `tasks`, one per thread: which process it belongs to. The key is the address of its task_struct. */
+struct pw_task {
+	struct pw_key key;
+	__u32 flags; /* enum pw_task_flag */
+	__u32 pad;
+};
+
+enum pw_task_flag {
+	PW_TASK_EXITED = 1,
+	PW_TASK_RELEASED = 2, /* its slot is free again, though its memory is not */
+};
+
+/* Value of `procs`, one per process, alive or dead; kept while it holds a slot or somebody descends from it. */
+struct pw_proc {
+	struct pw_key parent; /* the creator: who called fork, whatever the parent is now */
+	__u64 family;         /* group ids */
+	__u64 branch;
+	__u64 exec_ns; /* last exec, 0: never since it was forked */
+	__u64 exit_ns; /* when its last thread exited, 0: alive */
+	__u64 held_ns; /* when a gate stopped it, 0: not stopped by us */
+	__u64 found_ns;     /* interactive shells: last time a child was forked … */
+	__u64 found_family; /* … and the family it went to */
+	__s32 refs;         /* slots + records of children; the record goes when this reaches 0 */
+	__s32 slots;        /* tasks not yet released: threads and zombies */
+	__s32 live;         /* tasks that have not exited */
+	__u32 forks;        /* processes it created, ever */
+	__u32 execs;
+	__u32 generation; /* forks between this process and the root of its branch */
+	__u32 uid;
+	__u32 exit_code; /* as wait(2) would give it */
+	__u32 flags;     /* enum pw_proc_flag */
+	__u32 stops;     /* times a gate stopped it */
+	char comm[PW_COMM_LEN];
+};
+
+enum pw_proc_flag {
+	PW_PROC_SPAWNER = 1,  /* each child founds a family */
+	PW_PROC_SHELL = 2,    /* a spawner while it leads a session that has a terminal */
+	PW_PROC_KTHREAD = 4,  /* never in a family */
+	PW_PROC_EXEMPT = 8,   /* no gate ever stops it */
+	PW_PROC_SCOPE = 16,   /* families its children found are in scope (--only pid:N) */
+	PW_PROC_PROTECTED = 64, /* its executable is one that is never killed */
+	PW_PROC_GUESSED = 32, /* found running: the creator was guessed from the parent */
+};
+
+/* Value of `groups`: a family or a branch. */
+struct pw_group {
+	__u64 id;
+	__u64 family; /* of a branch: the family it is part of; of a family: itself */
+	struct pw_key founder;
+	struct pw_key spawner; /* who forked the founder */
+	__u64 born_ns;
+	__u64 alarm_ns; /* last alarm */
+	__u64 held_ns;  /* since when it is held, 0: not held */
+	__u64 forks;    /* processes and threads created in it, ever */
+	__u64 settle_at; /* do not settle again before `forks` is here */
+	__s32 slots;
+	__u32 peak;
+	__u32 limit;       /* slots at which it is held */
+	__u32 depth_limit; /* generations at which it is held */
+	__u32 kind;        /* enum pw_group_kind */
+	__u32 flags;       /* enum pw_group_flag */
+	__u32 rule;        /* enum pw_rule of the last alarm */
+	__u32 stops;       /* times a gate stopped one of its tasks */
+};
+
+enum pw_group_kind {
+	PW_FAMILY = 1,
+	PW_BRANCH = 2,
+};
+
+enum pw_group_flag {
+	PW_GROUP_SCOPED = 1,  /* the guard may act on it */
+	PW_GROUP_ALARMED = 2, /* an alarm was raised and not yet answered */
+	PW_GROUP_HELD = 4,    /* its forks do not happen */
+	PW_GROUP_WATCHED = 8, /* tell when it is empty, and keep it until told to forget it */
+};
+
+enum pw_rule {
+	PW_RULE_BRANCH_SLOTS = 1,
+	PW_RULE_FAMILY_SLOTS = 2,
+	PW_RULE_GENERATIONS = 3,
+};
+
+enum pw_event_kind {
+	PW_EVENT_ALARM = 1,
+	PW_EVENT_EMPTY = 2,
+};
+
+/* The one record that goes through the ring buffer. */
+struct pw_event {
+	__u64 time_ns;
+	__u64 group;
+	__u64 family;
+	struct pw_key by; /* the process whose fork crossed the threshold */
+	__u32 kind;       /* enum pw_event_kind */
+	__u32 rule;       /* enum pw_rule */
+	__u32 slots;
+	__u32 flags; /* of the group, at that moment */
+};
+
+enum pw_config_flag {
+	PW_CONFIG_AUTOHOLD = 1, /* crossing a threshold holds at once, in the kernel */
+	PW_CONFIG_ONLY = 2,     /* only families founded below a PW_PROC_SCOPE process are in scope */
+};
+
+/* The one element of `config`. */
+struct pw_config {
+	__u64 branch_age_ns; /* a parent this old founds a branch with each child */
+	__u64 job_gap_ns;    /* children an interactive shell forks closer together than this are one job */
+	__u32 hold_at;       /* slots of a branch */
+	__u32 family_hold_at;
+	__u32 depth_limit; /* generations in one branch */
+	__u32 flags;       /* enum pw_config_flag */
+	__u32 guard;      /* tgid of the guard: when it ends, nothing new is held, and what is held stays so */
+	__u32 pad;
+	__u32 only[PW_MAX_ONLY]; /* tgids that become PW_PROC_SPAWNER | PW_PROC_SCOPE when seeded */
+};
+
+/* The one element of `state`: counters, written by the kernel side only. Loss is data. */
+struct pw_state {
+	__u64 next_id;
+	__u64 holds; /* groups held right now */
+	__u64 seeded;
+	__u64 adopted; /* tasks met that nobody had told us about */
+	__u64 forks;
+	__u64 stops;
+	__u64 lost_tasks; /* a map was full */
+	__u64 lost_procs;
+	__u64 lost_groups;
+	__u64 lost_events;
+};
+
+/* Key of `exes`: an executable as the kernel knows it; the value is a set of enum pw_proc_flag. */
+struct pw_exe {
+	__u64 ino;
+	__u64 dev; /* the kernel's dev_t: major << 20 | minor */
+};
+
+/* Arguments of the `control` program, run by BPF_PROG_TEST_RUN: five u64. */
+enum pw_op {
+	PW_OP_HOLD = 1,       /* group */
+	PW_OP_RELEASE = 2,    /* group, new limit (0: as it is), new depth limit (0: as it is) */
+	PW_OP_NEW_FAMILY = 3, /* of family, founder tgid, founder start_ns; returns via state.next_id */
+	PW_OP_MOVE = 4,       /* group, tgid, start_ns: process joins that family and branch */
+	PW_OP_FLAG = 5,       /* set, tgid, start_ns, clear: flags of a process */
+	PW_OP_UNSTOP = 6,     /* -, tgid, start_ns: forget that a gate stopped it */
+	PW_OP_FORGET = 7,     /* group: no longer watched; gone when empty */
+	PW_OP_LIMIT = 8,      /* group, new limit, new depth limit */
+	PW_OP_SETTLE = 9,     /* -: count no slot that is already free */
+};
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The gate at system call entry: a held family does not get into fork.
+ *
+ * SIGSTOP is queued for the caller; the kernel looks for pending signals first thing in a fork and leaves it with the
+ * restart code, so the task sleeps stopped and, once continued, enters the same call again and meets this gate again.
+ * Nobody sees an error, no processor time is used, and SIGCONT from another member changes nothing.
+ */
+#ifndef PIDWARDEN_GATE_H
+#define PIDWARDEN_GATE_H
+
+#include "track.h"
+
+static __always_inline bool is_held(__u64 id)
+{
+	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
+
+	if (!g || !(g->flags & PW_GROUP_HELD))
+		return false;
+	__sync_fetch_and_add(&g->stops, 1);
+	return true;
+}
+
+static __noinline int stop_if_held(void *ctx)
+{
+	struct pw_state *st = get_state();
+	struct pw_task *task;
+	struct pw_proc *rec;
+
+	if (!st || !st->holds) /* all the machine pays while nothing is held */
+		return 0;
+	task = find_task((task_p)bpf_get_current_task());
+	rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
+	if (!rec || rec->flags & PW_PROC_EXEMPT)
+		return 0;
+	if (!is_held(rec->branch) && !is_held(rec->family))
+		return 0;
+	rec->held_ns = bpf_ktime_get_boot_ns();
+	__sync_fetch_and_add(&rec->stops, 1);
+	__sync_fetch_and_add(&st->stops, 1);
+	bpf_send_signal_thread(SIGSTOP);
+	return 0;
+}
+
+SEC("tp/syscalls/sys_enter_fork")
+int gate_fork(void *ctx)
+{
+	return stop_if_held(ctx);
+}
+
+SEC("tp/syscalls/sys_enter_vfork")
+int gate_vfork(void *ctx)
+{
+	return stop_if_held(ctx);
+}
+
+SEC("tp/syscalls/sys_enter_clone")
+int gate_clone(void *ctx)
+{
+	return stop_if_held(ctx);
+}
+
+SEC("tp/syscalls/sys_enter_clone3")
+int gate_clone3(void *ctx)
+{
+	return stop_if_held(ctx);
+}
+
+/*
+ * Per-call tracepoints do not see 32-bit entry (int 0x80). This one sees every call of every process, and costs all of
+ * them, so it is attached only while something is held.
+ */
+SEC("raw_tp/sys_enter")
+int gate_every(struct bpf_raw_tracepoint_args *ctx)
+{
+	task_p p = (task_p)bpf_get_current_task();
+	__u64 nr = ctx->args[1];
+
+	if (!(BPF_CORE_READ(p, thread_info.status) & TS_COMPAT))
+		return 0;
+	if (nr == 2 || nr == 120 || nr == 190 || nr == 435) /* i386: fork, clone, vfork, clone3 */
+		stop_if_held(ctx);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The maps. All are allocated when the object is loaded: a guard that has to ask for memory in the middle of a bomb
+ * would be refused. Their sum is the stated ceiling; user space may lower or raise max_entries before the load.
+ */
+#ifndef PIDWARDEN_MAPS_H
+#define PIDWARDEN_MAPS_H
+
+#include "kernel.h"
+#include "abi.h"
+
+#define DEFAULT_RECORDS 65536
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DEFAULT_RECORDS);
+	__type(key, __u64); /* address of the task_struct: unique from fork until sched_process_free */
+	__type(value, struct pw_task);
+} tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DEFAULT_RECORDS);
+	__type(key, struct pw_key);
+	__type(value, struct pw_proc);
+} procs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DEFAULT_RECORDS);
+	__type(key, __u64);
+	__type(value, struct pw_group);
+} groups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct pw_exe);
+	__type(value, __u32);
+} exes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pw_config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pw_state);
+} state SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} events SEC(".maps");
+
+static const __u32 ZERO = 0;
+
+static __always_inline struct pw_config *get_config(void)
+{
+	return bpf_map_lookup_elem(&config, &ZERO);
+}
+
+static __always_inline struct pw_state *get_state(void)
+{
+	return bpf_map_lookup_elem(&state, &ZERO);
+}
+
+#endif

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * The kernel side of pidwarden, one object. It keeps the history of processes and holds a family that outgrows its
+ * budget; it never judges and never kills.
+ *
+ *   kernel.h   the kernel types we read        groups.h   families and branches: budget, alarm, hold
+ *   abi.h      what crosses into Python        track.h    fork, exec, exit, release: one record per process
+ *   maps.h     where it is kept                gate.h     where a held family is stopped
+ *   control.h  what user space may ask for     seed.h     those who were there before us
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include "kernel.h"
+#include "abi.h"
+#include "maps.h"
+#include "groups.h"
+#include "track.h"
+#include "gate.h"
+#include "seed.h"
+#include "control.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Puts every enum of abi.h, and the event, into the BTF, from which Python's constants and layouts are generated. */
+const volatile struct {
+	enum pw_size size;
+	enum pw_task_flag task_flag;
+	enum pw_proc_flag proc_flag;
+	enum pw_group_kind group_kind;
+	enum pw_group_flag group_flag;
+	enum pw_rule rule;
+	enum pw_event_kind event_kind;
+	enum pw_config_flag config_flag;
+	enum pw_op op;
+	struct pw_event event;
+} abi_types = {};

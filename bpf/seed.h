@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Seeding: the tasks that were there before us, by one walk over the kernel's own list inside one RCU section.
+ *
+ * The hooks are attached first. A task forked since then is already known and is left alone; one that is freed while we
+ * walk cannot reach sched_process_free before the walk's RCU section ends. So nothing is missed and nothing counted
+ * twice. The list is in order of birth, so a creator comes before its children.
+ */
+#ifndef PIDWARDEN_SEED_H
+#define PIDWARDEN_SEED_H
+
+#include "track.h"
+
+#define MAX_WALK (1 << 22) /* PID_MAX_LIMIT: there cannot be more tasks */
+
+#define container(ptr, type, member) ((type *)((char *)(ptr)-bpf_core_field_offset(type, member)))
+
+struct walk {
+	task_p head;   /* init_task, where the list begins and ends */
+	task_p leader; /* the process we are in */
+	__u64 end;     /* its signal_struct's list head, where the list of its threads ends */
+	struct list_head *thread;
+};
+
+static __always_inline task_p next_process(task_p p)
+{
+	return container(BPF_CORE_READ(p, tasks.next), struct task_struct, tasks);
+}
+
+static long find_head(__u32 i, struct walk *w)
+{
+	task_p p = next_process(w->head);
+
+	w->head = p;
+	return !BPF_CORE_READ(p, pid);
+}
+
+static __always_inline void seed_task(task_p p)
+{
+	__u64 addr = (__u64)p;
+	struct pw_state *st = get_state();
+
+	/* One that is not yet woken for the first time is announced by the fork hook in a moment. */
+	if (!st || BPF_CORE_READ(p, __state) & TASK_NEW || bpf_map_lookup_elem(&tasks, &addr))
+		return;
+	if (adopt(p, 0))
+		__sync_fetch_and_add(&st->seeded, 1);
+}
+
+static long walk_step(__u32 i, struct walk *w)
+{
+	struct signal_struct *sig;
+	task_p p;
+
+	if (w->thread && (__u64)w->thread != w->end) {
+		p = container(w->thread, struct task_struct, thread_node);
+		w->thread = BPF_CORE_READ(p, thread_node.next);
+		if (p != w->leader)
+			seed_task(p);
+		return 0;
+	}
+	p = next_process(w->leader);
+	w->leader = p;
+	if (p == w->head)
+		return 1;
+	seed_task(p);
+	sig = BPF_CORE_READ(p, signal);
+	w->end = sig ? (__u64)sig + bpf_core_field_offset(struct signal_struct, thread_head) : 0;
+	w->thread = sig ? BPF_CORE_READ(sig, thread_head.next) : NULL;
+	return 0;
+}
+
+SEC("raw_tp")
+int seed(struct bpf_raw_tracepoint_args *ctx)
+{
+	task_p self = (task_p)bpf_get_current_task();
+	struct walk w = {};
+
+	w.head = BPF_CORE_READ(self, group_leader);
+	bpf_loop(MAX_WALK, find_head, &w, 0);
+	w.leader = w.head;
+	bpf_loop(MAX_WALK, walk_step, &w, 0);
+	return 0;
+}
+
+#endif

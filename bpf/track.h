@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * One record per process, kept by fork, exec, exit and release.
+ *
+ * A task is known by the address of its task_struct, which is unique from its fork until sched_process_free, so a pid
+ * that is used again cannot be mistaken, and the two commonest look-ups need no read of kernel memory.
+ */
+#ifndef PIDWARDEN_TRACK_H
+#define PIDWARDEN_TRACK_H
+
+#include "groups.h"
+
+typedef struct task_struct *task_p;
+
+static __always_inline void read_key(task_p p, struct pw_key *key)
+{
+	task_p leader = BPF_CORE_READ(p, group_leader);
+
+	key->tgid = BPF_CORE_READ(p, tgid);
+	key->start_ns = BPF_CORE_READ(leader, start_boottime);
+	key->pad = 0;
+}
+
+/* What the executable says of a process: SPAWNER, SHELL or nothing. */
+static __always_inline __u32 exe_flags(task_p p)
+{
+	struct mm_struct *mm = BPF_CORE_READ(p, mm);
+	struct inode *inode = mm ? BPF_CORE_READ(mm, exe_file, f_inode) : NULL;
+	struct pw_exe exe = {};
+	__u32 *flags;
+
+	if (!inode)
+		return 0;
+	exe.ino = BPF_CORE_READ(inode, i_ino);
+	exe.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	flags = bpf_map_lookup_elem(&exes, &exe);
+	return flags ? *flags : 0;
+}
+
+static __always_inline bool leads_terminal(task_p p)
+{
+	struct signal_struct *sig = BPF_CORE_READ(p, signal);
+
+	return BPF_CORE_READ(sig, leader) && BPF_CORE_READ(sig, tty);
+}
+
+/* Families and branches of a new process. `parent` is the creator's record, NULL when there is none. */
+static __always_inline void join(struct pw_proc *rec, const struct pw_key *key, struct pw_proc *parent, task_p creator,
+				 __u64 now)
+{
+	struct pw_config *cfg = get_config();
+	struct pw_group *own;
+	__u32 scoped = 0;
+	bool shell;
+
+	if (!cfg)
+		return;
+	shell = parent && (parent->flags & PW_PROC_SHELL) && leads_terminal(creator);
+	if (parent && parent->family && !shell && !(parent->flags & PW_PROC_SPAWNER)) {
+		rec->family = parent->family;
+		if (now - rec->parent.start_ns < cfg->branch_age_ns) {
+			rec->branch = parent->branch;
+			rec->generation = parent->generation + 1;
+		}
+	} else if (shell && parent->found_family && now - parent->found_ns < cfg->job_gap_ns &&
+		   bpf_map_lookup_elem(&groups, &parent->found_family)) {
+		/* A pipeline, or a loop typed at the prompt: one job, one family. */
+		rec->family = parent->found_family;
+	}
+	if (!(cfg->flags & PW_CONFIG_ONLY) || (parent && parent->flags & PW_PROC_SCOPE)) {
+		scoped = PW_GROUP_SCOPED;
+	} else if (parent) {
+		own = bpf_map_lookup_elem(&groups, &parent->family);
+		scoped = own ? own->flags & PW_GROUP_SCOPED : 0;
+	}
+	if (!rec->family)
+		rec->family = new_group(0, key, &rec->parent, now, scoped);
+	if (!rec->branch)
+		rec->branch = new_group(rec->family, key, &rec->parent, now, scoped);
+	if (shell) {
+		parent->found_ns = now;
+		parent->found_family = rec->family;
+	}
+}
+
+static __always_inline int add_task(task_p p, const struct pw_key *key, __u32 flags)
+{
+	struct pw_task task = {.key = *key, .flags = flags};
+	__u64 addr = (__u64)p;
+
+	return bpf_map_update_elem(&tasks, &addr, &task, BPF_NOEXIST);
+}
+
+static __always_inline void lost(__u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+}
+
+/* Drops `n` references to a record; records with none go, and with each its hold on its creator's record. */
+struct drop {
+	struct pw_key key;
+	__s32 n;
+};
+
+static long drop_one(__u32 i, struct drop *d)
+{
+	struct pw_proc *rec = bpf_map_lookup_elem(&procs, &d->key);
+	struct pw_key parent;
+
+	if (!rec)
+		return 1;
+	if (__sync_fetch_and_add(&rec->refs, -d->n) > d->n)
+		return 1;
+	parent = rec->parent;
+	bpf_map_delete_elem(&procs, &d->key);
+	d->key = parent;
+	d->n = 1;
+	return !parent.tgid;
+}
+
+static __always_inline void drop_refs(const struct pw_key *key, __s32 n)
+{
+	struct drop d = {.key = *key, .n = n};
+
+	bpf_loop(DEFAULT_RECORDS, drop_one, &d, 0);
+}
+
+/*
+ * A new process. `creator` is the task that forked it and `pkey` that task's process; `now` is its birth. Returns the
+ * record, NULL if a map was full.
+ */
+static __noinline struct pw_proc *enrol(task_p p, struct pw_key *key, struct pw_key *pkey, task_p creator,
+					 __u32 extra_flags)
+{
+	struct pw_state *st = get_state();
+	struct pw_proc *parent, rec = {};
+
+	if (!st || !key || !pkey)
+		return NULL;
+	parent = pkey->tgid ? bpf_map_lookup_elem(&procs, pkey) : NULL;
+	rec.uid = BPF_CORE_READ(p, cred, uid.val);
+	rec.flags = extra_flags;
+	BPF_CORE_READ_STR_INTO(&rec.comm, p, comm);
+	if (parent) {
+		rec.parent = *pkey;
+		rec.flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED); /* a copy is still that program */
+	}
+	if (!(rec.flags & PW_PROC_KTHREAD))
+		join(&rec, key, parent, creator, key->start_ns);
+	if (bpf_map_update_elem(&procs, key, &rec, BPF_NOEXIST)) {
+		lost(&st->lost_procs);
+		return NULL;
+	}
+	if (parent) {
+		__sync_fetch_and_add(&parent->refs, 1);
+		__sync_fetch_and_add(&parent->forks, 1);
+		parent->uid = BPF_CORE_READ(creator, cred, uid.val);
+	}
+	return bpf_map_lookup_elem(&procs, key);
+}
+
+/* One more task, process leader or thread, of the process `key`. */
+static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, __u32 exited)
+{
+	struct pw_state *st = get_state();
+	struct pw_proc *rec;
+
+	if (!key || !by || !st)
+		return 0;
+	rec = bpf_map_lookup_elem(&procs, key);
+	if (!rec)
+		return 0;
+	if (add_task(p, key, exited ? PW_TASK_EXITED : 0)) {
+		lost(&st->lost_tasks);
+		if (!rec->refs)
+			drop_refs(key, 0);
+		return 0;
+	}
+	__sync_fetch_and_add(&rec->refs, 1);
+	__sync_fetch_and_add(&rec->slots, 1);
+	if (!exited)
+		__sync_fetch_and_add(&rec->live, 1);
+	charge(rec->branch, by, rec->generation);
+	charge(rec->family, by, 0);
+	return 1;
+}
+
+/* A task that nobody told us about: it was there before us, or a map was full when it was born. */
+static __noinline int adopt(task_p p, __u32 extra_flags)
+{
+	struct pw_state *st = get_state();
+	struct pw_config *cfg = get_config();
+	struct pw_key key = {}, pkey = {};
+	task_p creator = BPF_CORE_READ(p, real_parent);
+	__u32 flags = BPF_CORE_READ(p, flags);
+	__u64 addr = (__u64)creator;
+	struct pw_task *ptask;
+
+	if (!st || !cfg)
+		return 0;
+	read_key(p, &key);
+	if (!key.tgid)
+		return 0;
+	if (!bpf_map_lookup_elem(&procs, &key)) {
+		ptask = bpf_map_lookup_elem(&tasks, &addr);
+		if (ptask && ptask->key.tgid != key.tgid)
+			pkey = ptask->key;
+		extra_flags |= flags & PF_KTHREAD ? PW_PROC_KTHREAD : exe_flags(p);
+#pragma unroll
+		for (int i = 0; i < PW_MAX_ONLY; i++)
+			if (cfg->only[i] == key.tgid)
+				extra_flags |= PW_PROC_SPAWNER | PW_PROC_SCOPE;
+		if (key.tgid == 1)
+			extra_flags |= PW_PROC_SPAWNER;
+		enrol(p, &key, &pkey, creator, extra_flags | PW_PROC_GUESSED);
+	}
+	return enlist(p, &key, &key, flags & PF_EXITING);
+}
+
+static __always_inline struct pw_task *find_task(task_p p)
+{
+	__u64 addr = (__u64)p;
+	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
+	struct pw_state *st;
+
+	if (task)
+		return task;
+	st = get_state();
+	if (st)
+		lost(&st->adopted);
+	adopt(p, 0);
+	return bpf_map_lookup_elem(&tasks, &addr);
+}
+
+SEC("raw_tp/sched_process_fork")
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	task_p creator = (task_p)ctx->args[0], child = (task_p)ctx->args[1];
+	struct pw_state *st = get_state();
+	struct pw_task *task = find_task(creator);
+	struct pw_key key = {}, by;
+
+	if (!task || !st)
+		return 0;
+	__sync_fetch_and_add(&st->forks, 1);
+	by = task->key;
+	key.tgid = BPF_CORE_READ(child, tgid);
+	if (key.tgid == (__u32)BPF_CORE_READ(child, pid)) {
+		key.start_ns = BPF_CORE_READ(child, start_boottime);
+		__u32 kthread = BPF_CORE_READ(child, flags) & PF_KTHREAD ? PW_PROC_KTHREAD : 0;
+
+		if (!enrol(child, &key, &by, creator, kthread))
+			return 0;
+	} else {
+		key = by; /* CLONE_THREAD: the same process, the same record */
+	}
+	enlist(child, &key, &by, 0);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exec")
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	/* An exec by another thread than the leader: the kernel has already given it the leader's pid and start time. */
+	task_p p = (task_p)ctx->args[0];
+	struct pw_task *task = find_task(p);
+	struct pw_proc *rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
+
+	if (!rec)
+		return 0;
+	rec->exec_ns = bpf_ktime_get_boot_ns();
+	__sync_fetch_and_add(&rec->execs, 1);
+	rec->uid = BPF_CORE_READ(p, cred, uid.val);
+	BPF_CORE_READ_STR_INTO(&rec->comm, p, comm);
+	if (rec->flags & PW_PROC_KTHREAD) {
+		/* A helper program that the kernel itself starts (modprobe, core dump): from now on an ordinary process. */
+		struct pw_key key = task->key;
+
+		rec->flags &= ~PW_PROC_KTHREAD;
+		join(rec, &key, NULL, p, key.start_ns);
+		charge(rec->branch, &key, 0);
+		charge(rec->family, &key, 0);
+	}
+	/* Forking again as another program: what SCOPE and EXEMPT say is about the process, the rest about its program. */
+	rec->flags &= ~(PW_PROC_SHELL | PW_PROC_PROTECTED);
+	if (!(rec->flags & PW_PROC_SCOPE))
+		rec->flags &= ~PW_PROC_SPAWNER;
+	rec->flags |= exe_flags(p);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	task_p p = (task_p)ctx->args[0];
+	__u64 addr = (__u64)p;
+	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
+	struct pw_config *cfg;
+	struct pw_proc *rec;
+
+	if (!task || __sync_fetch_and_or(&task->flags, PW_TASK_EXITED) & PW_TASK_EXITED)
+		return 0;
+	rec = bpf_map_lookup_elem(&procs, &task->key);
+	if (!rec || __sync_fetch_and_add(&rec->live, -1) > 1)
+		return 0;
+	rec->exit_ns = bpf_ktime_get_boot_ns();
+	rec->exit_code = BPF_CORE_READ(p, exit_code);
+	cfg = get_config();
+	if (cfg && cfg->guard == task->key.tgid)
+		__sync_fetch_and_and(&cfg->flags, ~PW_CONFIG_AUTOHOLD);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_free")
+int on_free(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u64 addr = ctx->args[0];
+	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
+	struct pw_proc *rec;
+	struct pw_key key;
+	bool released;
+
+	if (!task)
+		return 0;
+	key = task->key;
+	released = __sync_fetch_and_or(&task->flags, PW_TASK_RELEASED) & PW_TASK_RELEASED;
+	bpf_map_delete_elem(&tasks, &addr);
+	rec = bpf_map_lookup_elem(&procs, &key);
+	if (!rec)
+		return 0;
+	if (!released) {
+		__sync_fetch_and_add(&rec->slots, -1);
+		uncharge(rec->branch, 1);
+		uncharge(rec->family, 1);
+	}
+	drop_refs(&key, 1);
+	return 0;
+}
+
+#endif

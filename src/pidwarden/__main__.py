@@ -1,0 +1,6 @@
+"""`python -m pidwarden`."""
+
+from pidwarden.cli.main import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

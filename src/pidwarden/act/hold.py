@@ -1,0 +1,43 @@
+"""Hold and release: the undo stands beside the do."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pidwarden.act.spare import take
+from pidwarden.model.record import Record
+
+if TYPE_CHECKING:
+    from pidwarden.kernel.bpf import Programs
+
+
+def hold(programs: Programs, group: int) -> bool:
+    """Stops the forks of a family or branch. False if it is gone. Undo: :func:`release`, then :func:`wake`."""
+    return programs.hold(group)
+
+
+def release(programs: Programs, groups: Iterable[int], *, limit: int = 0, depth_limit: int = 0) -> None:
+    """Lets forks proceed. Those already stopped are woken by :func:`wake`, which must follow, twice."""
+    for group in groups:
+        programs.release(group, limit=limit, depth_limit=depth_limit)
+
+
+def wake(programs: Programs, records: Iterable[Record]) -> int:
+    """Continues the processes that a gate stopped and nobody else; how many.
+
+    A gate that saw the group held an instant before it was released may stop its task an instant after this: call it
+    once more some milliseconds later. SIGCONT also takes back a SIGSTOP that is still on its way (signal(7)).
+    """
+    woken = 0
+    for record in records:
+        if not record.held_ns or not record.alive:
+            continue
+        held = take(record)
+        if held is None:
+            continue
+        programs.unstop(record.key)
+        woken += held.signal(signal.SIGCONT)
+        held.close()
+    return woken

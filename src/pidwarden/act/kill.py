@@ -1,0 +1,70 @@
+"""Killing a closed set and proving it: pidfd each, the key checked, SIGKILL, and nobody left running."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Container, Iterable
+
+from pidwarden.act.spare import Held, take, why_spared
+from pidwarden.model.key import ProcessKey
+from pidwarden.model.record import Record
+
+_BATCH = 512  # pidfds open at a time
+
+
+class Execution:
+    """Signals members as they become known and knows which of them still run."""
+
+    def __init__(self, protected: Container[ProcessKey]) -> None:
+        self._protected = protected
+        self._open: dict[ProcessKey, Held] = {}
+        self.killed: set[ProcessKey] = set()
+        self.spared: dict[ProcessKey, str] = {}
+
+    def strike(self, members: Iterable[Record]) -> int:
+        """SIGKILLs the living among `members` that were not signalled yet; how many."""
+        count = 0
+        for record in members:
+            if not record.alive or record.key in self.killed or record.key in self.spared:
+                continue
+            if len(self._open) >= _BATCH:
+                self.running(0.0)
+            held = take(record)
+            if held is None:
+                continue
+            if reason := why_spared(held, self._protected):
+                self.spared[record.key] = reason
+                held.close()
+                continue
+            if held.signal(signal.SIGKILL):
+                self.killed.add(record.key)
+                count += 1
+            if len(self._open) < _BATCH:
+                self._open[record.key] = held
+            else:
+                held.close()
+        return count
+
+    def running(self, wait_seconds: float) -> int:
+        """How many of the signalled still run, after waiting at most so long for one of them to end.
+
+        A pidfd is readable once every thread of its process has ended (pidfd_open(2)).
+        """
+        if not self._open:
+            return 0
+        poll = select.poll()
+        by_fd = {held.fd: key for key, held in self._open.items()}
+        for fd in by_fd:
+            poll.register(fd, select.POLLIN)
+        for fd, _event in poll.poll(wait_seconds * 1000):
+            self._open.pop(by_fd[fd])
+            os.close(fd)
+        return len(self._open)
+
+    def close(self) -> None:
+        """Lets go of every pidfd."""
+        for held in self._open.values():
+            held.close()
+        self._open.clear()

@@ -1,0 +1,67 @@
+"""The command line: finds the command, builds only its parser, and alone turns errors into messages and exit codes.
+
+Exit codes: 0 done, 1 found or failed as documented, 2 usage, 3 no permission, 4 not possible here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from pidwarden import __version__
+from pidwarden.errors import NoPermission, PidwardenError
+
+# name: (module below pidwarden.cli, what it does). Each module has `arguments(parser)` and `run(args) -> int`.
+COMMANDS = {
+    "guard": ("guard", "stay resident: hold, judge and kill runaway families"),
+    "drill": ("drill", "a game day: detonate bombs in a pen and tell what happened"),
+    "status": ("status", "headroom, families, what is held, last incidents"),
+    "doctor": ("doctor", "what this machine can do, how, and what would improve it"),
+    "release": ("decide", "let a held family go"),
+    "kill": ("decide", "kill the guilty part of a held family"),
+    "config": ("config", "print a configuration file with every setting and its default"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:<9} {text}" for name, (_module, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="pidwarden",
+        description="Keeps the process table of a Linux machine usable: contains fork bombs while they explode.",
+        epilog=f"commands:\n{commands}\n\n`pidwarden COMMAND --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pidwarden {__version__}")
+    parser.add_argument("command", choices=[*COMMANDS], metavar="COMMAND", help="what to do")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its arguments")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code."""
+    chosen = _parser().parse_args(argv)
+    name, text = COMMANDS[chosen.command]
+    try:
+        module = importlib.import_module(f"pidwarden.cli.{name}")
+        parser = argparse.ArgumentParser(prog=f"pidwarden {chosen.command}", description=text[0].upper() + text[1:] + ".")
+        module.arguments(parser)
+        args = parser.parse_args(chosen.arguments)
+        args.command = chosen.command
+        code: int = module.run(args)
+        sys.stdout.flush()
+    except PidwardenError as why:
+        print(f"pidwarden {chosen.command}: {why}", file=sys.stderr)
+        return why.exit_code
+    except PermissionError as why:
+        error = NoPermission(f"{why.filename or 'a system call'}: {why.strerror}; type `sudo pidwarden …`")
+        print(f"pidwarden {chosen.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code

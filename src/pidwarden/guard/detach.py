@@ -1,0 +1,56 @@
+"""`pidwarden guard --detach`: what a killed guard left in force is released and removed."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import TYPE_CHECKING
+
+from pidwarden.errors import PidwardenError
+from pidwarden.guard.instance import Instance
+from pidwarden.guard.respond import Responder
+from pidwarden.guard.scope import Scope
+from pidwarden.kernel.pins import Pins, bpffs, remove_tree
+
+if TYPE_CHECKING:
+    from pidwarden.guard.report import Reporter
+    from pidwarden.settings import Settings
+
+
+def detach(settings: Settings, report: Reporter) -> int:
+    """Releases, unpins and removes every instance of `run_dir` that no running guard holds. Exit code 0.
+
+    Raises:
+        PidwardenError: a guard is running there.
+    """
+    root = bpffs()
+    base = settings.run_dir.rstrip("/")
+    instances = sorted({base, *(os.path.join(os.path.dirname(base), os.path.basename(d)) for d in _stale(root, base))})
+    done = 0
+    for directory in instances:
+        with Instance(directory, scoped=False) as instance:
+            pins = Pins(instance.name)
+            try:
+                programs = pins.adopt()
+            except PidwardenError:
+                # Another version's: its maps cannot be read here, but without its programs nothing is held.
+                remove_tree(f"{root}/{instance.name}")
+                report("note", text=f"removed pins of another version below {root}/{instance.name}; tasks it had stopped "
+                       "stay stopped: `ps axo stat,pid,comm | grep ^T` lists them, `kill -CONT PID` continues one")
+                done += 1
+                continue
+            if programs is None:
+                continue
+            Responder(programs, settings, Scope([]), report).release_everything()
+            pins.remove()
+            programs.close()
+            report("note", text=f"released and removed what a guard had left in {root}/{instance.name}")
+            done += 1
+    if not done:
+        report("note", text="nothing was left behind")
+    return 0
+
+
+def _stale(root: str | None, base: str) -> list[str]:
+    name = os.path.basename(base)
+    return [d for d in glob.glob(f"{root}/{name}-*") if os.path.basename(d)[len(name) + 1 :].isdecimal()] if root else []

@@ -1,0 +1,51 @@
+"""One incident: from the alarm to the last zombie. The guard drives it; nothing here waits."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pidwarden.act.kill import Execution
+from pidwarden.model.key import ProcessKey
+from pidwarden.model.record import Record, Signal
+from pidwarden.model.verdict import Verdict
+
+
+class State(StrEnum):
+    """Where an incident stands."""
+
+    HELD = "held"  # the family is held, the judge has not spoken
+    WAITING = "waiting"  # for a person, or for the grace time to pass
+    KILLING = "killing"
+    CLEARING = "clearing"  # dead; zombies wait to be reaped by whoever owes it
+    DONE = "done"
+
+
+class Incident:
+    """What happened to one family since an alarm. Times are ns since boot."""
+
+    def __init__(self, signal: Signal) -> None:
+        self.family = signal.family
+        self.groups = {signal.group}  # what is held: the branch or the family that crossed
+        self.signal = signal
+        self.state = State.HELD
+        self.verdict: Verdict | None = None
+        self.founder: Record | None = None
+        self.guilty_family = 0  # the family of its own that the guilty subtree was split off into
+        self.roots: tuple[ProcessKey, ...] = ()
+        self.execution: Execution | None = None
+        self.deadline_ns = 0  # of the state: end of the grace time, or of the kill timeout
+        self.held_since_ns = signal.time_ns
+        self.reported_dead = False
+
+    def summary(self) -> dict[str, object]:
+        """For `pidwarden status`."""
+        return {
+            "family": self.family,
+            "guilty_family": self.guilty_family,
+            "state": str(self.state),
+            "alarm_ns": self.signal.time_ns,
+            "rule": self.signal.rule,
+            "verdict": str(self.verdict.kind) if self.verdict else None,
+            "members": len(self.verdict.members) if self.verdict else 0,
+            "reasons": list(self.verdict.reasons) if self.verdict else [],
+        }

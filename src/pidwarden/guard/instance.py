@@ -1,0 +1,68 @@
+"""One guard at a time: the run directory and its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from types import TracebackType
+
+from pidwarden.errors import NoPermission, PidwardenError
+
+LOCK = "lock"
+
+
+class Instance:
+    """The run directory of a guard, locked while it runs; removed at its end.
+
+    A guard that is limited by ``--only`` may run beside another: it then takes a directory of its own.
+    """
+
+    def __init__(self, run_dir: str, *, scoped: bool) -> None:
+        self.directory, self._scoped = run_dir, scoped
+        self._lock = -1
+
+    @property
+    def name(self) -> str:
+        """What its pins are called below the bpf file system."""
+        return os.path.basename(self.directory.rstrip("/"))
+
+    def __enter__(self) -> Instance:
+        if not self._try_lock():
+            if not self._scoped:
+                msg = f"a guard is already running ({self._holder()}, {self.directory}); `pidwarden status` shows it"
+                raise PidwardenError(msg)
+            self.directory = f"{self.directory.rstrip('/')}-{os.getpid()}"
+            if not self._try_lock():
+                msg = f"cannot lock {self.directory}; another process holds it"
+                raise PidwardenError(msg)
+        return self
+
+    def _try_lock(self) -> bool:
+        try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            self._lock = os.open(f"{self.directory}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as why:
+            msg = f"cannot use the run directory {self.directory}: {why.strerror}; set run_dir, or type `sudo pidwarden …`"
+            raise (NoPermission if isinstance(why, PermissionError) else PidwardenError)(msg) from why
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            return False
+        os.truncate(self._lock, 0)
+        os.write(self._lock, f"{os.getpid()}\n".encode())
+        return True
+
+    def _holder(self) -> str:
+        with contextlib.suppress(OSError), open(f"{self.directory}/{LOCK}", encoding="ascii") as file:
+            return f"pid {file.read().strip()}"
+        return "pid unknown"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.directory}/{LOCK}")
+            os.rmdir(self.directory)
+        os.close(self._lock)

@@ -1,0 +1,255 @@
+"""The resident guard: one thread, one selector, nothing forked and nothing imported once it is ready."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+from collections import deque
+from typing import Any
+
+from pidwarden import __version__
+from pidwarden.errors import PidwardenError, UsageError
+from pidwarden.guard import executables
+from pidwarden.guard.control import Server
+from pidwarden.guard.harden import harden
+from pidwarden.guard.instance import Instance
+from pidwarden.guard.report import Reporter, who
+from pidwarden.guard.respond import Responder
+from pidwarden.guard.scope import Scope, uid_of
+from pidwarden.judge.guilt import SECOND
+from pidwarden.kernel import limits, procfs
+from pidwarden.kernel.bpf import Programs
+from pidwarden.kernel.clock import boot_ns
+from pidwarden.kernel.pins import Pins
+from pidwarden.model.key import ProcessKey
+from pidwarden.model.record import GroupKind, ProcFlag
+from pidwarden.settings import Settings, load, replace
+
+_HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
+_UNLIMITED = 2**31 - 1
+_SHOWN_FAMILIES = 20
+_CHANGEABLE_NEEDS_RESTART = ("max_records", "run_dir")
+
+
+class Guard:
+    """A guard from start to end; :meth:`run` returns the exit code."""
+
+    def __init__(
+        self, settings: Settings, scope: Scope, report: Reporter, *, config: str | None, overrides: dict[str, object]
+    ) -> None:
+        self.settings, self.scope, self.report = settings, scope, report
+        self._config, self._overrides = config, overrides
+        self._stop = False
+        self._reload = False
+        self._headroom: deque[tuple[int, int]] = deque(maxlen=24 * 60)  # (boot_ns, tasks in use), a day of minutes
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Guards until SIGTERM or SIGINT."""
+        with contextlib.ExitStack() as stack:
+            self._instance = stack.enter_context(Instance(self.settings.run_dir, scoped=not self.scope.everything))
+            self._pins = Pins(self._instance.name)
+            self._programs = self._pins.adopt() or Programs.load(max_records=self.settings.max_records)
+            stack.callback(self._programs.close)
+            adopted = self._pins.adopted
+            self._responder = Responder(self._programs, self.settings, self.scope, self.report)
+            self._start(adopted)
+            stack.callback(self._end)
+            server = Server(self._instance.directory, self._handle)
+            stack.callback(server.close)
+            self._serve(server)
+        self.report("stopped")
+        return 0
+
+    def _start(self, adopted: bool) -> None:
+        programs = self._programs
+        self._apply_users()
+        programs.set_executables(executables.identify(self.settings))
+        if adopted:
+            self._configure()
+        else:
+            # Nothing is held while the processes that were there before are enrolled: their number is no alarm.
+            self._configure(hold_at=_UNLIMITED, autohold=False)
+            programs.attach_history()
+            programs.seed()
+            programs.attach_gate()
+            self._configure()
+            self._settle_limits()
+        self._exempt_ourselves()
+        self._pins.pin(programs)
+        self._missing = harden()
+        self._headroom.append((boot_ns(), procfs.tasks_in_use()))
+        self.report("ready", version=__version__, capabilities=self.capabilities(), pid=os.getpid())
+        for text in (*self._pins.notes, *self._missing):
+            self.report("note", text=text)
+        if adopted:
+            self._responder.take_over()
+
+    def _serve(self, server: Server) -> None:
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_signal)
+        next_housekeeping = boot_ns() + _HOUSEKEEPING_SECONDS * SECOND
+        with selectors.DefaultSelector() as selector:
+            for fd in (self._programs.ring.fd, server.fileno(), wake_read):
+                selector.register(fd, selectors.EVENT_READ)
+            while not self._stop:
+                now = boot_ns()
+                due = min(self._responder.next_ns() or next_housekeeping, next_housekeeping)
+                for key, _events in selector.select(max(0.0, (due - now) / SECOND)):
+                    if key.fd == server.fileno():
+                        client = server.accept()
+                        if client is not None:
+                            selector.register(client, selectors.EVENT_READ)
+                    elif key.fd == wake_read:
+                        os.read(wake_read, 4096)
+                    elif key.fd != self._programs.ring.fd:
+                        selector.unregister(key.fd)
+                        server.serve(key.fd)
+                for event in self._programs.signals():
+                    self._responder.on_signal(event)
+                self._responder.tick()
+                if self._reload:
+                    self._reload_configuration()
+                if boot_ns() >= next_housekeeping:
+                    next_housekeeping = boot_ns() + _HOUSEKEEPING_SECONDS * SECOND
+                    self._keep_house()
+        signal.set_wakeup_fd(-1)
+        os.close(wake_read)
+        os.close(wake_write)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self._stop = True
+
+    def _end(self) -> None:
+        """Nothing stays held and nothing stays pinned, however the guard comes to its end."""
+        self._responder.release_everything()
+        self._pins.remove()
+
+    # -- set up ----------------------------------------------------------------------------------------------------
+
+    def _configure(self, hold_at: int = 0, *, autohold: bool | None = None) -> None:
+        settings = self.settings
+        self._programs.configure(
+            branch_age_ns=int(settings.branch_age * SECOND),
+            job_gap_ns=int(settings.job_gap * SECOND),
+            hold_at=hold_at or settings.hold_at,
+            family_hold_at=hold_at or settings.family_limit,
+            depth_limit=hold_at or settings.generations,
+            autohold=settings.mode != "observe" if autohold is None else autohold,
+            only_scoped=not self.scope.everything,
+            guard=os.getpid(),
+            only=self.scope.pids,
+        )
+
+    def _settle_limits(self) -> None:
+        """Families that were there before get their budget on top of what they already hold."""
+        for group in self._programs.groups().values():
+            base = self.settings.hold_at if group.kind == GroupKind.BRANCH else self.settings.family_limit
+            limit = base if group.slots < base // 2 else base + group.slots
+            self._programs.set_limit(group.id, limit, self.settings.generations)
+
+    def _exempt_ourselves(self) -> None:
+        """The guard, and who started it, must never be held by it."""
+        wanted = {os.getpid(), *procfs.ancestors(os.getpid())}
+        for record in self._programs.records():
+            if record.key.tgid in wanted and record.alive:
+                self._programs.flag(record.key, int(ProcFlag.EXEMPT))
+
+    def _apply_users(self) -> None:
+        self._responder.protected_uids = frozenset(map(uid_of, self.settings.protect_users))
+
+    def _reload_configuration(self) -> None:
+        """SIGHUP. A broken file is refused and the old configuration kept."""
+        self._reload = False
+        if self._config is None:
+            self.report("note", text="SIGHUP: no configuration file is in use; nothing to read again")
+            return
+        try:
+            settings = replace(load(self._config), **self._overrides)
+            for name in _CHANGEABLE_NEEDS_RESTART:
+                if getattr(settings, name) != getattr(self.settings, name):
+                    msg = f"{name} cannot change while the guard runs; restart it"
+                    raise UsageError(msg)
+            list(map(uid_of, settings.protect_users))
+        except PidwardenError as why:
+            self.report("note", text=f"SIGHUP: configuration refused, the old one stays: {why}")
+            return
+        old, self.settings = self.settings, settings
+        self._responder.settings = settings
+        self._apply_users()
+        self._programs.set_executables(executables.identify(settings))
+        self._configure()
+        if (settings.hold_at, settings.family_limit, settings.generations) != (
+            old.hold_at,
+            old.family_limit,
+            old.generations,
+        ):
+            self._settle_limits()
+        self.report("note", text=f"SIGHUP: configuration read from {self._config}")
+
+    def _keep_house(self) -> None:
+        self._programs.set_executables(executables.identify(self.settings))
+        self._headroom.append((boot_ns(), procfs.tasks_in_use()))
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def capabilities(self) -> dict[str, str]:
+        """How each thing is done here."""
+        return {
+            "know": "bpf raw tracepoints",
+            "hold": "none (observe)" if self.settings.mode == "observe" else "stop at system call entry",
+            "kill": "closed set by pidfd" if self.settings.mode == "kill" else "by order only",
+        }
+
+    def _handle(self, words: list[str]) -> dict[str, Any]:
+        match words:
+            case ["status"]:
+                return self._status()
+            case ["release" | "kill" as action, number] if number.isdecimal():
+                incident = self._responder.find(int(number))
+                if incident is None:
+                    msg = f"family {number} is not held; `pidwarden status` lists what is"
+                    raise PidwardenError(msg)
+                return {"done": self._responder.decide(incident, action)}
+        msg = f"the guard does not know {' '.join(words)!r}"
+        raise UsageError(msg)
+
+    def _status(self) -> dict[str, Any]:
+        self._programs.settle()
+        groups = self._programs.groups().values()
+        records = {r.key: r for r in self._programs.records()}
+        families = sorted((g for g in groups if g.kind == GroupKind.FAMILY), key=lambda g: g.slots, reverse=True)
+        oldest_ns, oldest_used = self._headroom[0]
+        used = procfs.tasks_in_use()
+        hours = max(boot_ns() - oldest_ns, SECOND) / SECOND / 3600
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "mode": self.settings.mode,
+            "capabilities": self.capabilities(),
+            "limits": [limit._asdict() | {"free": limit.free} for limit in limits.machine_limits()],
+            "tasks_per_hour": round((used - oldest_used) / hours, 1),
+            "families": [
+                {
+                    "family": g.id,
+                    "founder": who(records.get(g.founder), ProcessKey(*g.founder)),
+                    "slots": g.slots,
+                    "peak": g.peak,
+                    "limit": g.limit,
+                    "held": g.held,
+                }
+                for g in families[:_SHOWN_FAMILIES]
+            ],
+            "incidents": [i.summary() for i in self._responder.incidents],
+            "past": list(self._responder.past),
+            "counters": self._programs.counters()._asdict(),
+        }

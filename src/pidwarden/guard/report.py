@@ -1,0 +1,56 @@
+"""What the guard says: one JSON object a line for programs, one line of text for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, TextIO
+
+from pidwarden.kernel.clock import boot_ns, rfc3339
+from pidwarden.model.key import ProcessKey
+from pidwarden.model.record import Record
+from pidwarden.model.text import escape
+
+
+def who(record: Record | None, key: ProcessKey) -> dict[str, Any]:
+    """A process in an event; the name is escaped, and empty if it is not known any more."""
+    comm = escape(record.comm) if record else ""
+    return {"pid": key.tgid, "start_ns": key.start_ns, "comm": comm}
+
+
+_TEXT = {
+    "ready": "ready: knows families by {capabilities[know]}, holds by {capabilities[hold]}, kills by {capabilities[kill]}",
+    "alarm": "family {family} of {founder[comm]} ({founder[pid]}): {slots} slots, alarm by {rule}",
+    "held": "family {family}: held at {slots} slots",
+    "verdict": "family {family}: {verdict}, {members} members, {spared} spared: {why}",
+    "killed": "family {family}: killed {killed}, survivors {survivors}, unreaped {unreaped}, peak {peak_slots} slots; "
+    "held {held_ms} ms, dead {dead_ms} ms after the alarm",
+    "cleared": "family {family}: last zombie reaped {clear_ms} ms after the alarm",
+    "released": "family {family}: released after {after_ms} ms",
+    "would": "family {family}: would {action} ({members} members); observing only",
+    "waiting": "family {family}: {why}; type `pidwarden kill {family}` or `pidwarden release {family}`",
+    "note": "{text}",
+    "stopped": "stopped",
+}
+
+
+class Reporter:
+    """Writes events. Never blocks for long and never fails: a reader that went away must not end the guard."""
+
+    def __init__(self, *, as_json: bool, out: TextIO | None = None) -> None:
+        self._json = as_json
+        self._out = out or sys.stdout
+        self.dropped = 0
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        """Writes one event with its time."""
+        if self._json:
+            line = json.dumps({"event": event, "time": rfc3339(), "boot_ns": boot_ns(), **fields})
+        else:
+            why = "; ".join(fields.get("reasons", ())) or fields.get("why", "")
+            line = f"{rfc3339()} " + _TEXT[event].format(**{**fields, "why": why})
+        try:
+            self._out.write(line + "\n")
+            self._out.flush()
+        except (OSError, ValueError):
+            self.dropped += 1

@@ -1,0 +1,368 @@
+"""From an alarm to its end: judge, split, release, kill, prove. The policy of the guard, without its loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from pidwarden.act import hold as holding
+from pidwarden.act.kill import Execution
+from pidwarden.guard.incident import Incident, State
+from pidwarden.guard.report import Reporter, who
+from pidwarden.judge.guilt import SECOND, Rules
+from pidwarden.judge.judge import Case, judge
+from pidwarden.kernel import procfs
+from pidwarden.kernel.clock import boot_ns
+from pidwarden.model.key import ProcessKey
+from pidwarden.model.record import Group, GroupFlag, GroupKind, ProcFlag, Record, Rule, Signal
+from pidwarden.model.text import escape, milliseconds
+from pidwarden.model.tree import Tree
+from pidwarden.model.verdict import Kind, Verdict
+
+if TYPE_CHECKING:
+    from pidwarden.guard.scope import Scope
+    from pidwarden.kernel.bpf import Programs
+    from pidwarden.settings import Settings
+
+_KEPT_INCIDENTS = 20
+_MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
+_WAKE_AGAIN_NS = 20_000_000
+_UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
+
+
+class Responder:
+    """Holds the incidents that are going on and moves them forward."""
+
+    def __init__(self, programs: Programs, settings: Settings, scope: Scope, report: Reporter) -> None:
+        self.programs, self.settings, self.scope, self.report = programs, settings, scope, report
+        self.protected_uids: frozenset[int] = frozenset()
+        self.incidents: list[Incident] = []
+        self.past: deque[dict[str, object]] = deque(maxlen=_KEPT_INCIDENTS)
+        self._strikes: dict[int, tuple[int, int]] = {}  # family: (bursts so far, when)
+        self._wake_at_ns = 0
+
+    # -- what the guard calls --------------------------------------------------------------------------------------
+
+    def on_signal(self, signal: Signal) -> None:
+        """An alarm, or a watched family that is now empty."""
+        if signal.empty:
+            for incident in self.incidents:
+                if incident.guilty_family == signal.group and incident.state is State.CLEARING:
+                    self._cleared(incident, signal.time_ns)
+            self._drop_done()
+            return
+        for incident in self.incidents:
+            if incident.state is State.HELD and incident.family == signal.family:
+                incident.groups.add(signal.group)
+                return
+        group = self.programs.group(signal.group)
+        if group is None:
+            return
+        if not self._in_scope(group, signal):
+            self.programs.release(signal.group, limit=signal.slots * 2)
+            return
+        self._open(signal, group)
+        self._drop_done()
+
+    def tick(self) -> None:
+        """Moves every incident on whose time has come."""
+        now = boot_ns()
+        if self._wake_at_ns and now >= self._wake_at_ns:
+            self._wake_at_ns = 0
+            self._wake_released(self.programs.records())
+        for incident in self.incidents:
+            if incident.state is State.WAITING and incident.deadline_ns and now >= incident.deadline_ns:
+                self._kill(incident)
+            elif incident.state is State.KILLING:
+                self._pursue(incident)
+        self._drop_done()
+        if not any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents):
+            self.programs.watch_every_call(on=False)
+
+    def next_ns(self) -> int | None:
+        """When :meth:`tick` is due, None if nothing is."""
+        due = [self._wake_at_ns] if self._wake_at_ns else []
+        for incident in self.incidents:
+            if incident.state is State.WAITING and incident.deadline_ns:
+                due.append(incident.deadline_ns)
+            elif incident.state is State.KILLING:
+                due.append(0)
+        return min(due, default=None)
+
+    def find(self, family: int) -> Incident | None:
+        """The open incident of a family, by its number or by that of its guilty part."""
+        return next((i for i in self.incidents if family in (i.family, i.guilty_family)), None)
+
+    def decide(self, incident: Incident, action: str) -> str:
+        """A person's decision on a held family; what was done, in words."""
+        if incident.state is not State.WAITING:
+            return f"family {incident.family} is not waiting: {incident.state}"
+        if action == "kill":
+            self._kill(incident)
+            return f"killing the guilty part of family {incident.family}"
+        self._release_all(incident)
+        return f"released family {incident.family}"
+
+    def take_over(self) -> None:
+        """What a guard before us held when it was killed is still held: answer it now."""
+        for group in self.programs.groups().values():
+            if not group.held or self.find(group.id):
+                continue
+            signal = Signal(group.alarm_ns, group.id, group.family, group.founder, False, group.rule, group.slots, group.flags)
+            if not group.flags & GroupFlag.WATCHED:
+                self.on_signal(signal)
+                continue
+            # Split off, so judged already; whether it was to be killed then does not matter, our own mode does.
+            incident = Incident(signal)
+            incident.guilty_family = group.id
+            incident.founder = self.programs.record(group.founder)
+            self.incidents.append(incident)
+            if self.settings.mode == "kill":
+                self._kill(incident)
+            else:
+                self._wait(incident, "held by a guard that was killed")
+        self._drop_done()
+
+    def release_everything(self) -> None:
+        """Lets go of all that is held: the guard is about to end."""
+        for incident in self.incidents:
+            if incident.state in (State.HELD, State.WAITING):
+                self._release_all(incident)
+        for group in self.programs.groups().values():
+            if group.held:
+                self.programs.release(group.id)
+        self._wake_released(self.programs.records())
+
+    # -- an incident, in order -------------------------------------------------------------------------------------
+
+    def _in_scope(self, group: Group, signal: Signal) -> bool:
+        if group.flags & GroupFlag.SCOPED:
+            return True
+        return self.scope.covers(self.programs.record(signal.by))
+
+    def _open(self, signal: Signal, group: Group) -> None:
+        incident = Incident(signal)
+        self.incidents.append(incident)
+        family = self.programs.group(signal.family)
+        founder = family.founder if family else group.founder
+        incident.founder = self.programs.record(founder)
+        observing = self.settings.mode == "observe"
+        if not observing and not group.held:
+            holding.hold(self.programs, signal.group)
+        if not observing:
+            self.programs.watch_every_call(on=True)
+        rule = Rule(signal.rule)
+        self.report("alarm", family=signal.family, founder=who(incident.founder, founder), slots=signal.slots, rule=rule.text)
+        if not observing:
+            self.report("held", family=signal.family, slots=signal.slots)
+        self._judge(incident, group)
+
+    def _judge(self, incident: Incident, group: Group) -> None:
+        self.programs.settle()
+        records = [r for r in self.programs.records() if r.family == incident.family]
+        strikes = self._count_strikes(incident.family, incident.signal.time_ns)
+        case = Case(
+            records=tuple(records),
+            group=group.id,
+            kind=GroupKind(group.kind),
+            rule=Rule(incident.signal.rule),
+            now_ns=boot_ns(),
+            strikes=strikes,
+            memory={r.key: procfs.resident_bytes(r.key.tgid) for r in records[-_MEMORY_READS:] if r.alive},
+            spared=self._spared(records),
+        )
+        verdict = judge(case, self._rules())
+        incident.verdict, incident.roots = verdict, tuple(r.key for r in verdict.roots)
+        guilty: dict[str, Any] | None = None
+        if verdict.roots:
+            first = verdict.roots[0]
+            guilty = who(first, first.key) | {"uid": first.uid}
+        self.report(
+            "verdict",
+            family=incident.family,
+            verdict=str(verdict.kind),
+            guilty=guilty,
+            members=len(verdict.members),
+            spared=verdict.spared,
+            reasons=list(verdict.reasons),
+        )
+        self._apply(incident, verdict, group)
+
+    def _apply(self, incident: Incident, verdict: Verdict, group: Group) -> None:
+        mode, kind = self.settings.mode, verdict.kind
+        if mode == "observe":
+            action = {Kind.BOMB: "kill", Kind.BURST: "release", Kind.UNSURE: self.settings.on_unsure}[kind]
+            self.report("would", family=incident.family, action=action, members=len(verdict.members))
+            self.programs.release(group.id, limit=max(group.limit, group.slots) * 2, depth_limit=group.depth_limit * 2)
+            incident.state = State.DONE
+        elif kind is Kind.BURST or (kind is Kind.UNSURE and mode == "kill" and self.settings.on_unsure == "release"):
+            strikes, _when = self._strikes.get(incident.family, (0, 0))
+            self._strikes[incident.family] = (strikes + 1, boot_ns())
+            self._enlarge(incident)
+        elif kind is Kind.UNSURE and not verdict.members:
+            self._wait(incident, "no part of it can be told to be guilty")
+        else:
+            self._split(incident)
+            if kind is Kind.UNSURE:
+                self._wait(incident, "the judge is not sure")
+            elif mode == "hold":
+                self._wait(incident, "held by order (mode hold)")
+            elif self.settings.grace:
+                self._wait(incident, f"killed in {self.settings.grace:g} s unless released", self.settings.grace)
+            else:
+                self._kill(incident)
+
+    def _wait(self, incident: Incident, why: str, seconds: float = 0.0) -> None:
+        incident.state = State.WAITING
+        incident.deadline_ns = boot_ns() + int(seconds * SECOND) if seconds else 0
+        self.report("waiting", family=incident.family, why=why)
+
+    def _enlarge(self, incident: Incident) -> None:
+        """A burst: released with a larger budget, and watched again."""
+        growth = self.settings.burst_growth
+        for group in map(self.programs.group, incident.groups):
+            if group:
+                limit = int(max(group.limit, group.slots) * growth)
+                self.programs.release(group.id, limit=limit, depth_limit=int(group.depth_limit * growth))
+        self._released(incident)
+        incident.state = State.DONE
+
+    def _split(self, incident: Incident) -> None:
+        """The guilty subtrees become a family of their own that stays held; the rest is released.
+
+        Two passes close the set: a fork that was under way during the first is in the history by the second, and
+        whoever was born since the hold cannot have got through the gate.
+        """
+        incident.guilty_family = self.programs.split(incident.family, incident.roots[0])
+        if not incident.guilty_family:
+            incident.guilty_family = incident.family  # no room for another group: the whole family stays held
+            return
+        while self._gather(incident, self._guilty(incident)):
+            pass
+        for group in incident.groups:
+            self.programs.release(group)
+        self._released(incident)
+
+    def _guilty(self, incident: Incident) -> list[Record]:
+        """Everybody who now descends from the guilty roots, or is already in the guilty family."""
+        families = (incident.family, incident.guilty_family)
+        records = [r for r in self.programs.records() if r.family in families]
+        spared = self._spared(records)
+        tree = Tree(records)
+        found = {r.key: r for root in incident.roots for r in tree.subtree(root)}
+        found.update((r.key, r) for r in records if r.family == incident.guilty_family != incident.family)
+        return [r for key, r in found.items() if key not in spared]
+
+    def _gather(self, incident: Incident, guilty: list[Record]) -> int:
+        if incident.guilty_family == incident.family:
+            return 0
+        late = [r for r in guilty if r.slots > 0 and r.family != incident.guilty_family]
+        return sum(self.programs.move(r.key, incident.guilty_family) for r in late)
+
+    def _kill(self, incident: Incident) -> None:
+        incident.state = State.KILLING
+        incident.execution = Execution(frozenset())
+        incident.deadline_ns = boot_ns() + int(self.settings.kill_timeout * SECOND)
+        if not incident.guilty_family:
+            self._split(incident) if incident.roots else self._release_all(incident)
+        self._pursue(incident)
+
+    def _pursue(self, incident: Incident) -> None:
+        """Kills who is known, again and again, until the history has no living member."""
+        execution = incident.execution
+        while incident.state is State.KILLING and execution is not None:
+            guilty = self._guilty(incident)
+            self._gather(incident, guilty)
+            new = execution.strike(guilty)
+            left = execution.running(0.002)
+            alive = [r for r in guilty if r.alive and r.key not in execution.spared]
+            if not new and not left and not self._alive_now(alive):
+                self._dead(incident, 0)
+            elif boot_ns() > incident.deadline_ns:
+                self._dead(incident, len(self._alive_now(alive)))
+
+    def _alive_now(self, records: list[Record]) -> list[Record]:
+        return [r for r in map(self.programs.record, (r.key for r in records)) if r is not None and r.alive]
+
+    def _dead(self, incident: Incident, survivors: int) -> None:
+        now, alarm = boot_ns(), incident.signal.time_ns
+        assert incident.execution is not None
+        incident.execution.close()
+        self.programs.settle()
+        group = self.programs.group(incident.guilty_family)
+        slots = max(0, group.slots) if group else 0
+        self.report(
+            "killed",
+            family=incident.family,
+            killed=len(incident.execution.killed),
+            survivors=survivors,
+            unreaped=max(0, slots - survivors),
+            peak_slots=max(group.peak if group else 0, incident.verdict.slots if incident.verdict else 0),
+            held_ms=milliseconds(max(0, incident.held_since_ns - alarm)),
+            dead_ms=milliseconds(now - alarm),
+        )
+        incident.state = State.CLEARING
+        if group is None or slots == 0:
+            self._cleared(incident, boot_ns())
+        elif incident.execution.spared and not survivors:
+            names = ", ".join(f"{k.tgid} ({why})" for k, why in incident.execution.spared.items())
+            self.report("note", text=f"family {incident.family}: spared by rule: {names}")
+            self.programs.release(incident.guilty_family)
+            self._wake_released(self.programs.records())
+
+    def _cleared(self, incident: Incident, when_ns: int) -> None:
+        self.report("cleared", family=incident.family, clear_ms=milliseconds(when_ns - incident.signal.time_ns))
+        self.programs.forget(incident.guilty_family)
+        incident.state = State.DONE
+
+    def _release_all(self, incident: Incident) -> None:
+        for group in (*incident.groups, incident.guilty_family):
+            found = self.programs.group(group) if group else None
+            if found:
+                limit = int(max(found.limit, found.slots) * self.settings.burst_growth)
+                self.programs.release(group, limit=limit, depth_limit=found.depth_limit * 2)
+                self.programs.forget(group)
+        self._released(incident)
+        incident.state = State.DONE
+
+    def _released(self, incident: Incident) -> None:
+        self._wake_released(self.programs.records())
+        self._wake_at_ns = boot_ns() + _WAKE_AGAIN_NS
+        self.report("released", family=incident.family, after_ms=milliseconds(boot_ns() - incident.signal.time_ns))
+
+    def _wake_released(self, records: list[Record]) -> None:
+        held = {g.id for g in self.programs.groups().values() if g.held}
+        free = [r for r in records if r.held_ns and r.family not in held and r.branch not in held]
+        holding.wake(self.programs, free)
+
+    # -- small things ----------------------------------------------------------------------------------------------
+
+    def _rules(self) -> Rules:
+        least = min(self.settings.min_members, max(2, self.settings.hold_at // 3))
+        return Rules(min_members=least, branch_age_ns=int(self.settings.branch_age * SECOND))
+
+    def _count_strikes(self, family: int, now_ns: int) -> int:
+        strikes, when = self._strikes.get(family, (0, 0))
+        if strikes and now_ns - when > self.settings.burst_memory * SECOND:
+            del self._strikes[family]
+            return 0
+        return strikes
+
+    def _spared(self, records: list[Record]) -> frozenset[ProcessKey]:
+        by_flag = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
+        spared = {r.key for r in records if r.flags & by_flag or r.uid in self.protected_uids}
+        for record in records:
+            # A shell program, not a copy of one: only such can be somebody's interactive shell.
+            if record.flags & ProcFlag.SHELL and record.execs and record.alive:
+                stat = procfs.stat(record.key.tgid)
+                if stat and stat.session == record.key.tgid and stat.tty:
+                    spared.add(record.key)
+        return frozenset(spared)
+
+    def _drop_done(self) -> None:
+        for incident in [i for i in self.incidents if i.state is State.DONE]:
+            self.incidents.remove(incident)
+            self.past.append(incident.summary() | {"founder": escape(incident.founder.comm) if incident.founder else ""})
+
+
+__all__ = ["Responder"]

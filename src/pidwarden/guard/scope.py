@@ -1,0 +1,71 @@
+"""``--only``: whom the guard may act upon at all."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterable
+
+from pidwarden.errors import PidwardenError, UsageError
+from pidwarden.kernel import abi, cgroup, procfs
+from pidwarden.model.record import Record
+from pidwarden.model.selector import Selector, SelectorKind
+
+
+def uid_of(name: str) -> int:
+    """The uid of a user name or a number.
+
+    Raises:
+        UsageError: there is no such user.
+    """
+    try:
+        return int(name) if name.isascii() and name.isdecimal() else pwd.getpwnam(name).pw_uid
+    except KeyError as why:
+        msg = f"there is no user {name!r}; `getent passwd` lists those there are"
+        raise UsageError(msg) from why
+
+
+class Scope:
+    """The selectors, looked up once, at start. Without any, everything is in scope.
+
+    ``pid:N`` is kept by the kernel side, which marks the families that N's children found. ``user:`` and ``cgroup:``
+    are decided here, by the process whose fork crossed the threshold, and the family is then held from here.
+    """
+
+    def __init__(self, selectors: Iterable[Selector]) -> None:
+        self.pids: list[int] = []
+        self._uids: set[int] = set()
+        self._cgroups: list[str] = []
+        for selector in selectors:
+            if selector.kind is SelectorKind.PID:
+                self._add_pid(selector)
+            elif selector.kind is SelectorKind.USER:
+                self._uids.add(uid_of(selector.value))
+            else:
+                self._add_cgroup(selector)
+        self.everything = not (self.pids or self._uids or self._cgroups)
+
+    def _add_pid(self, selector: Selector) -> None:
+        pid = int(selector.value)
+        if procfs.stat(pid) is None:
+            msg = f"{selector}: there is no such process (or /proc hides it); nothing was started"
+            raise PidwardenError(msg)
+        if len(self.pids) == abi.MAX_ONLY:
+            msg = f"{selector}: at most {abi.MAX_ONLY} pid: selectors are possible; name their parent instead"
+            raise UsageError(msg)
+        self.pids.append(pid)
+
+    def _add_cgroup(self, selector: Selector) -> None:
+        found = cgroup.mounts()
+        path = cgroup.relative(selector.value, found)
+        roots = {*found.v1.values(), *([found.v2] if found.v2 else [])}
+        if not any(os.path.isdir(root + path) for root in roots):
+            msg = f"{selector}: there is no such cgroup in any hierarchy; see `cat /proc/PID/cgroup`"
+            raise PidwardenError(msg)
+        self._cgroups.append(path)
+
+    def covers(self, record: Record | None) -> bool:
+        """Whether the user or the cgroup of a process is in scope."""
+        if record is None:
+            return False
+        return record.uid in self._uids or any(cgroup.within(record.key.tgid, p) for p in self._cgroups)

@@ -1,0 +1,182 @@
+"""Layouts and constants of bpf/abi.h. Generated from the object's BTF by `make abi`; do not edit."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+# enum pw_config_flag
+CONFIG_AUTOHOLD: Final = 1
+CONFIG_ONLY: Final = 2
+
+# enum pw_event_kind
+EVENT_ALARM: Final = 1
+EVENT_EMPTY: Final = 2
+
+# enum pw_group_flag
+GROUP_SCOPED: Final = 1
+GROUP_ALARMED: Final = 2
+GROUP_HELD: Final = 4
+GROUP_WATCHED: Final = 8
+
+# enum pw_group_kind
+FAMILY: Final = 1
+BRANCH: Final = 2
+
+# enum pw_op
+OP_HOLD: Final = 1
+OP_RELEASE: Final = 2
+OP_NEW_FAMILY: Final = 3
+OP_MOVE: Final = 4
+OP_FLAG: Final = 5
+OP_UNSTOP: Final = 6
+OP_FORGET: Final = 7
+OP_LIMIT: Final = 8
+OP_SETTLE: Final = 9
+
+# enum pw_proc_flag
+PROC_SPAWNER: Final = 1
+PROC_SHELL: Final = 2
+PROC_KTHREAD: Final = 4
+PROC_EXEMPT: Final = 8
+PROC_SCOPE: Final = 16
+PROC_PROTECTED: Final = 64
+PROC_GUESSED: Final = 32
+
+# enum pw_rule
+RULE_BRANCH_SLOTS: Final = 1
+RULE_FAMILY_SLOTS: Final = 2
+RULE_GENERATIONS: Final = 3
+
+# enum pw_size
+COMM_LEN: Final = 16
+MAX_ONLY: Final = 8
+
+# enum pw_task_flag
+TASK_EXITED: Final = 1
+TASK_RELEASED: Final = 2
+
+CONFIG: Final = Struct("<QQIIIIII8I")
+CONFIG_FIELDS: Final = (
+    "branch_age_ns",
+    "job_gap_ns",
+    "hold_at",
+    "family_hold_at",
+    "depth_limit",
+    "flags",
+    "guard",
+    "pad",
+    "only",
+)
+
+EVENT: Final = Struct("<QQQQIIIIII")
+EVENT_FIELDS: Final = (
+    "time_ns",
+    "group",
+    "family",
+    "by_start_ns",
+    "by_tgid",
+    "by_pad",
+    "kind",
+    "rule",
+    "slots",
+    "flags",
+)
+
+EXE: Final = Struct("<QQ")
+EXE_FIELDS: Final = (
+    "ino",
+    "dev",
+)
+
+GROUP: Final = Struct("<QQQIIQIIQQQQQiIIIIIII")
+GROUP_FIELDS: Final = (
+    "id",
+    "family",
+    "founder_start_ns",
+    "founder_tgid",
+    "founder_pad",
+    "spawner_start_ns",
+    "spawner_tgid",
+    "spawner_pad",
+    "born_ns",
+    "alarm_ns",
+    "held_ns",
+    "forks",
+    "settle_at",
+    "slots",
+    "peak",
+    "limit",
+    "depth_limit",
+    "kind",
+    "flags",
+    "rule",
+    "stops",
+)
+
+KEY: Final = Struct("<QII")
+KEY_FIELDS: Final = (
+    "start_ns",
+    "tgid",
+    "pad",
+)
+
+PROC: Final = Struct("<QIIQQQQQQQiiiIIIIIII16s")
+PROC_FIELDS: Final = (
+    "parent_start_ns",
+    "parent_tgid",
+    "parent_pad",
+    "family",
+    "branch",
+    "exec_ns",
+    "exit_ns",
+    "held_ns",
+    "found_ns",
+    "found_family",
+    "refs",
+    "slots",
+    "live",
+    "forks",
+    "execs",
+    "generation",
+    "uid",
+    "exit_code",
+    "flags",
+    "stops",
+    "comm",
+)
+
+STATE: Final = Struct("<QQQQQQQQQQ")
+STATE_FIELDS: Final = (
+    "next_id",
+    "holds",
+    "seeded",
+    "adopted",
+    "forks",
+    "stops",
+    "lost_tasks",
+    "lost_procs",
+    "lost_groups",
+    "lost_events",
+)
+
+TASK: Final = Struct("<QIIII")
+TASK_FIELDS: Final = (
+    "key_start_ns",
+    "key_tgid",
+    "key_pad",
+    "flags",
+    "pad",
+)
+
+# struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
+LAYOUTS: Final = {
+    "pw_config": (72, "<QQIIIIII8I", CONFIG_FIELDS),
+    "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
+    "pw_exe": (16, "<QQ", EXE_FIELDS),
+    "pw_group": (120, "<QQQIIQIIQQQQQiIIIIIII", GROUP_FIELDS),
+    "pw_key": (16, "<QII", KEY_FIELDS),
+    "pw_proc": (128, "<QIIQQQQQQQiiiIIIIIII16s", PROC_FIELDS),
+    "pw_state": (80, "<QQQQQQQQQQ", STATE_FIELDS),
+    "pw_task": (24, "<QIIII", TASK_FIELDS),
+}

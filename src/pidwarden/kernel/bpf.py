@@ -1,0 +1,283 @@
+"""pidwarden's own BPF object: load it, seed it, ask it, and the few things it can be told.
+
+The kernel side is described in ``bpf/pidwarden.bpf.c``; this file turns its bytes into model values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from struct import Struct
+
+from pidwarden.errors import NotPossible
+from pidwarden.kernel import abi, perf, tracefs
+from pidwarden.kernel.btf import Btf
+from pidwarden.kernel.libbpf import Link, Map, Object, Ring, attach_raw, open_pin, pin, raw_btf, runner
+from pidwarden.model.key import ProcessKey
+from pidwarden.model.record import Counters, Group, Record, Signal
+
+_HISTORY = (  # program, raw tracepoint; free last, so that nothing is released that was not counted
+    ("on_free", "sched_process_free"),
+    ("on_exit", "sched_process_exit"),
+    ("on_exec", "sched_process_exec"),
+    ("on_fork", "sched_process_fork"),
+)
+_CALLS = ("fork", "vfork", "clone", "clone3")
+_ZERO = b"\0\0\0\0"
+
+
+def object_path() -> str:
+    """Where the compiled object lies, beside this package.
+
+    Raises:
+        NotPossible: it was not built.
+    """
+    path = resources.files("pidwarden") / "bpf" / "pidwarden.bpf.o"
+    if not path.is_file():
+        msg = f"{path} is missing: the package was not built; type `pip install .` in the source tree"
+        raise NotPossible(msg)
+    return str(path)
+
+
+def check_layouts(path: str) -> None:
+    """Compares the structs of an object with those this package was generated for.
+
+    Raises:
+        NotPossible: they differ, with the names.
+    """
+    built = {n: (la.size, la.format, la.fields) for n, la in Btf(raw_btf(path)).layouts("pw_").items()}
+    if differing := [n for n in sorted(built.keys() | abi.LAYOUTS.keys()) if built.get(n) != abi.LAYOUTS.get(n)]:
+        msg = f"{path} does not fit this version of pidwarden ({', '.join(differing)}); type `make abi` or reinstall"
+        raise NotPossible(msg)
+
+
+def _record(key: tuple[int, ...], value: tuple[object, ...]) -> Record:
+    start, tgid, _ = key
+    pstart, ptgid, _pad, family, branch, exec_ns, exit_ns, held_ns, _found, _found_family, *rest, comm = value
+    assert isinstance(comm, bytes)
+    head = (ProcessKey(tgid, start), ProcessKey(ptgid, pstart), family, branch, exec_ns, exit_ns, held_ns)  # type: ignore[arg-type]
+    return Record._make((*head, *rest, comm.split(b"\0", 1)[0]))
+
+
+def parse_records(keys: bytes, values: bytes) -> list[Record]:
+    """Records out of the map's bytes."""
+    return [_record(k, v) for k, v in zip(abi.KEY.iter_unpack(keys), abi.PROC.iter_unpack(values), strict=True)]
+
+
+def parse_group(value: bytes) -> Group:
+    """A group out of the map's bytes."""
+    id_, family, f_start, f_tgid, _, s_start, s_tgid, _, *rest = abi.GROUP.unpack(value)
+    return Group(id_, family, ProcessKey(f_tgid, f_start), ProcessKey(s_tgid, s_start), *rest)
+
+
+def parse_signal(data: bytes) -> Signal:
+    """What came through the ring buffer."""
+    time_ns, group, family, start, tgid, _pad, kind, rule, slots, flags = abi.EVENT.unpack(data)
+    return Signal(time_ns, group, family, ProcessKey(tgid, start), kind == abi.EVENT_EMPTY, rule, slots, flags)
+
+
+_MAPS = ("tasks", "procs", "groups", "exes", "config", "state", "events")
+_SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (8, abi.GROUP)}
+_SIZES |= {"exes": (abi.EXE.size, Struct("<I")), "config": (4, abi.CONFIG), "state": (4, abi.STATE)}
+_RUN = ("control", "seed", "gate_every")
+
+
+class Programs:
+    """The programs and maps, loaded or adopted. Close it, or they stay attached as long as this process lives."""
+
+    def __init__(self, maps: dict[str, Map], programs: dict[str, int], loaded: Object | None) -> None:
+        self.maps, self._programs, self._object = maps, programs, loaded
+        self.links: list[Link] = []
+        self._every = -1
+        self.ring = Ring(maps["events"])
+        self._control = runner(programs["control"], "control")
+
+    @classmethod
+    def load(cls, path: str | None = None, *, max_records: int = 65536) -> Programs:
+        """Loads the object into the kernel. Nothing is attached yet.
+
+        Raises:
+            PidwardenError: the kernel refuses, or the object is not the one this package was made for.
+        """
+        path = path or object_path()
+        check_layouts(path)
+        loaded = Object(path)
+        try:
+            for name in ("tasks", "procs", "groups"):
+                loaded.resize(name, max_records)
+            loaded.load()
+            return cls({n: loaded.map(n) for n in _MAPS}, {n: loaded.program(n) for n in _RUN}, loaded)
+        except BaseException:
+            loaded.close()
+            raise
+
+    @classmethod
+    def adopt(cls, directory: str) -> Programs:
+        """Takes over what another guard has pinned: programs stay attached, and not one event is missed.
+
+        Raises:
+            PidwardenError: a pin is missing or cannot be opened.
+        """
+        maps = {"events": Map("events", open_pin(f"{directory}/map_events"), 0, 0, 0)}
+        for name, (key_size, value) in _SIZES.items():
+            maps[name] = Map(name, open_pin(f"{directory}/map_{name}"), key_size, value.size, 0)
+        return cls(maps, {n: open_pin(f"{directory}/prog_{n}") for n in _RUN}, None)
+
+    def pin(self, directory: str) -> None:
+        """Gives everything a second reference in a directory of a bpf file system, so that it outlives us."""
+        for link in self.links:
+            link.pin(f"{directory}/link_{link.name}")
+        for name, found in self.maps.items():
+            pin(found.fd, f"{directory}/map_{name}")
+        for name, fd in self._programs.items():
+            pin(fd, f"{directory}/prog_{name}")
+
+    # -- set up ----------------------------------------------------------------------------------------------------
+
+    def configure(  # noqa: PLR0913  (one number per field of struct pw_config)
+        self,
+        *,
+        branch_age_ns: int,
+        job_gap_ns: int,
+        hold_at: int,
+        family_hold_at: int,
+        depth_limit: int,
+        autohold: bool,
+        only_scoped: bool,
+        guard: int,
+        only: Sequence[int] = (),
+    ) -> None:
+        """Sets the thresholds for groups born from now on; `only` are tgids, at most MAX_ONLY."""
+        flags = abi.CONFIG_AUTOHOLD * autohold | abi.CONFIG_ONLY * only_scoped
+        tgids = [*only, *[0] * 8][:8]
+        value = abi.CONFIG.pack(branch_age_ns, job_gap_ns, hold_at, family_hold_at, depth_limit, flags, guard, 0, *tgids)
+        self.maps["config"].set(_ZERO, value)
+
+    def set_executables(self, flags: dict[tuple[int, int], int]) -> None:
+        """Which executables are spawners or shells: (kernel device number, inode) to ProcFlag bits."""
+        exes = self.maps["exes"]
+        keys, _values, _n = exes.items()
+        for ino, dev in abi.EXE.iter_unpack(keys):
+            if (dev, ino) not in flags:
+                exes.delete(abi.EXE.pack(ino, dev))
+        for (dev, ino), value in flags.items():
+            exes.set(abi.EXE.pack(ino, dev), value.to_bytes(4, "little"))
+
+    def attach_history(self) -> None:
+        """From here on every fork, exec, exit and release is recorded. Seed afterwards."""
+        for program, tracepoint in _HISTORY:
+            self.links.append(self._loaded().attach_raw(program, tracepoint))
+
+    def seed(self) -> int:
+        """Enrols the tasks that were there before; how many."""
+        runner(self._programs["seed"], "seed")()
+        return self.counters().seeded
+
+    def attach_gate(self) -> list[str]:
+        """Puts the gate before fork, vfork, clone and clone3; the names of those the kernel has."""
+        names = []
+        with tracefs.root() as fd:
+            for call in _CALLS:
+                event = tracefs.event_id(fd, "syscalls", f"sys_enter_{call}")
+                if event is not None:
+                    self.links.append(self._loaded().attach_perf(f"gate_{call}", perf.open_tracepoint(event)))
+                    names.append(call)
+        if not names:
+            msg = "this kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS): no family can be held"
+            raise NotPossible(msg)
+        return names
+
+    def watch_every_call(self, on: bool) -> None:
+        """Closes the hole of the per-call tracepoints (32-bit entry), at a cost for everybody: only while holding."""
+        if on and self._every < 0:
+            self._every = attach_raw(self._programs["gate_every"], "sys_enter")
+        elif not on and self._every >= 0:
+            os.close(self._every)
+            self._every = -1
+
+    def _loaded(self) -> Object:
+        assert self._object is not None, "an adopted guard is attached already"
+        return self._object
+
+    def close(self) -> None:
+        """Detaches and frees, but for what is pinned. May be called twice."""
+        self.watch_every_call(on=False)
+        for link in self.links:
+            link.destroy()
+        self.links.clear()
+        self.ring.close()
+        if self._object:
+            self._object.close()
+
+    # -- ask -------------------------------------------------------------------------------------------------------
+
+    def records(self) -> list[Record]:
+        """Every process known, alive or dead."""
+        keys, values, _n = self.maps["procs"].items()
+        return parse_records(keys, values)
+
+    def groups(self) -> dict[int, Group]:
+        """Families and branches by id."""
+        _keys, values, _n = self.maps["groups"].items()
+        size = abi.GROUP.size
+        return {g.id: g for g in (parse_group(values[at : at + size]) for at in range(0, len(values), size))}
+
+    def group(self, group: int) -> Group | None:
+        """One family or branch, None if it is gone."""
+        value = self.maps["groups"].get(group.to_bytes(8, "little"))
+        return parse_group(value) if value else None
+
+    def record(self, key: ProcessKey) -> Record | None:
+        """One process, None if nothing is known of it."""
+        packed = abi.KEY.pack(key.start_ns, key.tgid, 0)
+        value = self.maps["procs"].get(packed)
+        return parse_records(packed, value)[0] if value else None
+
+    def counters(self) -> Counters:
+        """What the kernel side counted."""
+        value = self.maps["state"].get(_ZERO)
+        assert value is not None
+        return Counters._make(abi.STATE.unpack(value))
+
+    def signals(self) -> Iterator[Signal]:
+        """What waits in the ring buffer; never blocks."""
+        return map(parse_signal, self.ring.read())
+
+    # -- tell ------------------------------------------------------------------------------------------------------
+
+    def hold(self, group: int) -> bool:
+        """Stops the group's forks. False if it is gone."""
+        return bool(self._control(abi.OP_HOLD, group))
+
+    def release(self, group: int, *, limit: int = 0, depth_limit: int = 0) -> bool:
+        """Lets the group's forks proceed, with new limits if given; tasks already stopped want SIGCONT as well."""
+        return bool(self._control(abi.OP_RELEASE, group, limit, depth_limit))
+
+    def set_limit(self, group: int, limit: int = 0, depth_limit: int = 0) -> bool:
+        """New limits; 0 leaves one as it is."""
+        return bool(self._control(abi.OP_LIMIT, group, limit, depth_limit))
+
+    def split(self, of: int, founder: ProcessKey) -> int:
+        """A new family beside `of`, held and watched from birth; its id, 0 if that failed."""
+        return self._control(abi.OP_NEW_FAMILY, of, founder.tgid, founder.start_ns)
+
+    def move(self, key: ProcessKey, group: int) -> bool:
+        """Moves a process and its slots into a family."""
+        return bool(self._control(abi.OP_MOVE, group, key.tgid, key.start_ns))
+
+    def settle(self) -> None:
+        """Takes tasks that are reaped, though their memory is not yet freed, off every count of slots."""
+        self._control(abi.OP_SETTLE)
+
+    def forget(self, group: int) -> None:
+        """Stops watching a group; it goes when it is empty."""
+        self._control(abi.OP_FORGET, group)
+
+    def flag(self, key: ProcessKey, flags: int, clear: int = 0) -> bool:
+        """Sets and clears marks of a process."""
+        return bool(self._control(abi.OP_FLAG, flags, key.tgid, key.start_ns, clear))
+
+    def unstop(self, key: ProcessKey) -> None:
+        """Forgets that a gate stopped the process."""
+        self._control(abi.OP_UNSTOP, 0, key.tgid, key.start_ns)

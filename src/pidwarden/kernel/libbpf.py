@@ -1,0 +1,315 @@
+"""libbpf through ctypes: open, load, attach, and the map calls. Nothing here knows what pidwarden's programs do.
+
+Names and semantics are libbpf's own (``/usr/include/bpf/libbpf.h`` and ``bpf.h``, libbpf 1.0 or newer). Nothing forks:
+``ctypes.CDLL`` is given the exact name, as ``find_library`` would run a program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pidwarden.errors import NotPossible, bpf_error
+
+_SONAME = "libbpf.so.1"
+_BATCH = 4096
+_P, _I, _U32, _U64, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_char_p
+_SAMPLE = ctypes.CFUNCTYPE(_I, _P, _P, ctypes.c_size_t)
+
+# name: (result, arguments). Only what is called below.
+_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "libbpf_set_print": (_P, (_P,)),
+    "bpf_object__open_file": (_P, (_S, _P)),
+    "bpf_object__load": (_I, (_P,)),
+    "bpf_object__close": (None, (_P,)),
+    "bpf_object__find_program_by_name": (_P, (_P, _S)),
+    "bpf_object__find_map_by_name": (_P, (_P, _S)),
+    "bpf_program__fd": (_I, (_P,)),
+    "bpf_program__attach_raw_tracepoint": (_P, (_P, _S)),
+    "bpf_program__attach_perf_event": (_P, (_P, _I)),
+    "bpf_link__pin": (_I, (_P, _S)),
+    "bpf_link__destroy": (_I, (_P,)),
+    "bpf_map__fd": (_I, (_P,)),
+    "bpf_map__key_size": (_U32, (_P,)),
+    "bpf_map__value_size": (_U32, (_P,)),
+    "bpf_map__max_entries": (_U32, (_P,)),
+    "bpf_map__set_max_entries": (_I, (_P, _U32)),
+    "bpf_obj_pin": (_I, (_I, _S)),
+    "bpf_obj_get": (_I, (_S,)),
+    "bpf_raw_tracepoint_open": (_I, (_S, _I)),
+    "bpf_map_lookup_elem": (_I, (_I, _P, _P)),
+    "bpf_map_update_elem": (_I, (_I, _P, _P, _U64)),
+    "bpf_map_delete_elem": (_I, (_I, _P)),
+    "bpf_map_lookup_batch": (_I, (_I, _P, _P, _P, _P, _P, _P)),
+    "bpf_prog_test_run_opts": (_I, (_I, _P)),
+    "ring_buffer__new": (_P, (_I, _SAMPLE, _P, _P)),
+    "ring_buffer__epoll_fd": (_I, (_P,)),
+    "ring_buffer__consume": (_I, (_P,)),
+    "ring_buffer__free": (None, (_P,)),
+    "btf__parse_elf": (_P, (_S, _P)),
+    "btf__raw_data": (_P, (_P, _P)),
+    "btf__free": (None, (_P,)),
+    "libbpf_version_string": (_S, ()),
+}
+
+
+class _TestRun(ctypes.Structure):
+    """``struct bpf_test_run_opts``, up to the fields that raw tracepoints use."""
+
+    _fields_ = [  # noqa: RUF012  (ctypes asks for a plain list)
+        ("sz", ctypes.c_size_t),
+        ("data_in", _P),
+        ("data_out", _P),
+        ("data_size_in", _U32),
+        ("data_size_out", _U32),
+        ("ctx_in", _P),
+        ("ctx_out", _P),
+        ("ctx_size_in", _U32),
+        ("ctx_size_out", _U32),
+        ("retval", _U32),
+        ("repeat", _I),
+        ("duration", _U32),
+        ("flags", _U32),
+        ("cpu", _U32),
+        ("batch_size", _U32),
+    ]
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The loaded shared library.
+
+    Raises:
+        NotPossible: libbpf 1.x is not installed.
+    """
+    try:
+        lib = ctypes.CDLL(_SONAME, use_errno=True)
+    except OSError as why:
+        msg = f"cannot load {_SONAME} ({why}); type `apt-get install libbpf1`, or your distribution's libbpf 1.x"
+        raise NotPossible(msg) from why
+    for name, (result, arguments) in _PROTOTYPES.items():
+        try:
+            function = getattr(lib, name)
+        except AttributeError as why:
+            msg = f"{_SONAME} has no {name}: libbpf 1.0 or newer is needed"
+            raise NotPossible(msg) from why
+        function.restype, function.argtypes = result, arguments
+    if not os.environ.get("PIDWARDEN_DEBUG"):
+        lib.libbpf_set_print(None)
+    return lib
+
+
+def version() -> str:
+    """The version of the loaded libbpf, as ``v1.1``."""
+    text: bytes = library().libbpf_version_string()
+    return text.decode()
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        raise bpf_error(what, -result)
+    return result
+
+
+def _pointer(result: int | None, what: str) -> int:
+    if not result:
+        raise bpf_error(what, ctypes.get_errno())
+    return result
+
+
+def raw_btf(path: str) -> bytes:
+    """The .BTF section of an ELF file."""
+    lib = library()
+    btf = _pointer(lib.btf__parse_elf(os.fsencode(path), None), f"reading the BTF of {path}")
+    size = _U32()
+    data = ctypes.string_at(lib.btf__raw_data(btf, ctypes.byref(size)), size.value)
+    lib.btf__free(btf)
+    return data
+
+
+class Map:
+    """One BPF map by file descriptor; keys and values are bytes."""
+
+    def __init__(self, name: str, fd: int, key_size: int, value_size: int, max_entries: int) -> None:
+        self.name, self.fd = name, fd
+        self.key_size, self.value_size, self.max_entries = key_size, value_size, max_entries
+        self._value = ctypes.create_string_buffer(value_size) if value_size else None
+        self._batch: tuple[Any, ...] | None = None
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key`, None if there is none."""
+        code = library().bpf_map_lookup_elem(self.fd, key, self._value)
+        if code == -errno.ENOENT:
+            return None
+        _check(code, f"looking up in map {self.name}")
+        assert self._value is not None
+        return self._value.raw
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Sets `key` to `value`."""
+        _check(library().bpf_map_update_elem(self.fd, key, value, 0), f"updating map {self.name}")
+
+    def delete(self, key: bytes) -> None:
+        """Removes `key`; no error if it is not there."""
+        library().bpf_map_delete_elem(self.fd, key)
+
+    def items(self) -> tuple[bytes, bytes, int]:
+        """All elements of a hash map in few calls: (keys end to end, values end to end, count).
+
+        An element that comes or goes meanwhile may be missing or, rarely, stand there twice.
+        """
+        if self._batch is None:
+            self._batch = (
+                ctypes.create_string_buffer(_BATCH * self.key_size),
+                ctypes.create_string_buffer(_BATCH * self.value_size),
+                ctypes.create_string_buffer(max(self.key_size, 8)),
+                ctypes.create_string_buffer(max(self.key_size, 8)),
+                _U32(),
+            )
+        keys, values, token_in, token_out, count = self._batch
+        all_keys, all_values, total = bytearray(), bytearray(), 0
+        token: Any = None
+        while True:
+            count.value = _BATCH
+            code = library().bpf_map_lookup_batch(
+                self.fd, token, token_out, keys, values, ctypes.byref(count), None
+            )
+            if code not in (0, -errno.ENOENT):
+                _check(code, f"reading map {self.name}")
+            n = count.value
+            all_keys += memoryview(keys)[: n * self.key_size]
+            all_values += memoryview(values)[: n * self.value_size]
+            total += n
+            if code:
+                return bytes(all_keys), bytes(all_values), total
+            ctypes.memmove(token_in, token_out, len(token_in))
+            token = token_in
+
+
+def pin(fd: int, path: str) -> None:
+    """Gives a map or a program a second reference, as a file of a bpf file system."""
+    _check(library().bpf_obj_pin(fd, os.fsencode(path)), f"pinning {path}")
+
+
+def open_pin(path: str) -> int:
+    """A descriptor of what is pinned at `path`."""
+    return _check(library().bpf_obj_get(os.fsencode(path)), f"opening the pin {path}")
+
+
+def runner(fd: int, name: str) -> Callable[..., int]:
+    """A function that runs a raw-tracepoint program once, with up to five u64, and gives what it returned."""
+    ctx = (_U64 * 5)()
+    opts = _TestRun(sz=ctypes.sizeof(_TestRun), ctx_in=ctypes.addressof(ctx), ctx_size_in=ctypes.sizeof(ctx))
+    call, where = library().bpf_prog_test_run_opts, ctypes.byref(opts)
+
+    def run(*arguments: int) -> int:
+        ctx[:] = arguments + (0,) * (5 - len(arguments))
+        _check(call(fd, where), f"running the BPF program {name}")
+        return opts.retval
+
+    return run
+
+
+def attach_raw(fd: int, tracepoint: str) -> int:
+    """Attaches a raw-tracepoint program; the descriptor to close to detach it."""
+    return _check(library().bpf_raw_tracepoint_open(tracepoint.encode(), fd), f"attaching to {tracepoint}")
+
+
+class Link:
+    """An attached program; it stays attached until :meth:`destroy` or, unpinned, until the process ends."""
+
+    def __init__(self, pointer: int, name: str) -> None:
+        self._pointer: int | None = pointer
+        self.name = name
+
+    def pin(self, path: str) -> None:
+        """Makes the attachment outlive this process, as the file `path` of a bpf file system."""
+        _check(library().bpf_link__pin(self._pointer, os.fsencode(path)), f"pinning {self.name} at {path}")
+
+    def destroy(self) -> None:
+        """Detaches, unless a pin still holds it. May be called twice."""
+        if self._pointer:
+            library().bpf_link__destroy(self._pointer)
+            self._pointer = None
+
+
+class Object:
+    """A BPF object file: opened, adjusted, loaded, and then its programs and maps by name."""
+
+    def __init__(self, path: str) -> None:
+        self._lib = library()
+        what = f"opening the BPF object {path}"
+        self._pointer: int | None = _pointer(self._lib.bpf_object__open_file(os.fsencode(path), None), what)
+
+    def _program(self, name: str) -> int:
+        return _pointer(self._lib.bpf_object__find_program_by_name(self._pointer, name.encode()), f"program {name}")
+
+    def _map(self, name: str) -> int:
+        return _pointer(self._lib.bpf_object__find_map_by_name(self._pointer, name.encode()), f"map {name}")
+
+    def resize(self, name: str, max_entries: int) -> None:
+        """Sets how many elements a map can have; before :meth:`load`."""
+        _check(self._lib.bpf_map__set_max_entries(self._map(name), max_entries), f"resizing map {name}")
+
+    def load(self) -> None:
+        """Creates the maps and has the kernel verify the programs."""
+        _check(self._lib.bpf_object__load(self._pointer), "loading the BPF programs")
+
+    def map(self, name: str) -> Map:
+        """A map, once loaded."""
+        lib, m = self._lib, self._map(name)
+        sizes = lib.bpf_map__key_size(m), lib.bpf_map__value_size(m), lib.bpf_map__max_entries(m)
+        return Map(name, lib.bpf_map__fd(m), *sizes)
+
+    def attach_raw(self, name: str, tracepoint: str) -> Link:
+        """Attaches a program to a raw tracepoint."""
+        pointer = self._lib.bpf_program__attach_raw_tracepoint(self._program(name), tracepoint.encode())
+        return Link(_pointer(pointer, f"attaching to the raw tracepoint {tracepoint}"), name)
+
+    def attach_perf(self, name: str, perf_fd: int) -> Link:
+        """Attaches a program to an open perf event; the link then owns `perf_fd`."""
+        pointer = self._lib.bpf_program__attach_perf_event(self._program(name), perf_fd)
+        return Link(_pointer(pointer, f"attaching {name} to a perf event"), name)
+
+    def program(self, name: str) -> int:
+        """The descriptor of a program, once loaded."""
+        fd: int = self._lib.bpf_program__fd(self._program(name))
+        return fd
+
+    def close(self) -> None:
+        """Frees everything that is not attached or pinned. May be called twice."""
+        if self._pointer:
+            self._lib.bpf_object__close(self._pointer)
+            self._pointer = None
+
+
+class Ring:
+    """A ring buffer: :attr:`fd` becomes readable, :meth:`read` yields what has come."""
+
+    def __init__(self, ring_map: Map) -> None:
+        self._got: list[bytes] = []
+        self._callback = _SAMPLE(self._sample)  # kept: C holds only a pointer to it
+        self._lib = library()
+        pointer = self._lib.ring_buffer__new(ring_map.fd, self._callback, None, None)
+        self._pointer: int | None = _pointer(pointer, "opening the ring buffer")
+        self.fd: int = self._lib.ring_buffer__epoll_fd(self._pointer)
+
+    def _sample(self, _ctx: int, data: int, size: int) -> int:
+        self._got.append(ctypes.string_at(data, size))
+        return 0
+
+    def read(self) -> Iterator[bytes]:
+        """The records that are waiting, oldest first; never blocks."""
+        self._lib.ring_buffer__consume(self._pointer)
+        got, self._got = self._got, []
+        return iter(got)
+
+    def close(self) -> None:
+        """Frees it. May be called twice."""
+        if self._pointer:
+            self._lib.ring_buffer__free(self._pointer)
+            self._pointer = None

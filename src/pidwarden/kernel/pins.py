@@ -1,0 +1,109 @@
+"""Pins: what keeps a hold in force when the guard is killed, and what its successor takes over.
+
+They lie in ``<bpf file system>/<instance>/<build>``, the build being a digest of the object, so that a guard never
+adopts programs it does not understand. A guard that ends in order leaves none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+
+from pidwarden.errors import PidwardenError
+from pidwarden.kernel.bpf import Programs, object_path
+
+_BPFFS = "/sys/fs/bpf"
+_OURS = "mounted-by-pidwarden"  # an empty folder beside the pins: the file system was mounted for them
+
+
+def bpffs() -> str | None:
+    """Where a bpf file system is mounted, None if none is."""
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        found = [where for _dev, where, kind, *_ in map(str.split, file) if kind == "bpf"]
+    return _BPFFS if _BPFFS in found else (found[0] if found else None)
+
+
+def _mount() -> str | None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    return None if libc.mount(b"bpf", _BPFFS.encode(), b"bpf", 0, b"mode=0700") else _BPFFS
+
+
+class Pins:
+    """The pins of one instance."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._build = hashlib.sha256(_content(object_path())).hexdigest()[:16]
+        self._mounted_by_us = False
+        self._directory: str | None = None
+        self.adopted = False
+        self.notes: list[str] = []
+
+    def adopt(self) -> Programs | None:
+        """The programs that a guard of this build left pinned; None if there are none.
+
+        Raises:
+            PidwardenError: there are pins, of another build or incomplete.
+        """
+        root = bpffs()
+        if root is None or not os.path.isdir(f"{root}/{self._instance}"):
+            return None
+        directory = f"{root}/{self._instance}/{self._build}"
+        if not os.path.isdir(directory):
+            msg = (
+                f"{root}/{self._instance} holds pins of another version of pidwarden; "
+                "type `pidwarden guard --detach` to release what it held and remove them"
+            )
+            raise PidwardenError(msg)
+        programs = Programs.adopt(directory)
+        self._directory, self.adopted = directory, True
+        self.notes.append(f"took over from a guard that was killed ({directory})")
+        return programs
+
+    def pin(self, programs: Programs) -> None:
+        """Pins everything, once; a machine where that is impossible gets a note instead."""
+        if self._directory is not None:
+            return
+        root = bpffs()
+        if root is None:
+            root = _mount()
+            self._mounted_by_us = root is not None
+        if root is None:
+            self.notes.append(f"no bpf file system at {_BPFFS} and none can be mounted: if the guard is killed, holds end")
+            return
+        directory = f"{root}/{self._instance}/{self._build}"
+        try:
+            os.makedirs(directory, mode=0o700)
+            self._directory = directory
+            if self._mounted_by_us:
+                os.mkdir(f"{root}/{self._instance}/{_OURS}", mode=0o700)
+            programs.pin(directory)
+        except (OSError, PidwardenError) as why:
+            self.notes.append(f"cannot pin below {root} ({why}): if the guard is killed, holds end")
+            self.remove()
+
+    def remove(self) -> None:
+        """Removes the pins, and the mount if it was ours. What only they held is detached."""
+        if self._directory is None:
+            return
+        remove_tree(os.path.dirname(self._directory))
+        self._directory = None
+
+
+def remove_tree(directory: str) -> None:
+    """Removes an instance's directory of pins, and the mount if that instance made it."""
+    ours = os.path.isdir(f"{directory}/{_OURS}")
+    for path, _folders, files in os.walk(directory, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(path, name))
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+    if ours:
+        ctypes.CDLL(None).umount2(_BPFFS.encode(), 0)  # busy if somebody else uses it by now: then it stays
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

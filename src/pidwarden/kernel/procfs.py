@@ -1,0 +1,87 @@
+"""/proc, as far as it can be read without waiting for anybody.
+
+Only ``stat``, ``statm`` and ``comm`` of other processes are read here: ``cmdline``, ``environ`` and ``maps`` take the
+victim's memory lock and can hang the reader for as long as the victim is stuck.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+PROC = "/proc"
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Stat(NamedTuple):
+    """Fields of ``/proc/PID/stat`` (proc_pid_stat(5)). ``comm`` is bytes its owner chose."""
+
+    pid: int
+    comm: bytes
+    state: str
+    ppid: int
+    pgrp: int
+    session: int
+    tty: int
+    tpgid: int
+    threads: int
+    start_ticks: int
+
+
+def parse_stat(data: bytes) -> Stat:
+    """Parses one ``stat`` line; the name may hold anything, so it ends at the last ``)``."""
+    opening, closing = data.index(b"("), data.rindex(b")")
+    rest = data[closing + 2 :].split()
+    ppid, pgrp, session, tty, tpgid = map(int, rest[1:6])
+    comm, state = data[opening + 1 : closing], rest[0].decode()
+    return Stat(int(data[:opening]), comm, state, ppid, pgrp, session, tty, tpgid, int(rest[17]), int(rest[19]))
+
+
+def _read(path: str, size: int = 4096) -> bytes | None:
+    """The file's first bytes; None if the process is gone or hidden."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(fd, size)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def stat(pid: int, root: str = PROC) -> Stat | None:
+    """A process's ``stat``, None if it is gone (or hidden from us)."""
+    data = _read(f"{root}/{pid}/stat")
+    return parse_stat(data) if data else None
+
+
+def resident_bytes(pid: int, root: str = PROC) -> int:
+    """Resident memory in bytes, 0 if the process is gone. ``statm`` takes no lock."""
+    data = _read(f"{root}/{pid}/statm")
+    return int(data.split()[1]) * PAGE if data else 0
+
+
+def read_int(path: str) -> int | None:
+    """The first number of a one-line file, None if there is none."""
+    data = _read(path)
+    try:
+        return int(data.split()[0]) if data else None
+    except (ValueError, IndexError):
+        return None
+
+
+def tasks_in_use(root: str = PROC) -> int:
+    """Tasks of the whole machine, zombies included: the total of ``/proc/loadavg`` (proc_loadavg(5))."""
+    data = _read(f"{root}/loadavg")
+    return int(data.split()[3].split(b"/")[1]) if data else 0
+
+
+def ancestors(pid: int, root: str = PROC) -> list[int]:
+    """The chain of current parents from the parent of `pid` up to pid 1."""
+    chain: list[int] = []
+    while (found := stat(pid, root)) and found.ppid and found.ppid not in chain:
+        chain.append(found.ppid)
+        pid = found.ppid
+    return chain

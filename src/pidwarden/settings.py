@@ -1,0 +1,225 @@
+"""Every setting, its type, its default and the reason for it. `pidwarden config` prints the sample made from this."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from pidwarden.errors import ConfigError, UsageError
+
+Mode = Literal["observe", "hold", "kill"]
+OnUnsure = Literal["hold", "release"]
+
+DEFAULT_CONFIG = "/etc/pidwarden.toml"
+DEFAULT_RUN_DIR = "/run/pidwarden"
+
+SPAWNERS = (
+    "/sbin/init",
+    "/lib/systemd/systemd",
+    "/usr/sbin/sshd",
+    "/usr/lib/openssh/sshd-session",
+    "/usr/libexec/openssh/sshd-session",
+    "/usr/sbin/cron",
+    "/usr/sbin/crond",
+    "/usr/sbin/anacron",
+    "/usr/sbin/atd",
+    "/usr/bin/containerd-shim",
+    "/usr/bin/containerd-shim-runc-v2",
+    "/usr/bin/conmon",
+    "/usr/libexec/podman/conmon",
+    "/bin/login",
+    "/sbin/agetty",
+    "/sbin/getty",
+    "/usr/bin/tmux",
+    "/usr/bin/screen",
+)
+SHELLS = ("/bin/bash", "/bin/dash", "/bin/zsh", "/usr/bin/fish", "/bin/ksh", "/bin/mksh", "/bin/busybox", "/bin/tcsh")
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The configuration of a guard. Times are seconds, sizes are process-table slots unless the name says otherwise."""
+
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="observe: only say what would be done. hold: hold a runaway and leave the decision to a person. "
+            "kill: kill the guilty subtree. Try observe for a day on a machine that matters."
+        ),
+    ] = "kill"
+    grace: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Seconds between the verdict and the kill, for a person to release the family. "
+             "0: a held bomb harms nobody, but its memory stays in use while it waits."),
+    ] = 0.0
+    hold_at: Annotated[
+        int,
+        Meta(ge=4, le=1_000_000, description="Slots (processes, threads, zombies) that a branch may hold before it is "
+             "held. 300 is more than a shell script or a parallel build of a few cores needs at a time, and little "
+             "enough that a bomb is stopped within the first tenth of a second."),
+    ] = 300
+    family_hold_at: Annotated[
+        int,
+        Meta(ge=0, le=4_000_000, description="The same for a whole family, whose slow growth founds many branches. "
+             "0: one and a half times hold_at. What a family has when the guard starts comes on top."),
+    ] = 0
+    generations: Annotated[
+        int,
+        Meta(ge=8, le=1_000_000, description="Forks in a row, each by a process younger than branch_age, before a "
+             "branch is held: what a fork-and-exit chain has instead of members. Honest work stays below 20."),
+    ] = 150
+    branch_age: Annotated[
+        float,
+        Meta(gt=0, le=3600, description="Seconds a process must have lived for each of its children to found a branch. "
+             "A fast bomb is one branch; its old parent and that parent's other children are not in it."),
+    ] = 1.0
+    job_gap: Annotated[
+        float,
+        Meta(ge=0, le=60, description="Seconds: children that an interactive shell forks closer together than this are "
+             "one job and one family: a pipeline, or a loop typed at the prompt."),
+    ] = 1.0
+    min_members: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="The least score of a subtree that can be guilty. The kernel patch of 2011 "
+             "hard-coded ten."),
+    ] = 10
+    burst_growth: Annotated[
+        float,
+        Meta(gt=1, le=100, description="A family taken for a burst is released with a budget larger by this factor, and "
+             "watched again. Below 2, so that a thread bomb ends at less than twice hold_at."),
+    ] = 1.5
+    burst_memory: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="Seconds without a new alarm after which a family's earlier bursts are "
+             "forgotten."),
+    ] = 30.0
+    on_unsure: Annotated[
+        OnUnsure,
+        Meta(description="What happens to a family the judge is not sure of: hold keeps it held for a person "
+             "(`pidwarden release|kill FAMILY`), release lets it go with a larger budget. Only in mode kill."),
+    ] = "hold"
+    kill_timeout: Annotated[
+        float,
+        Meta(gt=0, le=600, description="Seconds after which members that still run (in D state, say) are reported as "
+             "survivors. They stay held and signalled."),
+    ] = 2.0
+    max_records: Annotated[
+        int,
+        Meta(ge=1024, le=4_194_304, description="Processes, threads and groups that the kernel side can remember; "
+             "allocated at start, about 400 bytes each, because a guard that has to ask for memory in the middle of a "
+             "bomb would be refused."),
+    ] = 65_536
+    spawners: Annotated[
+        tuple[str, ...],
+        Meta(description="Executables each of whose children founds a family of its own. Paths that do not exist here "
+             "are passed over; an executable is recognised by device and inode, so a copy under the same name is not."),
+    ] = SPAWNERS
+    shells: Annotated[
+        tuple[str, ...],
+        Meta(description="Executables that are spawners while they lead a session that has a terminal."),
+    ] = SHELLS
+    protect_executables: Annotated[
+        tuple[str, ...],
+        Meta(description="Executables whose processes are never killed, recognised by device and inode."),
+    ] = ()
+    protect_users: Annotated[
+        tuple[str, ...],
+        Meta(description="Users whose processes are never killed."),
+    ] = ()
+    run_dir: Annotated[
+        str,
+        Meta(pattern="^/[A-Za-z0-9_./-]+$", description="Where the guard's socket lies; its last part also names the "
+             "pins below /sys/fs/bpf."),
+    ] = DEFAULT_RUN_DIR
+
+    @property
+    def family_limit(self) -> int:
+        """``family_hold_at``, or what 0 stands for."""
+        return self.family_hold_at or self.hold_at * 3 // 2
+
+
+def parse(text: str, where: str) -> Settings:
+    """Settings out of TOML text; `where` names its source in errors.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, or a value of the wrong type or range, each with its line.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as why:
+        msg = f"{where}: not valid TOML: {why}; nothing was changed. `pidwarden config` prints a sample"
+        raise ConfigError(msg) from why
+    try:
+        return msgspec.convert(data, Settings)
+    except msgspec.ValidationError as why:
+        msg = f"{where}{_line_of(text, str(why))}: {why}; nothing was changed. `pidwarden config` prints a sample"
+        raise ConfigError(msg) from why
+
+
+def _line_of(text: str, message: str) -> str:
+    found = re.search(r"field `([^`]+)`|`\$\.([A-Za-z_]+)", message)
+    key = found and (found[1] or found[2])
+    for number, line in enumerate(text.splitlines(), 1):
+        if key and re.match(rf'\s*(?:\[+\s*)?"?{re.escape(key)}"?\s*[=.\]]', line):
+            return f", line {number}"
+    return ""
+
+
+def load(path: str) -> Settings:
+    """Settings out of a file.
+
+    Raises:
+        ConfigError: it cannot be read or is not valid.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as why:
+        msg = f"cannot read the configuration {path}: {why}; `pidwarden config > {path}` writes a sample"
+        raise ConfigError(msg) from why
+    return parse(text, path)
+
+
+def replace(settings: Settings, **changes: object) -> Settings:
+    """A copy with some settings changed, checked as a file would be.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(settings) | changes, Settings)
+    except msgspec.ValidationError as why:
+        raise UsageError(str(why)) from why
+
+
+def _type_text(hint: object) -> str:
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(f'"{v}"' for v in get_args(hint))
+    return {int: "integer", float: "number", str: "text"}.get(hint, "list of text")  # type: ignore[call-overload]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + "".join(f'\n#     "{v}",' for v in value) + ("\n# " if value else "") + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def sample() -> str:
+    """A configuration file with every setting, its type, its reason and its default."""
+    import textwrap  # noqa: PLC0415  (only this command needs it)
+
+    hints = get_type_hints(Settings, include_extras=True)
+    lines = [f"# pidwarden's configuration ({DEFAULT_CONFIG}). Every line shown is the default.", ""]
+    for field in msgspec.structs.fields(Settings):
+        metas = [m for m in get_args(hints[field.name])[1:] if isinstance(m, Meta)]
+        text = f"{metas[0].description} ({_type_text(hints[field.name])})"
+        lines += [*textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")]
+        lines += [f"# {field.name} = {_toml(field.default)}", ""]
+    return "\n".join(lines)
