@@ -87,6 +87,12 @@ struct pw_group {
 	__u32 stops;       /* times a gate stopped one of its tasks */
 };
 
+/* One element of `dump`, when processes are dumped; groups are laid over it, one an element. */
+struct pw_dump {
+	struct pw_key key;
+	struct pw_proc proc;
+};
+
 enum pw_group_kind {
 	PW_FAMILY = 1,
 	PW_BRANCH = 2,
@@ -152,6 +158,7 @@ struct pw_state {
 	__u64 lost_procs;
 	__u64 lost_groups;
 	__u64 lost_events;
+	__u64 missed_frees; /* releases nobody told us about, noticed when the memory was used again */
 };
 
 /* Key of `exes`: an executable as the kernel knows it; the value is a set of enum pw_proc_flag. */
@@ -171,6 +178,11 @@ enum pw_op {
 	PW_OP_FORGET = 7,     /* group: no longer watched; gone when empty */
 	PW_OP_LIMIT = 8,      /* group, new limit, new depth limit */
 	PW_OP_SETTLE = 9,     /* -: count no slot that is already free */
+	PW_OP_DUMP_PROCS = 10,  /* of up to three families (0: all): copies records into `dump`; returns how many */
+	PW_OP_DUMP_GROUPS = 11, /* -: the same with groups */
+	PW_OP_GET_PROC = 12,    /* -, tgid, start_ns: one record, if it is there */
+	PW_OP_GET_GROUP = 13,   /* group: one group, if it is there */
+	PW_OP_GONE = 14,        /* -, tgid, start_ns: /proc says it is gone; returns how many slots that gave back */
 };
 
 #endif

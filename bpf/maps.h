@@ -48,10 +48,24 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct pw_state);
 } state SEC(".maps");
+
+/*
+ * Where `control` copies what user space asks for, to be read through mmap. The bpf(2) calls that read maps will not do:
+ * they keep programs from running on their processor, the one in the RCU softirq among them, and a release would be
+ * missed for good.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, DEFAULT_RECORDS);
+	__type(key, __u32);
+	__type(value, struct pw_dump);
+} dump SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

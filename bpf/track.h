@@ -125,6 +125,35 @@ static __always_inline void drop_refs(const struct pw_key *key, __s32 n)
 	bpf_loop(DEFAULT_RECORDS, drop_one, &d, 0);
 }
 
+/* The task is gone: its slot, unless that is off the books already, and its part in its process's record. */
+static __noinline int forget_task(task_p p)
+{
+	__u64 addr = (__u64)p;
+	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
+	struct pw_proc *rec;
+	struct pw_key key;
+	bool released, exited;
+
+	if (!task)
+		return 0;
+	key = task->key;
+	exited = task->flags & PW_TASK_EXITED;
+	released = __sync_fetch_and_or(&task->flags, PW_TASK_RELEASED) & PW_TASK_RELEASED;
+	bpf_map_delete_elem(&tasks, &addr);
+	rec = bpf_map_lookup_elem(&procs, &key);
+	if (!rec)
+		return 1;
+	if (!exited)
+		__sync_fetch_and_add(&rec->live, -1); /* its exit was missed as well */
+	if (!released) {
+		__sync_fetch_and_add(&rec->slots, -1);
+		uncharge(rec->branch, 1);
+		uncharge(rec->family, 1);
+	}
+	drop_refs(&key, 1);
+	return 1;
+}
+
 /*
  * A new process. `creator` is the task that forked it and `pkey` that task's process; `now` is its birth. Returns the
  * record, NULL if a map was full.
@@ -171,10 +200,15 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, __
 	if (!rec)
 		return 0;
 	if (add_task(p, key, exited ? PW_TASK_EXITED : 0)) {
-		lost(&st->lost_tasks);
-		if (!rec->refs)
-			drop_refs(key, 0);
-		return 0;
+		/* The address is in use, so the release of the task that had it before was missed; or the map is full. */
+		if (forget_task(p))
+			lost(&st->missed_frees);
+		if (add_task(p, key, exited ? PW_TASK_EXITED : 0)) {
+			lost(&st->lost_tasks);
+			if (!rec->refs)
+				drop_refs(key, 0);
+			return 0;
+		}
 	}
 	__sync_fetch_and_add(&rec->refs, 1);
 	__sync_fetch_and_add(&rec->slots, 1);
@@ -314,26 +348,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tp/sched_process_free")
 int on_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	__u64 addr = ctx->args[0];
-	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
-	struct pw_proc *rec;
-	struct pw_key key;
-	bool released;
-
-	if (!task)
-		return 0;
-	key = task->key;
-	released = __sync_fetch_and_or(&task->flags, PW_TASK_RELEASED) & PW_TASK_RELEASED;
-	bpf_map_delete_elem(&tasks, &addr);
-	rec = bpf_map_lookup_elem(&procs, &key);
-	if (!rec)
-		return 0;
-	if (!released) {
-		__sync_fetch_and_add(&rec->slots, -1);
-		uncharge(rec->branch, 1);
-		uncharge(rec->family, 1);
-	}
-	drop_refs(&key, 1);
+	forget_task((task_p)ctx->args[0]);
 	return 0;
 }
 

@@ -28,6 +28,7 @@ from pidwarden.model.record import GroupKind, ProcFlag
 from pidwarden.settings import Settings, load, replace
 
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
+_MISSED_NS = 5 * SECOND  # an RCU grace period is over by then, whatever the load
 _UNLIMITED = 2**31 - 1
 _SHOWN_FAMILIES = 20
 _CHANGEABLE_NEEDS_RESTART = ("max_records", "run_dir")
@@ -199,6 +200,16 @@ class Guard:
     def _keep_house(self) -> None:
         self._programs.set_executables(executables.identify(self.settings))
         self._headroom.append((boot_ns(), procfs.tasks_in_use()))
+        self._repair()
+
+    def _repair(self) -> None:
+        """Zombies that /proc does not know: their release was missed, as happens while somebody reads BPF maps."""
+        long_ago = boot_ns() - _MISSED_NS
+        for record in self._programs.records():
+            if record.zombie and record.exit_ns < long_ago:
+                stat = procfs.stat(record.key.tgid)
+                if stat is None or stat.start_ticks != record.key.start_ticks:
+                    self._programs.gone(record.key)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 

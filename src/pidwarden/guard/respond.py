@@ -159,7 +159,7 @@ class Responder:
 
     def _judge(self, incident: Incident, group: Group) -> None:
         self.programs.settle()
-        records = [r for r in self.programs.records() if r.family == incident.family]
+        records = self.programs.records(incident.family)
         strikes = self._count_strikes(incident.family, incident.signal.time_ns)
         case = Case(
             records=tuple(records),
@@ -245,8 +245,7 @@ class Responder:
 
     def _guilty(self, incident: Incident) -> list[Record]:
         """Everybody who now descends from the guilty roots, or is already in the guilty family."""
-        families = (incident.family, incident.guilty_family)
-        records = [r for r in self.programs.records() if r.family in families]
+        records = self.programs.records(incident.family, incident.guilty_family or incident.family)
         spared = self._spared(records)
         tree = Tree(records)
         found = {r.key: r for root in incident.roots for r in tree.subtree(root)}

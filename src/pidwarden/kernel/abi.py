@@ -33,6 +33,11 @@ OP_UNSTOP: Final = 6
 OP_FORGET: Final = 7
 OP_LIMIT: Final = 8
 OP_SETTLE: Final = 9
+OP_DUMP_PROCS: Final = 10
+OP_DUMP_GROUPS: Final = 11
+OP_GET_PROC: Final = 12
+OP_GET_GROUP: Final = 13
+OP_GONE: Final = 14
 
 # enum pw_proc_flag
 PROC_SPAWNER: Final = 1
@@ -67,6 +72,34 @@ CONFIG_FIELDS: Final = (
     "guard",
     "pad",
     "only",
+)
+
+DUMP: Final = Struct("<QIIQIIQQQQQQQiiiIIIIIII16s")
+DUMP_FIELDS: Final = (
+    "key_start_ns",
+    "key_tgid",
+    "key_pad",
+    "proc_parent_start_ns",
+    "proc_parent_tgid",
+    "proc_parent_pad",
+    "proc_family",
+    "proc_branch",
+    "proc_exec_ns",
+    "proc_exit_ns",
+    "proc_held_ns",
+    "proc_found_ns",
+    "proc_found_family",
+    "proc_refs",
+    "proc_slots",
+    "proc_live",
+    "proc_forks",
+    "proc_execs",
+    "proc_generation",
+    "proc_uid",
+    "proc_exit_code",
+    "proc_flags",
+    "proc_stops",
+    "proc_comm",
 )
 
 EVENT: Final = Struct("<QQQQIIIIII")
@@ -146,7 +179,7 @@ PROC_FIELDS: Final = (
     "comm",
 )
 
-STATE: Final = Struct("<QQQQQQQQQQ")
+STATE: Final = Struct("<QQQQQQQQQQQ")
 STATE_FIELDS: Final = (
     "next_id",
     "holds",
@@ -158,6 +191,7 @@ STATE_FIELDS: Final = (
     "lost_procs",
     "lost_groups",
     "lost_events",
+    "missed_frees",
 )
 
 TASK: Final = Struct("<QIIII")
@@ -172,11 +206,12 @@ TASK_FIELDS: Final = (
 # struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
 LAYOUTS: Final = {
     "pw_config": (72, "<QQIIIIII8I", CONFIG_FIELDS),
+    "pw_dump": (144, "<QIIQIIQQQQQQQiiiIIIIIII16s", DUMP_FIELDS),
     "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
     "pw_exe": (16, "<QQ", EXE_FIELDS),
     "pw_group": (120, "<QQQIIQIIQQQQQiIIIIIII", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
     "pw_proc": (128, "<QIIQQQQQQQiiiIIIIIII16s", PROC_FIELDS),
-    "pw_state": (80, "<QQQQQQQQQQ", STATE_FIELDS),
+    "pw_state": (88, "<QQQQQQQQQQQ", STATE_FIELDS),
     "pw_task": (24, "<QIIII", TASK_FIELDS),
 }

@@ -13,7 +13,7 @@ from struct import Struct
 from pidwarden.errors import NotPossible
 from pidwarden.kernel import abi, perf, tracefs
 from pidwarden.kernel.btf import Btf
-from pidwarden.kernel.libbpf import Link, Map, Object, Ring, attach_raw, open_pin, pin, raw_btf, runner
+from pidwarden.kernel.libbpf import Link, Map, Object, Ring, attach_raw, max_entries, open_pin, pin, raw_btf, runner
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import Counters, Group, Record, Signal
 
@@ -52,22 +52,21 @@ def check_layouts(path: str) -> None:
         raise NotPossible(msg)
 
 
-def _record(key: tuple[int, ...], value: tuple[object, ...]) -> Record:
-    start, tgid, _ = key
-    pstart, ptgid, _pad, family, branch, exec_ns, exit_ns, held_ns, _found, _found_family, *rest, comm = value
-    assert isinstance(comm, bytes)
-    head = (ProcessKey(tgid, start), ProcessKey(ptgid, pstart), family, branch, exec_ns, exit_ns, held_ns)  # type: ignore[arg-type]
-    return Record._make((*head, *rest, comm.split(b"\0", 1)[0]))
+def parse_records(data: bytes) -> list[Record]:
+    """Records out of the bytes of `dump`."""
+    return [
+        Record(
+            ProcessKey(tgid, start), ProcessKey(ptgid, pstart), family, branch, exec_ns, exit_ns, held_ns, *rest,
+            comm.split(b"\0", 1)[0],
+        )
+        for start, tgid, _, pstart, ptgid, _, family, branch, exec_ns, exit_ns, held_ns, _, _, *rest, comm
+        in abi.DUMP.iter_unpack(data)
+    ]  # fmt: skip
 
 
-def parse_records(keys: bytes, values: bytes) -> list[Record]:
-    """Records out of the map's bytes."""
-    return [_record(k, v) for k, v in zip(abi.KEY.iter_unpack(keys), abi.PROC.iter_unpack(values), strict=True)]
-
-
-def parse_group(value: bytes) -> Group:
-    """A group out of the map's bytes."""
-    id_, family, f_start, f_tgid, _, s_start, s_tgid, _, *rest = abi.GROUP.unpack(value)
+def parse_group(data: bytes, at: int) -> Group:
+    """A group out of the bytes of `dump`."""
+    id_, family, f_start, f_tgid, _, s_start, s_tgid, _, *rest = abi.GROUP.unpack_from(data, at)
     return Group(id_, family, ProcessKey(f_tgid, f_start), ProcessKey(s_tgid, s_start), *rest)
 
 
@@ -77,8 +76,8 @@ def parse_signal(data: bytes) -> Signal:
     return Signal(time_ns, group, family, ProcessKey(tgid, start), kind == abi.EVENT_EMPTY, rule, slots, flags)
 
 
-_MAPS = ("tasks", "procs", "groups", "exes", "config", "state", "events")
-_SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (8, abi.GROUP)}
+_MAPS = ("tasks", "procs", "groups", "dump", "exes", "config", "state", "events")
+_SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (8, abi.GROUP), "dump": (4, abi.DUMP)}
 _SIZES |= {"exes": (abi.EXE.size, Struct("<I")), "config": (4, abi.CONFIG), "state": (4, abi.STATE)}
 _RUN = ("control", "seed", "gate_every")
 
@@ -90,6 +89,8 @@ class Programs:
         self.maps, self._programs, self._object = maps, programs, loaded
         self.links: list[Link] = []
         self._every = -1
+        self._dump, self._state = maps["dump"].view(), maps["state"].view()
+        self._known_exes: set[tuple[int, int]] = set()
         self.ring = Ring(maps["events"])
         self._control = runner(programs["control"], "control")
 
@@ -104,7 +105,7 @@ class Programs:
         check_layouts(path)
         loaded = Object(path)
         try:
-            for name in ("tasks", "procs", "groups"):
+            for name in ("tasks", "procs", "groups", "dump"):
                 loaded.resize(name, max_records)
             loaded.load()
             return cls({n: loaded.map(n) for n in _MAPS}, {n: loaded.program(n) for n in _RUN}, loaded)
@@ -121,7 +122,8 @@ class Programs:
         """
         maps = {"events": Map("events", open_pin(f"{directory}/map_events"), 0, 0, 0)}
         for name, (key_size, value) in _SIZES.items():
-            maps[name] = Map(name, open_pin(f"{directory}/map_{name}"), key_size, value.size, 0)
+            fd = open_pin(f"{directory}/map_{name}")
+            maps[name] = Map(name, fd, key_size, value.size, max_entries(fd))
         return cls(maps, {n: open_pin(f"{directory}/prog_{n}") for n in _RUN}, None)
 
     def pin(self, directory: str) -> None:
@@ -157,10 +159,9 @@ class Programs:
     def set_executables(self, flags: dict[tuple[int, int], int]) -> None:
         """Which executables are spawners or shells: (kernel device number, inode) to ProcFlag bits."""
         exes = self.maps["exes"]
-        keys, _values, _n = exes.items()
-        for ino, dev in abi.EXE.iter_unpack(keys):
-            if (dev, ino) not in flags:
-                exes.delete(abi.EXE.pack(ino, dev))
+        for dev, ino in self._known_exes - flags.keys():
+            exes.delete(abi.EXE.pack(ino, dev))
+        self._known_exes = set(flags)
         for (dev, ino), value in flags.items():
             exes.set(abi.EXE.pack(ino, dev), value.to_bytes(4, "little"))
 
@@ -207,38 +208,37 @@ class Programs:
             link.destroy()
         self.links.clear()
         self.ring.close()
+        self._dump.close()
+        self._state.close()
         if self._object:
             self._object.close()
 
     # -- ask -------------------------------------------------------------------------------------------------------
 
-    def records(self) -> list[Record]:
-        """Every process known, alive or dead."""
-        keys, values, _n = self.maps["procs"].items()
-        return parse_records(keys, values)
+    def _dumped(self, count: int) -> bytes:
+        return self._dump[: count * abi.DUMP.size]
+
+    def records(self, *families: int) -> list[Record]:
+        """Every process known, alive or dead; or those of up to three families."""
+        return parse_records(self._dumped(self._control(abi.OP_DUMP_PROCS, *families)))
 
     def groups(self) -> dict[int, Group]:
         """Families and branches by id."""
-        _keys, values, _n = self.maps["groups"].items()
-        size = abi.GROUP.size
-        return {g.id: g for g in (parse_group(values[at : at + size]) for at in range(0, len(values), size))}
+        data, size = self._dumped(self._control(abi.OP_DUMP_GROUPS)), abi.DUMP.size
+        return {g.id: g for g in (parse_group(data, at) for at in range(0, len(data), size))}
 
     def group(self, group: int) -> Group | None:
         """One family or branch, None if it is gone."""
-        value = self.maps["groups"].get(group.to_bytes(8, "little"))
-        return parse_group(value) if value else None
+        return parse_group(self._dumped(1), 0) if self._control(abi.OP_GET_GROUP, group) else None
 
     def record(self, key: ProcessKey) -> Record | None:
         """One process, None if nothing is known of it."""
-        packed = abi.KEY.pack(key.start_ns, key.tgid, 0)
-        value = self.maps["procs"].get(packed)
-        return parse_records(packed, value)[0] if value else None
+        known = self._control(abi.OP_GET_PROC, 0, key.tgid, key.start_ns)
+        return parse_records(self._dumped(1))[0] if known else None
 
     def counters(self) -> Counters:
         """What the kernel side counted."""
-        value = self.maps["state"].get(_ZERO)
-        assert value is not None
-        return Counters._make(abi.STATE.unpack(value))
+        return Counters._make(abi.STATE.unpack_from(self._state))
 
     def signals(self) -> Iterator[Signal]:
         """What waits in the ring buffer; never blocks."""
@@ -269,6 +269,10 @@ class Programs:
     def settle(self) -> None:
         """Takes tasks that are reaped, though their memory is not yet freed, off every count of slots."""
         self._control(abi.OP_SETTLE)
+
+    def gone(self, key: ProcessKey) -> int:
+        """Repairs the books: /proc says the process is gone, so its release was missed. The slots that gave back."""
+        return self._control(abi.OP_GONE, 0, key.tgid, key.start_ns)
 
     def forget(self, group: int) -> None:
         """Stops watching a group; it goes when it is empty."""

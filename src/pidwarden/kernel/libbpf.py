@@ -7,8 +7,8 @@ Names and semantics are libbpf's own (``/usr/include/bpf/libbpf.h`` and ``bpf.h`
 from __future__ import annotations
 
 import ctypes
-import errno
 import functools
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 from pidwarden.errors import NotPossible, bpf_error
 
 _SONAME = "libbpf.so.1"
-_BATCH = 4096
 _P, _I, _U32, _U64, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_char_p
 _SAMPLE = ctypes.CFUNCTYPE(_I, _P, _P, ctypes.c_size_t)
 
@@ -41,10 +40,8 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_obj_pin": (_I, (_I, _S)),
     "bpf_obj_get": (_I, (_S,)),
     "bpf_raw_tracepoint_open": (_I, (_S, _I)),
-    "bpf_map_lookup_elem": (_I, (_I, _P, _P)),
     "bpf_map_update_elem": (_I, (_I, _P, _P, _U64)),
     "bpf_map_delete_elem": (_I, (_I, _P)),
-    "bpf_map_lookup_batch": (_I, (_I, _P, _P, _P, _P, _P, _P)),
     "bpf_prog_test_run_opts": (_I, (_I, _P)),
     "ring_buffer__new": (_P, (_I, _SAMPLE, _P, _P)),
     "ring_buffer__epoll_fd": (_I, (_P,)),
@@ -137,17 +134,6 @@ class Map:
     def __init__(self, name: str, fd: int, key_size: int, value_size: int, max_entries: int) -> None:
         self.name, self.fd = name, fd
         self.key_size, self.value_size, self.max_entries = key_size, value_size, max_entries
-        self._value = ctypes.create_string_buffer(value_size) if value_size else None
-        self._batch: tuple[Any, ...] | None = None
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value of `key`, None if there is none."""
-        code = library().bpf_map_lookup_elem(self.fd, key, self._value)
-        if code == -errno.ENOENT:
-            return None
-        _check(code, f"looking up in map {self.name}")
-        assert self._value is not None
-        return self._value.raw
 
     def set(self, key: bytes, value: bytes) -> None:
         """Sets `key` to `value`."""
@@ -157,42 +143,21 @@ class Map:
         """Removes `key`; no error if it is not there."""
         library().bpf_map_delete_elem(self.fd, key)
 
-    def items(self) -> tuple[bytes, bytes, int]:
-        """All elements of a hash map in few calls: (keys end to end, values end to end, count).
-
-        An element that comes or goes meanwhile may be missing or, rarely, stand there twice.
-        """
-        if self._batch is None:
-            self._batch = (
-                ctypes.create_string_buffer(_BATCH * self.key_size),
-                ctypes.create_string_buffer(_BATCH * self.value_size),
-                ctypes.create_string_buffer(max(self.key_size, 8)),
-                ctypes.create_string_buffer(max(self.key_size, 8)),
-                _U32(),
-            )
-        keys, values, token_in, token_out, count = self._batch
-        all_keys, all_values, total = bytearray(), bytearray(), 0
-        token: Any = None
-        while True:
-            count.value = _BATCH
-            code = library().bpf_map_lookup_batch(
-                self.fd, token, token_out, keys, values, ctypes.byref(count), None
-            )
-            if code not in (0, -errno.ENOENT):
-                _check(code, f"reading map {self.name}")
-            n = count.value
-            all_keys += memoryview(keys)[: n * self.key_size]
-            all_values += memoryview(values)[: n * self.value_size]
-            total += n
-            if code:
-                return bytes(all_keys), bytes(all_values), total
-            ctypes.memmove(token_in, token_out, len(token_in))
-            token = token_in
+    def view(self, max_entries: int = 0) -> mmap.mmap:
+        """The memory of a BPF_F_MMAPABLE array, read-only; elements lie `value_size`, rounded up to 8, apart."""
+        size = (self.value_size + 7 & ~7) * (max_entries or self.max_entries)
+        return mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
 
 
 def pin(fd: int, path: str) -> None:
     """Gives a map or a program a second reference, as a file of a bpf file system."""
     _check(library().bpf_obj_pin(fd, os.fsencode(path)), f"pinning {path}")
+
+
+def max_entries(fd: int) -> int:
+    """How many elements a map can have, as its fdinfo says."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("max_entries:"))
 
 
 def open_pin(path: str) -> int:

@@ -135,3 +135,4 @@ class Counters(NamedTuple):
     lost_procs: int
     lost_groups: int
     lost_events: int
+    missed_frees: int

@@ -1,0 +1,272 @@
+"""`pidwarden doctor`: what this machine can do, which way, and what would improve it.
+
+Only rules and text are here; what is looked at, and how, is in ``kernel/probe.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pidwarden import __version__
+from pidwarden.kernel.probe import Fact, State, probe
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Sequence
+
+_WIDTH = 110
+
+
+class Way(NamedTuple):
+    """One way to do something: the facts it rests on, whether this version does it, what it keeps and what gets away."""
+
+    name: str
+    needs: tuple[str, ...]
+    built: bool
+    guarantees: str = ""
+    escapes: str = ""
+
+
+class Capability(NamedTuple):
+    """Something pidwarden has to do, and the ways to do it, the best first."""
+
+    name: str
+    ways: tuple[Way, ...]
+
+
+class Passed(NamedTuple):
+    """A better way that is not taken: why, and what would change that."""
+
+    way: Way
+    reason: str
+    change: str
+
+
+class Finding(NamedTuple):
+    """How a capability is had here. ``used`` None: not at all; ``sure`` False: something it needs was not tried."""
+
+    capability: str
+    used: Way | None
+    sure: bool
+    passed: tuple[Passed, ...]
+
+
+_BPF = ("libbpf", "kernel BTF", "raw tracepoints", "pidwarden's BPF object")
+TABLE = (
+    Capability(
+        "know the families",
+        (
+            Way(
+                "BPF raw tracepoints, history in kernel maps",
+                _BPF,
+                built=True,
+                guarantees="every fork, exec, exit and release since the guard started is recorded as it happens; "
+                "membership survives setsid, double forks, setuid and renaming; what a full map loses is counted",
+                escapes="who gets a spawner (cron, sshd, a service manager, a container runtime) to start each task "
+                "founds a new family each time; of what ran before the guard only the parents of that moment are known",
+            ),
+            Way("netlink process connector", ("process connector",), built=False),
+            Way("comparing /proc with a moment ago", ("/proc",), built=False),
+        ),
+    ),
+    Capability(
+        "hold",
+        (
+            Way("BPF LSM hook task_alloc", (*_BPF, "LSM programs", "BPF among the LSMs"), built=False),
+            Way("fmod_ret on security_task_alloc", (*_BPF, "fmod_ret programs"), built=False),
+            Way(
+                "stop at system call entry",
+                (*_BPF, "tracefs", "system call tracepoints"),
+                built=True,
+                guarantees="a task of a held family that calls fork, vfork, clone or clone3 stops before the kernel "
+                "does anything; no user space has to be awake for it; released, the same call proceeds",
+                escapes="forks that had begun when the hold came complete, so the budget is passed by one task for "
+                "each of them; a spawner outside the family still starts what it is asked to",
+            ),
+            Way("none: straight to the kill", (), built=False),
+        ),
+    ),
+    Capability(
+        "kill and prove",
+        (
+            Way("the family's own cgroup: cgroup.kill, then populated 0", ("cgroup.kill",), built=False),
+            Way(
+                "closed set by pidfd",
+                ("/proc", "pidfd"),
+                built=True,
+                guarantees="with the family held its members are a closed set: each is opened as a pidfd, compared "
+                "with its start time, signalled, and seen to end; nobody else can be hit through a reused process id",
+                escapes="a member in uninterruptible sleep (D) ends only when it wakes: it is reported as a survivor "
+                "and stays held; members that a rule protects are left alive and named",
+            ),
+            Way("process group or user at once, where that is exactly the family", (), built=False),
+            Way("sweeps until nobody is left", ("/proc",), built=False),
+        ),
+    ),
+    Capability(
+        "list processes",
+        (
+            Way("BPF task iterator", (*_BPF, "task iterator"), built=False),
+            Way(
+                "the guard's map",
+                _BPF,
+                built=True,
+                guarantees="the dead that still have living children or hold a slot are listed too, with their creators",
+                escapes="nothing is listed without a running guard, nor what did not fit into its map (lost_* in "
+                "`pidwarden status`)",
+            ),
+            Way("/proc", ("/proc",), built=False),
+        ),
+    ),
+)
+_HOLE_CLOSED = (
+    "32-bit calls (int 0x80) are not seen until the guard, woken by the alarm, attaches sys_enter; from then on, while "
+    "anything is held, they are: such a bomb passes the budget by what it forks in some milliseconds"
+)
+_HOLE_OPEN = "32-bit calls (int 0x80) are not seen, and that cannot be closed here: such a bomb is not held"
+# Without one of these the guard cannot start, or could not act, in the order of what causes what.
+_REQUIRED = ("capabilities", "PID namespace", "/proc", "pidfd", *_BPF, "tracefs", "system call tracepoints")
+
+
+# -- rules: facts in, findings out -------------------------------------------------------------------------------------
+
+
+def find(capability: Capability, facts: dict[str, Fact]) -> Finding:
+    """The way taken, and for each better one why it is not."""
+    passed: list[Passed] = []
+    for way in capability.ways:
+        missing = [facts[name] for name in way.needs if facts[name].state is State.NO]
+        untried = [facts[name] for name in way.needs if facts[name].state is State.UNKNOWN]
+        if way.built and not missing:
+            return Finding(capability.name, way, not untried, tuple(passed))
+        if missing:
+            change = "; ".join(dict.fromkeys(fact.remedy for fact in missing if fact.remedy))
+            built = "" if way.built else "; nor is it used yet"
+            reason = "not here: " + ", ".join(f"{fact.name} ({fact.detail})" for fact in missing) + built
+            passed.append(Passed(way, reason, change))
+        elif untried:
+            reason = "not tried without root; nor is it used yet"
+            passed.append(Passed(way, reason, "a later version of pidwarden"))
+        else:
+            reason = "the kernel has it, but this version of pidwarden does not use it yet"
+            passed.append(Passed(way, reason, "a later version of pidwarden"))
+    return Finding(capability.name, None, sure=True, passed=tuple(passed))
+
+
+def blockers(facts: Iterable[Fact]) -> list[Fact]:
+    """What keeps the guard from working here, causes before effects."""
+    by_name = {fact.name: fact for fact in facts}
+    return [by_name[name] for name in _REQUIRED if by_name[name].state is State.NO]
+
+
+def can_guard(facts: Sequence[Fact]) -> bool | None:
+    """Whether the guard can work here; None: not to be told without root."""
+    if blockers(facts):
+        return False
+    by_name = {fact.name: fact for fact in facts}
+    tried = all(by_name[name].state is State.YES for name in ("root", *_REQUIRED))
+    return True if tried else None
+
+
+def ways_out(way: Way, facts: dict[str, Fact]) -> str:
+    """How a bomb gets away from a way. For the stop at system call entry that depends on what else is here."""
+    if "system call tracepoints" not in way.needs:
+        return way.escapes
+    texts = []
+    if facts["32-bit calls"].state is not State.NO:
+        closed = facts["every-call tracepoint"].state is not State.NO
+        texts.append(_HOLE_CLOSED if closed else _HOLE_OPEN)
+    if facts["bpf file system"].state is State.NO:
+        texts.append("the hold ends if the guard is killed, as nothing can be pinned here")
+    return "; ".join([*texts, way.escapes])
+
+
+# -- output ------------------------------------------------------------------------------------------------------------
+
+
+def as_json(facts: Sequence[Fact]) -> dict[str, Any]:
+    """The diagnosis as one object."""
+    by_name = {fact.name: fact for fact in facts}
+    findings = [find(capability, by_name) for capability in TABLE]
+    return {
+        "version": __version__,
+        "can_guard": can_guard(facts),
+        "blockers": [fact._asdict() for fact in blockers(facts)],
+        "capabilities": [
+            {
+                "capability": finding.capability,
+                "used": finding.used.name if finding.used else None,
+                "sure": finding.sure,
+                "guarantees": finding.used.guarantees if finding.used else "",
+                "escapes": ways_out(finding.used, by_name) if finding.used else "",
+                "better": [{"way": p.way.name, "reason": p.reason, "change": p.change} for p in finding.passed],
+            }
+            for finding in findings
+        ],
+        "facts": [fact._asdict() for fact in facts],
+    }
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=f"  {label:<16}", subsequent_indent=" " * 18, break_on_hyphens=False
+    )
+
+
+def _verdict(facts: Sequence[Fact]) -> str:
+    possible = can_guard(facts)
+    if possible:
+        return "the guard can work here"
+    if possible is None:
+        return "nothing seen so far keeps the guard from working here; type `sudo pidwarden doctor` to be sure"
+    first = blockers(facts)[0]
+    return f"the guard cannot work here: {first.name}: {first.detail}" + (f"; {first.remedy}" if first.remedy else "")
+
+
+def _finding_lines(finding: Finding, facts: dict[str, Fact]) -> list[str]:
+    unsure = "" if finding.sure else "  (not tried without root)"
+    lines = ["", f"{finding.capability}: {finding.used.name if finding.used else 'NOT POSSIBLE HERE'}{unsure}"]
+    if finding.used:
+        lines += _labelled("guarantees", finding.used.guarantees)
+        lines += _labelled("gets away", ways_out(finding.used, facts))
+    for passed in finding.passed:
+        lines += _labelled("better" if finding.used else "tried", f"{passed.way.name}: {passed.reason}")
+        if passed.change:
+            lines += _labelled("  would change", passed.change)
+    return lines
+
+
+def as_text(facts: Sequence[Fact]) -> str:
+    """The diagnosis for people."""
+    by_name = {fact.name: fact for fact in facts}
+    lines = textwrap.wrap(f"pidwarden {__version__}: {_verdict(facts)}", _WIDTH)
+    for capability in TABLE:
+        lines += _finding_lines(find(capability, by_name), by_name)
+    lines += ["", "what this rests on"]
+    width = max(len(fact.name) for fact in facts)
+    marks = {State.YES: "yes", State.NO: "no", State.UNKNOWN: "?"}
+    for fact in facts:
+        remedy = f" -> {fact.remedy}" if fact.remedy and fact.state is State.NO else ""
+        lines += textwrap.wrap(
+            fact.detail + remedy,
+            _WIDTH,
+            initial_indent=f"  {marks[fact.state]:<5}{fact.name:<{width}}  ",
+            subsequent_indent=" " * (width + 9),
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = "What this machine can do, how, and what would improve it. Exit 1: the guard cannot work here."
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tries everything and prints what was found; 1 if the guard cannot work here."""
+    facts = probe()
+    print(json.dumps(as_json(facts), indent=2) if args.json else as_text(facts))
+    return 1 if can_guard(facts) is False else 0

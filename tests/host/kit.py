@@ -1,0 +1,128 @@
+"""What the host tests share: props built from tests/props, children that say who they are, the kernel side loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TypeVar
+
+import pytest
+
+from pidwarden.kernel.bpf import Programs
+from pidwarden.model.record import ProcFlag, Record
+
+PROPS = Path(__file__).parent.parent / "props"
+_BUILT = Path(tempfile.gettempdir()) / f"pidwarden-props-{os.getuid()}"
+SECOND = 1_000_000_000
+T = TypeVar("T")
+
+
+def prop(name: str) -> str:
+    """The path of a compiled prop, compiled again if its source is newer."""
+    source, target = PROPS / f"{name}.c", _BUILT / name
+    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+        _BUILT.mkdir(exist_ok=True)
+        fresh = target.with_suffix(f".{os.getpid()}")
+        subprocess.run(["gcc", "-O2", "-Wall", "-pthread", "-o", str(fresh), str(source)], check=True)
+        fresh.rename(target)
+    return str(target)
+
+
+def until(look: Callable[[], T], what: str, seconds: float = 20.0) -> T:
+    """Waits until `look` returns something true; fails with `what` if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds} s for {what}")
+        time.sleep(0.005)
+    return seen
+
+
+class Child:
+    """A prop that runs and talks; ended with the test."""
+
+    def __init__(self, *argv: str) -> None:
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> tuple[int, int]:
+        """The two numbers of its next line."""
+        first, second = _pipe(self.process.stdout).readline().split()
+        return int(first), int(second)
+
+    def tell(self) -> None:
+        """One line on its standard input."""
+        pipe = _pipe(self.process.stdin)
+        pipe.write("\n")
+        pipe.flush()
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            _pipe(self.process.stdin).close()
+        self.process.kill()
+        self.process.wait()
+        _pipe(self.process.stdout).close()
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+@contextlib.contextmanager
+def child(name: str, *arguments: str) -> Iterator[Child]:
+    """A prop as a child of this test."""
+    running = Child(prop(name), *arguments)
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def configure(programs: Programs, **changes: object) -> None:
+    """The thresholds of a guard, acting only on families that children of this test found."""
+    values: dict[str, object] = {
+        "branch_age_ns": SECOND,
+        "job_gap_ns": SECOND,
+        "hold_at": 300,
+        "family_hold_at": 450,
+        "depth_limit": 10_000,
+        "autohold": True,
+        "only_scoped": True,
+        "guard": 0,
+        "only": [os.getpid()],
+    }
+    programs.configure(**(values | changes))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def tracking(*, gate: bool = False, **changes: object) -> Iterator[Programs]:
+    """The kernel side, seeded, with this test as a spawner; its children found families of their own."""
+    programs = Programs.load(max_records=16384)
+    try:
+        configure(programs, **changes)
+        programs.attach_history()
+        programs.seed()
+        if gate:
+            programs.attach_gate()
+        yield programs
+    finally:
+        programs.close()
+
+
+def record_of(programs: Programs, pid: int) -> Record | None:
+    """The record of the process that has this pid now."""
+    found = [r for r in programs.records() if r.key.tgid == pid and r.slots > 0]
+    return max(found, key=lambda r: r.key.start_ns, default=None)
+
+
+def flags_of(record: Record) -> ProcFlag:
+    return ProcFlag(record.flags)
