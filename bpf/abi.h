@@ -26,6 +26,8 @@ struct pw_task {
 	struct pw_key key;
 	__u32 flags; /* enum pw_task_flag */
 	__u32 pad;
+	__u64 reserved_branch; /* groups in which it has reserved a slot for the fork it is in, 0: none */
+	__u64 reserved_family;
 };
 
 enum pw_task_flag {
@@ -78,13 +80,15 @@ struct pw_group {
 	__u64 forks;    /* processes and threads created in it, ever */
 	__u64 settle_at; /* do not settle again before `forks` is here */
 	__s32 slots;
+	__s32 inflight;    /* slots reserved by forks that have passed the gate and are not done */
 	__u32 peak;
-	__u32 limit;       /* slots at which it is held */
+	__u32 limit;       /* slots it may have: the fork that would make it more is held */
 	__u32 depth_limit; /* generations at which it is held */
 	__u32 kind;        /* enum pw_group_kind */
 	__u32 flags;       /* enum pw_group_flag */
 	__u32 rule;        /* enum pw_rule of the last alarm */
 	__u32 stops;       /* times a gate stopped one of its tasks */
+	__u32 pad;
 };
 
 /* One element of `dump`, when processes are dumped; groups are laid over it, one an element. */

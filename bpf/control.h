@@ -46,7 +46,7 @@ static long dump_proc(void *map, struct pw_key *key, struct pw_proc *rec, struct
 	struct pw_dump *slot;
 	__u64 f = rec->family;
 
-	if (d->families[0] && f != d->families[0] && f != d->families[1] && f != d->families[2])
+	if (d->families[0] && (!f || (f != d->families[0] && f != d->families[1] && f != d->families[2])))
 		return 0;
 	slot = dump_slot(d);
 	if (!slot)

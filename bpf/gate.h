@@ -4,37 +4,31 @@
  *
  * SIGSTOP is queued for the caller; the kernel looks for pending signals first thing in a fork and leaves it with the
  * restart code, so the task sleeps stopped and, once continued, enters the same call again and meets this gate again.
- * Nobody sees an error, no processor time is used, and SIGCONT from another member changes nothing.
+ * Nobody sees an error, no processor time is used, and SIGCONT from another member changes nothing. A fork that failed
+ * keeps its reservation until its task forks again or ends: too careful by one, and no exit hook is needed.
  */
 #ifndef PIDWARDEN_GATE_H
 #define PIDWARDEN_GATE_H
 
 #include "track.h"
 
-static __always_inline bool is_held(__u64 id)
-{
-	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
-
-	if (!g || !(g->flags & PW_GROUP_HELD))
-		return false;
-	__sync_fetch_and_add(&g->stops, 1);
-	return true;
-}
-
 static __noinline int stop_if_held(void *ctx)
 {
 	struct pw_state *st = get_state();
-	struct pw_task *task;
-	struct pw_proc *rec;
+	struct pw_task *task = find_task((task_p)bpf_get_current_task());
+	struct pw_proc *rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
 
-	if (!st || !st->holds) /* all the machine pays while nothing is held */
+	if (!st || !rec || rec->flags & PW_PROC_EXEMPT)
 		return 0;
-	task = find_task((task_p)bpf_get_current_task());
-	rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
-	if (!rec || rec->flags & PW_PROC_EXEMPT)
-		return 0;
-	if (!is_held(rec->branch) && !is_held(rec->family))
-		return 0;
+	give_back(task); /* of a fork that failed, or that was interrupted and now begins again */
+	if (reserve(rec->branch, &task->key)) {
+		task->reserved_branch = rec->branch;
+		if (reserve(rec->family, &task->key)) {
+			task->reserved_family = rec->family;
+			return 0;
+		}
+		give_back(task);
+	}
 	rec->held_ns = bpf_ktime_get_boot_ns();
 	__sync_fetch_and_add(&rec->stops, 1);
 	__sync_fetch_and_add(&st->stops, 1);

@@ -148,34 +148,78 @@ static __noinline int settle(void)
 	return 0;
 }
 
-static __always_inline bool settled_below(struct pw_group *g)
+/* Whether the group has more than its limit, reserved slots included, once the books are right. */
+static __always_inline bool is_over(struct pw_group *g)
 {
-	__s32 room;
+	__s32 room = (__s32)g->limit - g->slots - g->inflight;
 
-	if (g->forks < g->settle_at)
-		return true;
-	settle();
-	room = (__s32)g->limit - g->slots;
-	if (room <= 0)
+	if (room >= 0 || g->forks < g->settle_at)
 		return false;
+	settle();
+	room = (__s32)g->limit - g->slots - g->inflight;
+	if (room < 0)
+		return true;
 	if (room < (__s32)(g->limit >> 5))
 		room = g->limit >> 5;
-	g->settle_at = g->forks + room; /* it cannot have crossed before that many more forks */
-	return true;
+	g->settle_at = g->forks + room; /* it cannot be over before that many more forks */
+	return false;
+}
+
+static __always_inline __u32 slots_rule(const struct pw_group *g)
+{
+	return g->kind == PW_FAMILY ? PW_RULE_FAMILY_SLOTS : PW_RULE_BRANCH_SLOTS;
+}
+
+/*
+ * A slot for a fork that is about to happen. Reserving before looking makes the limit exact, however many tasks are on
+ * their way at once. False if the group is held: then nothing is reserved.
+ */
+static __noinline int reserve(__u64 id, struct pw_key *by)
+{
+	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
+
+	if (!g || !by)
+		return 1;
+	__sync_fetch_and_add(&g->inflight, 1);
+	if (!(g->flags & PW_GROUP_HELD) && is_over(g))
+		cross(g, by, slots_rule(g));
+	if (!(g->flags & PW_GROUP_HELD))
+		return 1;
+	__sync_fetch_and_add(&g->inflight, -1);
+	__sync_fetch_and_add(&g->stops, 1);
+	return 0;
+}
+
+static __always_inline void unreserve(__u64 id)
+{
+	struct pw_group *g = id ? bpf_map_lookup_elem(&groups, &id) : NULL;
+
+	if (g)
+		__sync_fetch_and_add(&g->inflight, -1);
+}
+
+/* The fork is done, or will never be. */
+static __always_inline void give_back(struct pw_task *task)
+{
+	__u64 branch = task->reserved_branch, family = task->reserved_family;
+
+	task->reserved_branch = 0;
+	task->reserved_family = 0;
+	unreserve(branch);
+	unreserve(family);
 }
 
 /* One more task in the group. `by` is the process that made it. */
 static __noinline int charge(__u64 id, struct pw_key *by, __u32 generation)
 {
 	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
-	__s32 slots;
 
 	if (!g || !by)
 		return 0;
 	__sync_fetch_and_add(&g->forks, 1);
-	slots = __sync_fetch_and_add(&g->slots, 1) + 1;
-	if (slots >= (__s32)g->limit && !settled_below(g))
-		cross(g, by, g->kind == PW_FAMILY ? PW_RULE_FAMILY_SLOTS : PW_RULE_BRANCH_SLOTS);
+	__sync_fetch_and_add(&g->slots, 1);
+	if (is_over(g)) /* only after a fork that passed no gate */
+		cross(g, by, slots_rule(g));
 	else if (g->kind == PW_BRANCH && generation >= g->depth_limit)
 		cross(g, by, PW_RULE_GENERATIONS);
 	if (g->slots > (__s32)g->peak)

@@ -277,6 +277,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!task || !st)
 		return 0;
 	__sync_fetch_and_add(&st->forks, 1);
+	give_back(task);
 	by = task->key;
 	key.tgid = BPF_CORE_READ(child, tgid);
 	if (key.tgid == (__u32)BPF_CORE_READ(child, pid)) {
@@ -334,6 +335,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!task || __sync_fetch_and_or(&task->flags, PW_TASK_EXITED) & PW_TASK_EXITED)
 		return 0;
+	give_back(task);
 	rec = bpf_map_lookup_elem(&procs, &task->key);
 	if (!rec || __sync_fetch_and_add(&rec->live, -1) > 1)
 		return 0;

@@ -20,7 +20,7 @@ _WIDTH = 110
 
 
 class Way(NamedTuple):
-    """One way to do something: the facts it rests on, whether this version does it, what it keeps and what gets away."""
+    """One way to do something: the facts it rests on, whether this version does it, what it keeps, what gets away."""
 
     name: str
     needs: tuple[str, ...]
@@ -113,7 +113,7 @@ TABLE = (
                 "the guard's map",
                 _BPF,
                 built=True,
-                guarantees="the dead that still have living children or hold a slot are listed too, with their creators",
+                guarantees="the dead who have living children or hold a slot are listed too, with their creators",
                 escapes="nothing is listed without a running guard, nor what did not fit into its map (lost_* in "
                 "`pidwarden status`)",
             ),

@@ -124,7 +124,7 @@ class Account:
         return self.killed and not any(a.open for a in self.result.alarms)
 
     def finish(self, *, pen_peak: int, pen_left: int, alive: bool) -> Result:
-        """The result, with what the pen says of it: the most tasks there were, those left, whether any of them lives."""
+        """The result, with what the pen says: the most tasks there were, those left, whether any of them lives."""
         result = self.result
         dead = [a for a in result.alarms if a.dead_ms is not None]
         result.pen_peak = pen_peak

@@ -14,7 +14,10 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 READY = b"ready\n"
 _PATIENCE = 60.0  # seconds to go on trying, once fired; a task in D state can take so long to die

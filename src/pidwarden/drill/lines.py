@@ -10,16 +10,18 @@ import signal
 import subprocess
 import tempfile
 import time
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pidwarden.errors import PidwardenError
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL = 4000  # bytes of standard error that a message quotes at most
 
 
-class Interrupted(PidwardenError):
+class Interrupted(PidwardenError):  # noqa: N818  (named as those in errors.py)
     """A signal told the drill to end. The exit code is what a shell shows for that signal."""
 
     def __init__(self, number: int) -> None:
@@ -93,7 +95,7 @@ class Speaker:
 class Ear:
     """Waits for several speakers at once. Signals are heeded here and nowhere else, so nothing is ever half done."""
 
-    def __enter__(self) -> Ear:
+    def __enter__(self) -> Self:
         self._selector = selectors.DefaultSelector()
         self._waking, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._waking, selectors.EVENT_READ)

@@ -9,12 +9,14 @@ import os
 import select
 import subprocess
 import sys
-from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pidwarden.drill import deadman
 from pidwarden.errors import NoPermission, NotPossible, PidwardenError
 from pidwarden.kernel import cgroup, procfs
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 PREFIX = "pidwarden-pen-"
 _SLOW_V1, _SLOW_V2 = "128", "10"  # cpu.shares of 1024, cpu.weight of 100: an eighth, a tenth of an ordinary process
@@ -88,7 +90,7 @@ class Pen:
         self._pids = f"{self._layout.pids}/{self.name}"
         self._most = 0
 
-    def __enter__(self) -> Pen:
+    def __enter__(self) -> Self:
         try:
             self._pass_on()
             for directory in self.directories:
@@ -114,7 +116,11 @@ class Pen:
             return
         control = f"{self._layout.v2}/cgroup.subtree_control"
         for controller in self._layout.enable:
-            if controller not in _words(control) and not deadman.put(control, f"+{controller}") and controller == "pids":
+            if (
+                controller not in _words(control)
+                and not deadman.put(control, f"+{controller}")
+                and controller == "pids"
+            ):
                 msg = (
                     f"tried to pass the pids controller on in {control} and the kernel refused: processes live in that "
                     "cgroup itself (a container?); run the drill on the host, or as `systemd-run --scope pidwarden drill`"
@@ -195,7 +201,7 @@ class DeadMan:
     def __init__(self, directories: list[str], seconds: float) -> None:
         self._directories, self._seconds = directories, seconds
 
-    def __enter__(self) -> DeadMan:
+    def __enter__(self) -> Self:
         reading, self._pipe = os.pipe()
         command = [sys.executable, "-I", "-S", deadman.__file__, str(reading), str(self._seconds), *self._directories]
         try:
@@ -212,7 +218,9 @@ class DeadMan:
         if not ready or self._process.stdout.readline() != deadman.READY:
             self._process.kill()
             self.__exit__(None, None, None)
-            msg = f"the dead-man switch did not start; nothing was set off. Type `{' '.join(command[:4])} 0 1` to see why"
+            msg = (
+                f"the dead-man switch did not start; nothing was set off. Type `{' '.join(command[:4])} 0 1` to see why"
+            )
             raise PidwardenError(msg)
         return self
 

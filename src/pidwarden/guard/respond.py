@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
+_LOOKS = 10  # in observe mode nothing stands still: judge what there is
 _WAKE_AGAIN_NS = 20_000_000
 _UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
 
@@ -56,8 +57,8 @@ class Responder:
                 incident.groups.add(signal.group)
                 return
         group = self.programs.group(signal.group)
-        if group is None:
-            return
+        if group is None or not group.flags & GroupFlag.ALARMED:
+            return  # gone, or answered with an earlier alarm of the same family
         if not self._in_scope(group, signal):
             self.programs.release(signal.group, limit=signal.slots * 2)
             return
@@ -158,8 +159,7 @@ class Responder:
         self._judge(incident, group)
 
     def _judge(self, incident: Incident, group: Group) -> None:
-        self.programs.settle()
-        records = self.programs.records(incident.family)
+        records = self._still_records(incident.family)
         strikes = self._count_strikes(incident.family, incident.signal.time_ns)
         case = Case(
             records=tuple(records),
@@ -187,6 +187,21 @@ class Responder:
             reasons=list(verdict.reasons),
         )
         self._apply(incident, verdict, group)
+
+    def _still_records(self, family: int) -> list[Record]:
+        """The family's records once they stand still: forks that were under way when it was held have come to an end.
+
+        A dump is not one instant. A child may be in it whose creator was born behind its back; twice the same number
+        says that nobody was born meanwhile.
+        """
+        self.programs.settle()
+        records = self.programs.records(family)
+        for _ in range(_LOOKS):
+            before = len(records)
+            records = self.programs.records(family)
+            if len(records) == before:
+                break
+        return records
 
     def _apply(self, incident: Incident, verdict: Verdict, group: Group) -> None:
         mode, kind = self.settings.mode, verdict.kind
@@ -233,14 +248,17 @@ class Responder:
         Two passes close the set: a fork that was under way during the first is in the history by the second, and
         whoever was born since the hold cannot have got through the gate.
         """
-        incident.guilty_family = self.programs.split(incident.family, incident.roots[0])
+        first = incident.roots[0]
+        incident.guilty_family = self.programs.split(incident.signal.group, first)
         if not incident.guilty_family:
             incident.guilty_family = incident.family  # no room for another group: the whole family stays held
             return
         while self._gather(incident, self._guilty(incident)):
             pass
-        for group in incident.groups:
-            self.programs.release(group)
+        # Whatever else of the family crossed meanwhile is answered with this: it crossed because of these members.
+        for group in self.programs.groups().values():
+            if group.family == incident.family and group.flags & _UNHELD:
+                self.programs.release(group.id)
         self._released(incident)
 
     def _guilty(self, incident: Incident) -> list[Record]:
@@ -249,7 +267,8 @@ class Responder:
         spared = self._spared(records)
         tree = Tree(records)
         found = {r.key: r for root in incident.roots for r in tree.subtree(root)}
-        found.update((r.key, r) for r in records if r.family == incident.guilty_family != incident.family)
+        if incident.guilty_family != incident.family or not incident.roots:
+            found.update((r.key, r) for r in records if r.family == incident.guilty_family)
         return [r for key, r in found.items() if key not in spared]
 
     def _gather(self, incident: Incident, guilty: list[Record]) -> int:

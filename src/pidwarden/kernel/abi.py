@@ -122,7 +122,7 @@ EXE_FIELDS: Final = (
     "dev",
 )
 
-GROUP: Final = Struct("<QQQIIQIIQQQQQiIIIIIII")
+GROUP: Final = Struct("<QQQIIQIIQQQQQiiIIIIIIII")
 GROUP_FIELDS: Final = (
     "id",
     "family",
@@ -138,6 +138,7 @@ GROUP_FIELDS: Final = (
     "forks",
     "settle_at",
     "slots",
+    "inflight",
     "peak",
     "limit",
     "depth_limit",
@@ -145,6 +146,7 @@ GROUP_FIELDS: Final = (
     "flags",
     "rule",
     "stops",
+    "pad",
 )
 
 KEY: Final = Struct("<QII")
@@ -194,13 +196,15 @@ STATE_FIELDS: Final = (
     "missed_frees",
 )
 
-TASK: Final = Struct("<QIIII")
+TASK: Final = Struct("<QIIIIQQ")
 TASK_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
     "key_pad",
     "flags",
     "pad",
+    "reserved_branch",
+    "reserved_family",
 )
 
 # struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
@@ -209,9 +213,9 @@ LAYOUTS: Final = {
     "pw_dump": (144, "<QIIQIIQQQQQQQiiiIIIIIII16s", DUMP_FIELDS),
     "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
     "pw_exe": (16, "<QQ", EXE_FIELDS),
-    "pw_group": (120, "<QQQIIQIIQQQQQiIIIIIII", GROUP_FIELDS),
+    "pw_group": (128, "<QQQIIQIIQQQQQiiIIIIIIII", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
     "pw_proc": (128, "<QIIQQQQQQQiiiIIIIIII16s", PROC_FIELDS),
     "pw_state": (88, "<QQQQQQQQQQQ", STATE_FIELDS),
-    "pw_task": (24, "<QIIII", TASK_FIELDS),
+    "pw_task": (40, "<QIIIIQQ", TASK_FIELDS),
 }

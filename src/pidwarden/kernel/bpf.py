@@ -66,7 +66,7 @@ def parse_records(data: bytes) -> list[Record]:
 
 def parse_group(data: bytes, at: int) -> Group:
     """A group out of the bytes of `dump`."""
-    id_, family, f_start, f_tgid, _, s_start, s_tgid, _, *rest = abi.GROUP.unpack_from(data, at)
+    id_, family, f_start, f_tgid, _, s_start, s_tgid, _, *rest, _ = abi.GROUP.unpack_from(data, at)
     return Group(id_, family, ProcessKey(f_tgid, f_start), ProcessKey(s_tgid, s_start), *rest)
 
 

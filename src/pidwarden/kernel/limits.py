@@ -29,12 +29,26 @@ def machine_limits(root: str = procfs.PROC) -> list[Limit]:
         value = procfs.read_int(f"{root}/sys/kernel/{name}")
         if value is not None:
             found.append(Limit(name, used, value))
+    mount, path = _pids_cgroup(root)
+    while mount:
+        # In a cgroup namespace, as in a container, "/" is a cgroup with a limit of its own; the real root has no files.
+        limit, current = (procfs.read_int(f"{mount}{path.rstrip('/')}/pids.{f}") for f in ("max", "current"))
+        if limit is not None and current is not None:
+            found.append(Limit(f"pids.max of {path}", current, limit))
+        if path == "/":
+            break
+        path = os.path.dirname(path)
+    return sorted(found, key=lambda limit: limit.free)
+
+
+def _pids_cgroup(root: str) -> tuple[str | None, str]:
+    """Where the hierarchy with the pids controller is mounted, None if it is not, and this process's path in it."""
     mounts = cgroup.mounts(root)
-    pids = mounts.v1.get("pids") or mounts.v2
-    for path in cgroup.paths(os.getpid(), root) if pids else []:
-        while path not in ("", "/"):
-            limit, current = (procfs.read_int(f"{pids}{path}/pids.{f}") for f in ("max", "current"))
-            if limit is not None and current is not None:
-                found.append(Limit(f"pids.max of {path}", current, limit))
-            path = os.path.dirname(path)  # noqa: PLW2901
-    return sorted(set(found), key=lambda limit: limit.free)
+    v1 = mounts.v1.get("pids")
+    with open(f"{root}/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            _number, controllers, path = line.rstrip("\n").split(":", 2)
+            # "/.." leads out of our cgroup namespace: no mount of ours shows it (cgroup_namespaces(7)).
+            if ("pids" in controllers.split(",") if v1 else not controllers) and not path.startswith("/.."):
+                return v1 or mounts.v2, path
+    return None, "/"

@@ -95,6 +95,7 @@ class Group(NamedTuple):
     forks: int
     settle_at: int
     slots: int
+    inflight: int
     peak: int
     limit: int
     depth_limit: int

@@ -1,0 +1,247 @@
+"""`pidwarden status`: headroom first, as it can be had without a guard; then what the guard answers."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pidwarden.cli.table import table
+from pidwarden.errors import NoPermission, PidwardenError
+from pidwarden.guard.control import ask
+from pidwarden.kernel import limits, procfs
+from pidwarden.kernel.clock import boot_ns
+from pidwarden.model.record import Rule
+from pidwarden.settings import DEFAULT_CONFIG, DEFAULT_RUN_DIR, load
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+_LOOK_SECONDS = 1.0
+_SHOWN_FAMILIES = 10
+_SHOWN_INCIDENTS = 5
+_SHOWN_REASONS = 60
+_DAY_HOURS = 24.0
+_DECIDABLE = "waiting"
+
+
+class Headroom(NamedTuple):
+    """How full the process table is. ``per_hour``: growth in tasks an hour; ``seconds``: over which, 0 if unknown."""
+
+    limits: Sequence[limits.Limit]
+    per_hour: float
+    seconds: float
+
+    @property
+    def hours(self) -> float | None:
+        """Hours until the tightest limit is reached at this rate; None: it is not filling."""
+        return self.limits[0].free / self.per_hour if self.limits and self.per_hour > 0 else None
+
+
+# -- where the guard is ------------------------------------------------------------------------------------------------
+
+
+def run_dir(given: str | None) -> str:
+    """The run directory asked for, else the configured one, else the default. A broken configuration is passed over."""
+    if given:
+        return given
+    try:
+        return load(DEFAULT_CONFIG).run_dir if os.path.exists(DEFAULT_CONFIG) else DEFAULT_RUN_DIR
+    except PidwardenError:
+        return DEFAULT_RUN_DIR
+
+
+def other_guards(but: str) -> list[str]:
+    """Run directories beside the default one where a guard answers, or may not be asked by us."""
+    found = []
+    for directory in sorted(glob.glob(f"{DEFAULT_RUN_DIR}*")):
+        if directory.rstrip("/") == but.rstrip("/"):
+            continue
+        try:
+            answered = ask(directory, "status") is not None
+        except NoPermission:
+            answered = True
+        except PidwardenError:
+            answered = False
+        if answered:
+            found.append(directory)
+    return found
+
+
+def no_guard(directory: str) -> str:
+    """That no guard runs in a run directory, and what to type."""
+    text = f"no guard is running in {directory}; type `sudo pidwarden guard` to start one"
+    if others := other_guards(directory):
+        text += ", or `--run-dir DIR` with the one meant: " + ", ".join(others)
+    return text
+
+
+# -- text --------------------------------------------------------------------------------------------------------------
+
+
+def duration(hours: float) -> str:
+    """Hours in words, in the unit a person thinks in."""
+    for unit, size in (("days", _DAY_HOURS), ("hours", 1.0), ("minutes", 1 / 60)):
+        if hours >= 2 * size:
+            return f"{hours / size:.0f} {unit}"
+    return f"{hours * 3600:.0f} seconds"
+
+
+def headroom_lines(room: Headroom) -> list[str]:
+    """The process table's one line, and one for each cgroup limit above us."""
+    if not room.limits:
+        return ["process table: /proc does not show its limits"]
+    tight = room.limits[0]
+    over = f" (over {room.seconds:g} s)" if room.seconds else ""
+    filling = (
+        f"full in {duration(room.hours)} at {room.per_hour:+g} tasks an hour{over}" if room.hours else "not filling"
+    )
+    if tight.free == 0:
+        filling = "FULL: fork fails"
+    lines = [f"process table: {tight.used} of {tight.limit} used, {tight.free} free ({tight.name} binds); {filling}"]
+    return lines + [f"  {other.name}: {other.used} of {other.limit} used" for other in room.limits[1:]]
+
+
+def _founders(answer: Mapping[str, Any]) -> dict[int, str]:
+    names = {}
+    for family in answer["families"]:
+        founder = family["founder"]
+        names[family["family"]] = f"{founder['comm'] or '?'} ({founder['pid']})"
+    return names
+
+
+def held_lines(answer: Mapping[str, Any], option: str) -> list[str]:
+    """What is held, and the two commands that decide about it; `option` names the run directory if need be."""
+    lines = []
+    founders = _founders(answer)
+    slots = {family["family"]: family["slots"] for family in answer["families"]}
+    for incident in answer["incidents"]:
+        number = incident["family"]
+        part = incident["guilty_family"] or number
+        name = founders.get(part) or founders.get(number) or "?"
+        size = f"{slots[part]} slots" if part in slots else f"{incident['members']} members"
+        what = f"family {number} of {name}: {size}, verdict {incident['verdict'] or 'not yet given'}"
+        lines.append(
+            f"HELD    {what}" if incident["state"] in ("held", _DECIDABLE) else f"{incident['state'].upper()} {what}"
+        )
+        lines += [f"        {reason}" for reason in incident["reasons"]]
+        if incident["state"] == _DECIDABLE:
+            lines.append(f"        let it go:  pidwarden release {number}{option}")
+            lines.append(f"        kill it:    pidwarden kill {number}{option}")
+    return lines
+
+
+def _families(answer: Mapping[str, Any]) -> list[str]:
+    founders = _founders(answer)
+    rows = [
+        (f["family"], f["slots"], f["peak"], f["limit"], founders[f["family"]] + ("  HELD" if f["held"] else ""))
+        for f in answer["families"][:_SHOWN_FAMILIES]
+    ]
+    return table(("FAMILY", "SLOTS", "PEAK", "LIMIT", "FOUNDER"), rows)
+
+
+def _incidents(answer: Mapping[str, Any], now_ns: int) -> list[str]:
+    rows = []
+    for incident in list(answer["past"])[: -_SHOWN_INCIDENTS - 1 : -1]:
+        why = "; ".join(incident["reasons"])
+        ago = duration(max(0, now_ns - incident["alarm_ns"]) / 3.6e12) + " ago"
+        rule = Rule(incident["rule"]).text
+        short = why if len(why) <= _SHOWN_REASONS else why[: _SHOWN_REASONS - 1] + "…"
+        row = (
+            ago,
+            incident["family"],
+            incident.get("founder") or "?",
+            rule,
+            incident["verdict"] or "-",
+            incident["members"],
+        )
+        rows.append((*row, short))
+    return table(("WHEN", "FAMILY", "FOUNDER", "ALARM BY", "VERDICT", "MEMBERS", "WHY"), rows)
+
+
+def losses(answer: Mapping[str, Any]) -> dict[str, int]:
+    """The kernel side's counters of what it could not record, without the zeros."""
+    return {name: n for name, n in answer["counters"].items() if name.startswith("lost_") and n}
+
+
+def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[str]:
+    """What the guard says of itself, of families, and of incidents that are over."""
+    ways = answer["capabilities"]
+    lines = [f"guard: pid {answer['pid']}, mode {answer['mode']}, version {answer['version']}, {directory}"]
+    lines += [f"  {what + ':':<6} {way}" for what, way in ways.items()]
+    lines += ["", "families, by slots", *_families(answer)]
+    if past := _incidents(answer, now_ns):
+        lines += ["", "last incidents", *past]
+    if lost := losses(answer):
+        named = ", ".join(f"{name} {n}" for name, n in lost.items())
+        lines += [
+            "",
+            f"LOSSES: {named}: the history has gaps; raise max_records in the configuration and restart the guard",
+        ]
+    return lines
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("--run-dir", metavar="DIR", help=f"where the guard's socket lies (default: {DEFAULT_RUN_DIR})")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _measure(answer: Mapping[str, Any] | None) -> Headroom:
+    """The limits, and the rate: the guard's own, or that between two looks."""
+    if answer is not None:
+        return Headroom(limits.machine_limits(), answer["tasks_per_hour"], 0)
+    before = procfs.tasks_in_use()
+    time.sleep(_LOOK_SECONDS)
+    grown = procfs.tasks_in_use() - before
+    return Headroom(limits.machine_limits(), grown * 3600 / _LOOK_SECONDS, _LOOK_SECONDS)
+
+
+def _object(answer: Mapping[str, Any] | None, room: Headroom, directory: str, why: str) -> dict[str, Any]:
+    return {
+        "guard": answer,
+        "run_dir": directory,
+        "error": why or None,
+        "headroom": {
+            "limits": [limit._asdict() | {"free": limit.free} for limit in room.limits],
+            "tasks_per_hour": room.per_hour,
+            "hours_to_full": room.hours,
+        },
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    """Shows the headroom and what the guard answers.
+
+    Raises PidwardenError: there is a guard and it does not answer us; the headroom has been shown by then.
+    """
+    directory = run_dir(args.run_dir)
+    answer: dict[str, Any] | None = None
+    failure: PidwardenError | None = None
+    try:
+        answer = ask(directory, "status")
+    except PidwardenError as why:
+        failure = why
+    room = _measure(answer)
+    missing = no_guard(directory) if answer is None and failure is None else ""
+    if args.json:
+        print(json.dumps(_object(answer, room, directory, str(failure or missing)), indent=2))
+    elif answer is None:
+        print("\n".join([*headroom_lines(room), *([f"guard: {missing}"] if missing else [])]))
+    else:
+        option = "" if directory == run_dir(None) else f" --run-dir {directory}"
+        held = held_lines(answer, option)
+        print(
+            "\n".join(
+                [*held, *([""] if held else []), *headroom_lines(room), "", *guard_lines(answer, directory, boot_ns())]
+            )
+        )
+    if failure is not None:
+        raise failure
+    return 0
