@@ -56,6 +56,8 @@ struct pw_proc {
 	__u32 flags;     /* enum pw_proc_flag */
 	__u32 stops;     /* times a gate stopped it */
 	char comm[PW_COMM_LEN];
+	__u64 exe_ino; /* the program it runs, as struct pw_exe */
+	__u64 exe_dev;
 };
 
 enum pw_proc_flag {

@@ -209,8 +209,8 @@ static __always_inline void give_back(struct pw_task *task)
 	unreserve(family);
 }
 
-/* One more task in the group. `by` is the process that made it. */
-static __noinline int charge(__u64 id, struct pw_key *by, __u32 generation)
+/* One more task in the group. `by` is the process that made it; `reserved` if its slot was reserved here. */
+static __noinline int charge(__u64 id, struct pw_key *by, __u32 generation, bool reserved)
 {
 	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
 
@@ -218,6 +218,8 @@ static __noinline int charge(__u64 id, struct pw_key *by, __u32 generation)
 		return 0;
 	__sync_fetch_and_add(&g->forks, 1);
 	__sync_fetch_and_add(&g->slots, 1);
+	if (reserved)
+		__sync_fetch_and_add(&g->inflight, -1);
 	if (is_over(g)) /* only after a fork that passed no gate */
 		cross(g, by, slots_rule(g));
 	else if (g->kind == PW_BRANCH && generation >= g->depth_limit)

@@ -21,8 +21,8 @@ static __always_inline void read_key(task_p p, struct pw_key *key)
 	key->pad = 0;
 }
 
-/* What the executable says of a process: SPAWNER, SHELL or nothing. */
-static __always_inline __u32 exe_flags(task_p p)
+/* Notes the program of a process; what it says of it: SPAWNER, SHELL, PROTECTED or nothing. */
+static __always_inline __u32 read_exe(task_p p, struct pw_proc *rec)
 {
 	struct mm_struct *mm = BPF_CORE_READ(p, mm);
 	struct inode *inode = mm ? BPF_CORE_READ(mm, exe_file, f_inode) : NULL;
@@ -33,6 +33,8 @@ static __always_inline __u32 exe_flags(task_p p)
 		return 0;
 	exe.ino = BPF_CORE_READ(inode, i_ino);
 	exe.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	rec->exe_ino = exe.ino;
+	rec->exe_dev = exe.dev;
 	flags = bpf_map_lookup_elem(&exes, &exe);
 	return flags ? *flags : 0;
 }
@@ -155,43 +157,48 @@ static __noinline int forget_task(task_p p)
 }
 
 /*
- * A new process. `creator` is the task that forked it and `pkey` that task's process; `now` is its birth. Returns the
- * record, NULL if a map was full.
+ * A new process. `creator` is the task that forked it and `pkey` that task's process. Its own key says when it was born.
+ * Returns 0, or 1 if a map was full.
  */
-static __noinline struct pw_proc *enrol(task_p p, struct pw_key *key, struct pw_key *pkey, task_p creator,
-					 __u32 extra_flags)
+static __noinline int enrol(task_p p, struct pw_key *key, struct pw_key *pkey, task_p creator, __u32 extra_flags)
 {
 	struct pw_state *st = get_state();
 	struct pw_proc *parent, rec = {};
 
 	if (!st || !key || !pkey)
-		return NULL;
+		return 1;
 	parent = pkey->tgid ? bpf_map_lookup_elem(&procs, pkey) : NULL;
 	rec.uid = BPF_CORE_READ(p, cred, uid.val);
 	rec.flags = extra_flags;
-	BPF_CORE_READ_STR_INTO(&rec.comm, p, comm);
+	bpf_probe_read_kernel_str(&rec.comm, sizeof(rec.comm), &p->comm);
 	if (parent) {
 		rec.parent = *pkey;
 		rec.flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED); /* a copy is still that program */
+		rec.exe_ino = parent->exe_ino;
+		rec.exe_dev = parent->exe_dev;
 	}
+	if (extra_flags & PW_PROC_GUESSED)
+		rec.flags |= read_exe(p, &rec);
 	if (!(rec.flags & PW_PROC_KTHREAD))
 		join(&rec, key, parent, creator, key->start_ns);
 	if (bpf_map_update_elem(&procs, key, &rec, BPF_NOEXIST)) {
 		lost(&st->lost_procs);
-		return NULL;
+		return 1;
 	}
 	if (parent) {
 		__sync_fetch_and_add(&parent->refs, 1);
 		__sync_fetch_and_add(&parent->forks, 1);
-		parent->uid = BPF_CORE_READ(creator, cred, uid.val);
+		if (!(extra_flags & PW_PROC_GUESSED))
+			parent->uid = rec.uid; /* just copied from it */
 	}
-	return bpf_map_lookup_elem(&procs, key);
+	return 0;
 }
 
-/* One more task, process leader or thread, of the process `key`. */
-static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, __u32 exited)
+/* One more task, process leader or thread, of the process `key`, made by `by`, which reserved slots in `from`. */
+static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, struct pw_task *from, __u32 exited)
 {
 	struct pw_state *st = get_state();
+	__u64 branch = 0, family = 0;
 	struct pw_proc *rec;
 
 	if (!key || !by || !st)
@@ -214,8 +221,18 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, __
 	__sync_fetch_and_add(&rec->slots, 1);
 	if (!exited)
 		__sync_fetch_and_add(&rec->live, 1);
-	charge(rec->branch, by, rec->generation);
-	charge(rec->family, by, 0);
+	if (from) {
+		branch = from->reserved_branch;
+		family = from->reserved_family;
+		from->reserved_branch = 0;
+		from->reserved_family = 0;
+	}
+	charge(rec->branch, by, rec->generation, branch == rec->branch);
+	charge(rec->family, by, 0, family == rec->family);
+	if (branch != rec->branch) /* the child founded a branch, or a family */
+		unreserve(branch);
+	if (family != rec->family)
+		unreserve(family);
 	return 1;
 }
 
@@ -239,7 +256,7 @@ static __noinline int adopt(task_p p, __u32 extra_flags)
 		ptask = bpf_map_lookup_elem(&tasks, &addr);
 		if (ptask && ptask->key.tgid != key.tgid)
 			pkey = ptask->key;
-		extra_flags |= flags & PF_KTHREAD ? PW_PROC_KTHREAD : exe_flags(p);
+		extra_flags |= flags & PF_KTHREAD ? PW_PROC_KTHREAD : 0;
 #pragma unroll
 		for (int i = 0; i < PW_MAX_ONLY; i++)
 			if (cfg->only[i] == key.tgid)
@@ -248,7 +265,7 @@ static __noinline int adopt(task_p p, __u32 extra_flags)
 			extra_flags |= PW_PROC_SPAWNER;
 		enrol(p, &key, &pkey, creator, extra_flags | PW_PROC_GUESSED);
 	}
-	return enlist(p, &key, &key, flags & PF_EXITING);
+	return enlist(p, &key, &key, NULL, flags & PF_EXITING);
 }
 
 static __always_inline struct pw_task *find_task(task_p p)
@@ -277,19 +294,20 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!task || !st)
 		return 0;
 	__sync_fetch_and_add(&st->forks, 1);
-	give_back(task);
 	by = task->key;
 	key.tgid = BPF_CORE_READ(child, tgid);
 	if (key.tgid == (__u32)BPF_CORE_READ(child, pid)) {
 		key.start_ns = BPF_CORE_READ(child, start_boottime);
 		__u32 kthread = BPF_CORE_READ(child, flags) & PF_KTHREAD ? PW_PROC_KTHREAD : 0;
 
-		if (!enrol(child, &key, &by, creator, kthread))
+		if (enrol(child, &key, &by, creator, kthread)) {
+			give_back(task);
 			return 0;
+		}
 	} else {
 		key = by; /* CLONE_THREAD: the same process, the same record */
 	}
-	enlist(child, &key, &by, 0);
+	enlist(child, &key, &by, task, 0);
 	return 0;
 }
 
@@ -313,14 +331,14 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 
 		rec->flags &= ~PW_PROC_KTHREAD;
 		join(rec, &key, NULL, p, key.start_ns);
-		charge(rec->branch, &key, 0);
-		charge(rec->family, &key, 0);
+		charge(rec->branch, &key, 0, false);
+		charge(rec->family, &key, 0, false);
 	}
 	/* Forking again as another program: what SCOPE and EXEMPT say is about the process, the rest about its program. */
 	rec->flags &= ~(PW_PROC_SHELL | PW_PROC_PROTECTED);
 	if (!(rec->flags & PW_PROC_SCOPE))
 		rec->flags &= ~PW_PROC_SPAWNER;
-	rec->flags |= exe_flags(p);
+	rec->flags |= read_exe(p, rec);
 	return 0;
 }
 

@@ -14,6 +14,7 @@ from typing import IO, TypeVar
 import pytest
 
 from pidwarden.kernel.bpf import Programs
+from pidwarden.kernel.gates import put_up
 from pidwarden.model.record import ProcFlag, Record
 
 PROPS = Path(__file__).parent.parent / "props"
@@ -112,7 +113,7 @@ def tracking(*, gate: bool = False, **changes: object) -> Iterator[Programs]:
         programs.attach_history()
         programs.seed()
         if gate:
-            programs.attach_gate()
+            put_up(programs)
         yield programs
     finally:
         programs.close()

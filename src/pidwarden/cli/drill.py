@@ -122,8 +122,6 @@ def _moment(what: str, facts: dict[str, Any], alarm: Alarm) -> tuple[str, str, s
                 _after(alarm.noticed_ms, ""),
                 f"after it was set off: {alarm.slots} slots, by {alarm.rule}",
             )
-        case "held":
-            return "held", _after(alarm.held_ms), ""
         case "verdict":
             return "judged", _after(alarm.judged_ms), f"{alarm.verdict}: {'; '.join(alarm.reasons)}"
         case "released":
@@ -135,7 +133,7 @@ def _moment(what: str, facts: dict[str, Any], alarm: Alarm) -> tuple[str, str, s
         case "cleared":
             return "cleared", _after(alarm.cleared_ms), "the last of them has left the process table"
         case _:
-            return what, "", str(facts.get("why", ""))
+            return what, _after(alarm.held_ms) if what == "held" else "", str(facts.get("why", ""))
 
 
 def _after(value: float | None, sign: str = "+") -> str:
@@ -150,6 +148,5 @@ def _table(results: list[Result], complaints: list[str]) -> None:
     for complaint in complaints:
         print(f"FAILED: {complaint}")
     good = sum(r.passed for r in results)
-    print(
-        f"\n{good} of {len(results)} shapes contained, proven empty, nobody hurt; times after the alarm, 'noticed' after the start."
-    )
+    print(f"\n{good} of {len(results)} shapes contained and proven empty, nobody hurt.")
+    print("Times are after the (last) alarm; 'noticed' is after the bomb was set off.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -13,6 +14,7 @@ from pidwarden.errors import NoPermission, PidwardenError
 from pidwarden.guard.control import ask
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
+from pidwarden.model.key import TICK_NS
 from pidwarden.model.record import Rule
 from pidwarden.settings import DEFAULT_CONFIG, DEFAULT_RUN_DIR, load
 
@@ -21,15 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _LOOK_SECONDS = 1.0
+_TREND_SECONDS = 600.0  # what was seen for a shorter time says how busy it is, not where it goes
 _SHOWN_FAMILIES = 10
 _SHOWN_INCIDENTS = 5
 _SHOWN_REASONS = 60
 _DAY_HOURS = 24.0
+_SECOND_NS = 1_000_000_000
 _DECIDABLE = "waiting"
 
 
 class Headroom(NamedTuple):
-    """How full the process table is. ``per_hour``: growth in tasks an hour; ``seconds``: over which, 0 if unknown."""
+    """How full the process table is, and its growth in tasks an hour as seen in so many seconds."""
 
     limits: Sequence[limits.Limit]
     per_hour: float
@@ -55,19 +59,16 @@ def run_dir(given: str | None) -> str:
 
 
 def other_guards(but: str) -> list[str]:
-    """Run directories beside the default one where a guard answers, or may not be asked by us."""
+    """Run directories beside the default one where a guard answers; also those that may have one, but not for us."""
     found = []
     for directory in sorted(glob.glob(f"{DEFAULT_RUN_DIR}*")):
         if directory.rstrip("/") == but.rstrip("/"):
             continue
-        try:
-            answered = ask(directory, "status") is not None
-        except NoPermission:
-            answered = True
-        except PidwardenError:
-            answered = False
-        if answered:
-            found.append(directory)
+        with contextlib.suppress(PidwardenError):
+            try:
+                found += [directory] * (ask(directory, "status") is not None)
+            except NoPermission:
+                found.append(f"{directory} (only root may ask)")
     return found
 
 
@@ -75,7 +76,7 @@ def no_guard(directory: str) -> str:
     """That no guard runs in a run directory, and what to type."""
     text = f"no guard is running in {directory}; type `sudo pidwarden guard` to start one"
     if others := other_guards(directory):
-        text += ", or `--run-dir DIR` with the one meant: " + ", ".join(others)
+        text += ", or add `--run-dir DIR` to ask another: " + ", ".join(others)
     return text
 
 
@@ -87,21 +88,30 @@ def duration(hours: float) -> str:
     for unit, size in (("days", _DAY_HOURS), ("hours", 1.0), ("minutes", 1 / 60)):
         if hours >= 2 * size:
             return f"{hours / size:.0f} {unit}"
-    return f"{hours * 3600:.0f} seconds"
+    seconds = round(hours * 3600)
+    return f"{seconds} second" + "s" * (seconds != 1)
+
+
+def trend(room: Headroom) -> str:
+    """Where it is going, in words. A few tasks more in a few seconds are no trend, unless the table is full soon."""
+    if room.limits[0].free == 0:
+        return "FULL: fork fails"
+    if room.hours is None:
+        return "not filling"
+    grown = f"{room.per_hour * room.seconds / 3600:+.0f} tasks in {duration(room.seconds / 3600)}"
+    if room.seconds < _TREND_SECONDS and room.hours > 1:
+        return f"no trend to be seen yet ({grown})"
+    return f"full in {duration(room.hours)} at this rate ({grown})"
 
 
 def headroom_lines(room: Headroom) -> list[str]:
-    """The process table's one line, and one for each cgroup limit above us."""
+    """The process table's one line, and one for each other limit."""
     if not room.limits:
         return ["process table: /proc does not show its limits"]
     tight = room.limits[0]
-    over = f" (over {room.seconds:g} s)" if room.seconds else ""
-    filling = (
-        f"full in {duration(room.hours)} at {room.per_hour:+g} tasks an hour{over}" if room.hours else "not filling"
-    )
-    if tight.free == 0:
-        filling = "FULL: fork fails"
-    lines = [f"process table: {tight.used} of {tight.limit} used, {tight.free} free ({tight.name} binds); {filling}"]
+    lines = [
+        f"process table: {tight.used} of {tight.limit} used, {tight.free} free ({tight.name} binds); {trend(room)}"
+    ]
     return lines + [f"  {other.name}: {other.used} of {other.limit} used" for other in room.limits[1:]]
 
 
@@ -123,7 +133,8 @@ def held_lines(answer: Mapping[str, Any], option: str) -> list[str]:
         part = incident["guilty_family"] or number
         name = founders.get(part) or founders.get(number) or "?"
         size = f"{slots[part]} slots" if part in slots else f"{incident['members']} members"
-        what = f"family {number} of {name}: {size}, verdict {incident['verdict'] or 'not yet given'}"
+        now = f" (its guilty part: {part})" if part != number else ""
+        what = f"family {number} of {name}{now}: {size}, verdict {incident['verdict'] or 'not yet given'}"
         lines.append(
             f"HELD    {what}" if incident["state"] in ("held", _DECIDABLE) else f"{incident['state'].upper()} {what}"
         )
@@ -196,7 +207,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def _measure(answer: Mapping[str, Any] | None) -> Headroom:
     """The limits, and the rate: the guard's own, or that between two looks."""
     if answer is not None:
-        return Headroom(limits.machine_limits(), answer["tasks_per_hour"], 0)
+        stat = procfs.stat(answer["pid"])
+        # The guard looks first when it starts, and keeps a day's looks.
+        age = boot_ns() / _SECOND_NS - stat.start_ticks * TICK_NS / _SECOND_NS if stat else 0.0
+        return Headroom(limits.machine_limits(), answer["tasks_per_hour"], min(age, _DAY_HOURS * 3600))
     before = procfs.tasks_in_use()
     time.sleep(_LOOK_SECONDS)
     grown = procfs.tasks_in_use() - before
@@ -211,6 +225,7 @@ def _object(answer: Mapping[str, Any] | None, room: Headroom, directory: str, wh
         "headroom": {
             "limits": [limit._asdict() | {"free": limit.free} for limit in room.limits],
             "tasks_per_hour": room.per_hour,
+            "seen_seconds": round(room.seconds, 1),
             "hours_to_full": room.hours,
         },
     }

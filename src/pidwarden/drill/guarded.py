@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def _ends_with(parent: int) -> Callable[[], None]:
 class GuardedBy:
     """A guard that acts on the drill's children only, from ``with`` (ready) to its end (left nothing).
 
-    `options` are further arguments of ``pidwarden guard``. After the end, :attr:`complaints` says what was wrong with it.
+    `options` are further arguments of ``pidwarden guard``. After the end, :attr:`complaints` says what was wrong.
 
     Raises (entering):
         GuardDied: it did not get ready.
@@ -81,7 +82,7 @@ class GuardedBy:
                 elif speaker is self.speaker and "ended" in message:
                     raise self.died()
             if not self.ready and time.monotonic() >= end:
-                msg = f"the guard was not ready within {_READY_SECONDS:.0f} s; nothing was set off. Type `pidwarden doctor`"
+                msg = f"the guard was not ready in {_READY_SECONDS:.0f} s; nothing was set off. Type `pidwarden doctor`"
                 raise PidwardenError(msg)
 
     def died(self) -> GuardDied:
@@ -104,6 +105,8 @@ class GuardedBy:
             subprocess.run(  # noqa: S603  (our own program)
                 [*self._command, "--detach"], check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
+            # The directory is the drill's own, by its name; a killed guard's socket may still lie in it.
+            shutil.rmtree(self.run_dir, ignore_errors=True)
             self.complaints += [f"{path} could not be removed either" for path in self._left()]
 
     def _left(self) -> list[str]:

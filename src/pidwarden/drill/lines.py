@@ -47,7 +47,7 @@ class Speaker:
         self.ended = False
 
     def read(self) -> list[dict[str, Any]]:
-        """The messages there are now; :attr:`ended` once it has closed its output. Lines that are no JSON are dropped."""
+        """The messages there are now; :attr:`ended` once its output is closed. Lines that are no JSON are dropped."""
         data = os.read(self.out.fileno(), 65536)
         self.ended = not data
         *lines, self._rest = (self._rest + data).split(b"\n")

@@ -50,8 +50,8 @@ def choose(found: cgroup.Mounts) -> Layout:
     pids = found.v1.get("pids") or (found.v2 if "pids" in offered else None)
     if pids is None:
         msg = (
-            f"looked for the pids controller in {', '.join(_roots(found)) or 'no cgroup mount at all'}: it is not there, "
-            "and a bomb without a cap is not a drill; "
+            f"looked for the pids controller in {', '.join(_roots(found)) or 'no cgroup mount at all'}: it is not "
+            "there, and a bomb without a cap is no drill; "
             "type `mkdir -p /sys/fs/cgroup/pids && mount -t cgroup -o pids pids /sys/fs/cgroup/pids`, or boot a kernel "
             "with CONFIG_CGROUP_PIDS and without cgroup_disable=pids"
         )
@@ -95,37 +95,34 @@ class Pen:
             self._pass_on()
             for directory in self.directories:
                 self._make(directory)
-            # Without its cap the pen is no pen; a share of the processor is only a courtesy.
-            if not deadman.put(f"{self._pids}/pids.max", str(self.cap)):
-                msg = (
-                    f"made {self._pids} but the kernel refuses a cap of {self.cap} in its pids.max: the pids controller "
-                    f"does not reach it; type `echo +pids > {self._layout.pids}/cgroup.subtree_control`"
-                )
-                raise NotPossible(msg)
+            self._put_cap()
         except BaseException:
             deadman.remove(self.directories, _REMOVE_SECONDS)
             raise
         if self._slow and self._layout.cpu:
+            # A courtesy to the neighbours only, so a refusal is no error.
             cpu = f"{self._layout.cpu}/{self.name}"
             _ = deadman.put(f"{cpu}/cpu.weight", _SLOW_V2) or deadman.put(f"{cpu}/cpu.shares", _SLOW_V1)
         return self
 
     def _pass_on(self) -> None:
         """Controllers for the children of the v2 directory. Left on: somebody else may have come to need them."""
-        if not self._layout.enable:
-            return
         control = f"{self._layout.v2}/cgroup.subtree_control"
-        for controller in self._layout.enable:
-            if (
-                controller not in _words(control)
-                and not deadman.put(control, f"+{controller}")
-                and controller == "pids"
-            ):
-                msg = (
-                    f"tried to pass the pids controller on in {control} and the kernel refused: processes live in that "
-                    "cgroup itself (a container?); run the drill on the host, or as `systemd-run --scope pidwarden drill`"
-                )
-                raise NotPossible(msg)
+        missing = [c for c in self._layout.enable if c not in _words(control)]
+        if "pids" in [c for c in missing if not deadman.put(control, f"+{c}")]:
+            msg = (
+                f"tried to pass the pids controller on in {control} and the kernel refused: processes live in that "
+                "very cgroup (a container?); run it on the host, or type `systemd-run --scope pidwarden drill`"
+            )
+            raise NotPossible(msg)
+
+    def _put_cap(self) -> None:
+        if not deadman.put(f"{self._pids}/pids.max", str(self.cap)):
+            msg = (
+                f"made {self._pids}, but the kernel refuses a pids.max of {self.cap} in it: the pids controller does "
+                f"not reach it; type `echo +pids > {self._layout.pids}/cgroup.subtree_control`"
+            )
+            raise NotPossible(msg)
 
     def _make(self, directory: str) -> None:
         try:
@@ -187,7 +184,8 @@ class Pen:
         left = deadman.remove(self.directories, _REMOVE_SECONDS)
         if left:
             what = "is busy" if quiet else "has members that do not die (D state?)"
-            msg = f"cannot remove the pen: {' '.join(left)} {what}; type `cat {left[0]}/cgroup.procs`, then `rmdir {left[0]}`"
+            look = f"type `cat {left[0]}/cgroup.procs`, then `rmdir {left[0]}`"
+            msg = f"cannot remove the pen: {' '.join(left)} {what}; {look}"
             raise PidwardenError(msg)
 
 

@@ -31,7 +31,7 @@ def shell() -> NoReturn:
 
 
 def tight() -> NoReturn:
-    """Every member forks as fast as it can, and a refused fork is simply tried again: killing one makes room for one."""
+    """Every member forks as fast as it can and tries again when refused: killing one makes room for one."""
     while True:
         with contextlib.suppress(OSError):
             os.fork()
@@ -119,7 +119,7 @@ def main(argv: list[str]) -> int:
         fd = int(argv[1])
         os.write(fd, b"%d\n" % time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         os.close(fd)
-    SHAPES[argv[0]]()
+    return SHAPES[argv[0]]()
 
 
 if __name__ == "__main__":

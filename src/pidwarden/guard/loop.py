@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any
 
 from pidwarden import __version__
+from pidwarden.act.repair import repair
 from pidwarden.errors import PidwardenError, UsageError
 from pidwarden.guard import executables
 from pidwarden.guard.control import Server
@@ -22,13 +23,13 @@ from pidwarden.judge.guilt import SECOND
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.bpf import Programs
 from pidwarden.kernel.clock import boot_ns
+from pidwarden.kernel.gates import GATES, put_up
 from pidwarden.kernel.pins import Pins
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, ProcFlag
 from pidwarden.settings import Settings, load, replace
 
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
-_MISSED_NS = 5 * SECOND  # an RCU grace period is over by then, whatever the load
 _UNLIMITED = 2**31 - 1
 _SHOWN_FAMILIES = 20
 _CHANGEABLE_NEEDS_RESTART = ("max_records", "run_dir")
@@ -56,9 +57,10 @@ class Guard:
             self._programs = self._pins.adopt() or Programs.load(max_records=self.settings.max_records)
             stack.callback(self._programs.close)
             adopted = self._pins.adopted
+            self._gate = GATES[0]
             self._responder = Responder(self._programs, self.settings, self.scope, self.report)
-            self._start(adopted)
             stack.callback(self._end)
+            self._start(adopted)
             server = Server(self._instance.directory, self._handle)
             stack.callback(server.close)
             self._serve(server)
@@ -76,9 +78,10 @@ class Guard:
             self._configure(hold_at=_UNLIMITED, autohold=False)
             programs.attach_history()
             programs.seed()
-            programs.attach_gate()
+            self._gate = put_up(programs)
             self._configure()
             self._settle_limits()
+        self._responder.gate = self._gate
         self._exempt_ourselves()
         self._pins.pin(programs)
         self._missing = harden()
@@ -200,16 +203,7 @@ class Guard:
     def _keep_house(self) -> None:
         self._programs.set_executables(executables.identify(self.settings))
         self._headroom.append((boot_ns(), procfs.tasks_in_use()))
-        self._repair()
-
-    def _repair(self) -> None:
-        """Zombies that /proc does not know: their release was missed, as happens while somebody reads BPF maps."""
-        long_ago = boot_ns() - _MISSED_NS
-        for record in self._programs.records():
-            if record.zombie and record.exit_ns < long_ago:
-                stat = procfs.stat(record.key.tgid)
-                if stat is None or stat.start_ticks != record.key.start_ticks:
-                    self._programs.gone(record.key)
+        repair(self._programs, self._programs.records())
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -217,7 +211,7 @@ class Guard:
         """How each thing is done here."""
         return {
             "know": "bpf raw tracepoints",
-            "hold": "none (observe)" if self.settings.mode == "observe" else "stop at system call entry",
+            "hold": "none (observe)" if self.settings.mode == "observe" else self._gate.name,
             "kill": "closed set by pidfd" if self.settings.mode == "kill" else "by order only",
         }
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pidwarden.act import hold as holding
 from pidwarden.act.kill import Execution
+from pidwarden.act.repair import has_ended, repair
 from pidwarden.guard.incident import Incident, State
 from pidwarden.guard.report import Reporter, who
 from pidwarden.judge.guilt import SECOND, Rules
 from pidwarden.judge.judge import Case, judge
 from pidwarden.kernel import procfs
 from pidwarden.kernel.clock import boot_ns
+from pidwarden.kernel.gates import GATES
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import Group, GroupFlag, GroupKind, ProcFlag, Record, Rule, Signal
 from pidwarden.model.text import escape, milliseconds
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
 _LOOKS = 10  # in observe mode nothing stands still: judge what there is
+_CLEARING_LOOK_NS = 250_000_000
 _WAKE_AGAIN_NS = 20_000_000
 _UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
 
@@ -36,6 +39,7 @@ class Responder:
 
     def __init__(self, programs: Programs, settings: Settings, scope: Scope, report: Reporter) -> None:
         self.programs, self.settings, self.scope, self.report = programs, settings, scope, report
+        self.gate = GATES[0]
         self.protected_uids: frozenset[int] = frozenset()
         self.incidents: list[Incident] = []
         self.past: deque[dict[str, object]] = deque(maxlen=_KEPT_INCIDENTS)
@@ -76,15 +80,18 @@ class Responder:
                 self._kill(incident)
             elif incident.state is State.KILLING:
                 self._pursue(incident)
+            elif incident.state is State.CLEARING and now >= incident.deadline_ns:
+                incident.deadline_ns = now + _CLEARING_LOOK_NS
+                repair(self.programs, self.programs.records(incident.guilty_family))
         self._drop_done()
         if not any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents):
-            self.programs.watch_every_call(on=False)
+            self.gate.tighten(self.programs, on=False)
 
     def next_ns(self) -> int | None:
         """When :meth:`tick` is due, None if nothing is."""
         due = [self._wake_at_ns] if self._wake_at_ns else []
         for incident in self.incidents:
-            if incident.state is State.WAITING and incident.deadline_ns:
+            if incident.state in (State.WAITING, State.CLEARING) and incident.deadline_ns:
                 due.append(incident.deadline_ns)
             elif incident.state is State.KILLING:
                 due.append(0)
@@ -151,7 +158,7 @@ class Responder:
         if not observing and not group.held:
             holding.hold(self.programs, signal.group)
         if not observing:
-            self.programs.watch_every_call(on=True)
+            self.gate.tighten(self.programs, on=True)
         rule = Rule(signal.rule)
         self.report("alarm", family=signal.family, founder=who(incident.founder, founder), slots=signal.slots, rule=rule.text)
         if not observing:
@@ -214,13 +221,12 @@ class Responder:
             strikes, _when = self._strikes.get(incident.family, (0, 0))
             self._strikes[incident.family] = (strikes + 1, boot_ns())
             self._enlarge(incident)
-        elif kind is Kind.UNSURE and not verdict.members:
-            self._wait(incident, "no part of it can be told to be guilty")
+        elif kind is Kind.UNSURE:
+            # Not split: releasing the rest of what nobody understands would let it grow by another budget each time.
+            self._wait(incident, "the judge is not sure")
         else:
             self._split(incident)
-            if kind is Kind.UNSURE:
-                self._wait(incident, "the judge is not sure")
-            elif mode == "hold":
+            if mode == "hold":
                 self._wait(incident, "held by order (mode hold)")
             elif self.settings.grace:
                 self._wait(incident, f"killed in {self.settings.grace:g} s unless released", self.settings.grace)
@@ -300,7 +306,8 @@ class Responder:
                 self._dead(incident, len(self._alive_now(alive)))
 
     def _alive_now(self, records: list[Record]) -> list[Record]:
-        return [r for r in map(self.programs.record, (r.key for r in records)) if r is not None and r.alive]
+        known = map(self.programs.record, (r.key for r in records))
+        return [r for r in known if r is not None and r.alive and not has_ended(r)]
 
     def _dead(self, incident: Incident, survivors: int) -> None:
         now, alarm = boot_ns(), incident.signal.time_ns
@@ -319,7 +326,7 @@ class Responder:
             held_ms=milliseconds(max(0, incident.held_since_ns - alarm)),
             dead_ms=milliseconds(now - alarm),
         )
-        incident.state = State.CLEARING
+        incident.state, incident.deadline_ns = State.CLEARING, now + _CLEARING_LOOK_NS
         if group is None or slots == 0:
             self._cleared(incident, boot_ns())
         elif incident.execution.spared and not survivors:

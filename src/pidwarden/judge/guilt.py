@@ -1,84 +1,175 @@
-"""Which subtree of a family is guilty. Pure: records in, roots out.
+"""Which subtree of a family is guilty. Pure: records in, suspects out.
 
 Depth first from the founder, the dead included, as the kernel design of 2011 did; what differs is the question asked
-at each step. Score alone would take the session along with the bomb whenever the bomb is most of the session. So a
-process whose subtree is heavy is passed over when something speaks for it (it lived before the trouble began, it merely
-started another program, it has children that live a life of their own) and is taken when nothing does.
+at each step. Score alone would take the session along with the bomb whenever the bomb is most of the session. So only
+what was born since the trouble began weighs anything, and a process whose subtree is heavy is passed over as soon as
+something speaks for it: its heavy children are looked at instead, and all else that it started is spared. What is left
+over of a bomb that way is caught by the next alarm; a wrong kill is not undone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import Record
-from pidwarden.model.tree import Tree
+from pidwarden.model.record import ProcFlag, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pidwarden.model.key import ProcessKey
+    from pidwarden.model.tree import Tree
 
 SECOND = 1_000_000_000
+_LIKE_ITS_CHILDREN = 4  # children that breed as it does: a bomb's first process has them, a server or script does not
+_CAME_AND_WENT = 3  # children beyond those still known: somebody who runs one program after another
+_SLOWER = 4  # a bomb's first process waits as long as its copies do before it forks; its parent waited longer than this
 
 
 class Rules(NamedTuple):
-    """The judge's numbers; each is a setting of the same name."""
+    """The judge's numbers. ``min_members`` and ``branch_age_ns`` are settings, the others follow from measurements."""
 
     min_members: int = 10  # a subtree lighter than this is never guilty (the 2011 patch hard-coded ten)
     branch_age_ns: int = SECOND  # a parent that lived this long before is not part of what it started
-    heavy_share: float = 0.15  # of the parent's score: what makes a child worth a look
-    flat_share: float = 0.5  # more than this in the process itself and its light children: it is the breeder
-    early_share: float = 0.1  # of the score: what may have been born before the trouble began
+    heavy_share: float = 0.15  # of the growth, and of the heaviest subtree: what is lighter is not why the alarm rang
     witness_ns: int = SECOND // 10  # a sibling this much older than the heavy one was there first
 
 
-def find_guilty(tree: Tree, score: Callable[[Record], int], rules: Rules) -> list[Record]:
-    """The roots of the guilty subtrees, the heaviest first; empty if no subtree reaches ``min_members``."""
-    sums = tree.sums(score)
-    began = onset(tree, score, rules)
-    found: list[Record] = []
-    todo = sorted(tree.roots, key=lambda r: sums[r.key], reverse=True)
-    todo = [r for r in todo if sums[r.key] >= max(rules.min_members, _share(sums[todo[0].key], rules))]
+class Suspect(NamedTuple):
+    """The root of a heavy subtree, and what speaks for it all the same; empty if nothing does."""
+
+    root: Record
+    excuse: str
+
+
+def copied(record: Record, creator: Record | None) -> bool:
+    """Whether a process is a plain copy of its creator: it never called exec.
+
+    Of a process that was there before the guard nobody counted the execs; it passes for a copy if it runs the same
+    program under the same name, which is what a copy inherits.
+    """
+    if record.execs:
+        return False
+    return not record.flags & ProcFlag.GUESSED or _same_program(record, creator)
+
+
+def itself_again(record: Record, creator: Record | None) -> bool:
+    """Whether a process called exec only to become what its creator is: a bomb may start itself instead of copying."""
+    return record.execs > 0 and _same_program(record, creator)
+
+
+def _same_program(record: Record, creator: Record | None) -> bool:
+    # The name as well: where one file is many programs (busybox, an interpreter) the file says little.
+    return creator is not None and record.exe == creator.exe and record.comm == creator.comm
+
+
+def onset(births: Iterable[tuple[int, int]], least: float, pause_ns: int) -> int:
+    """When the growth that rang the alarm began, in ns since boot, from (birth, weight) pairs in any order.
+
+    Back in time from the youngest, as long as the births follow each other: a pause of more than `pause_ns` and more
+    than all that came after it is where the growth starts, once `least` of the weight lies behind. So it matters
+    neither how big nor how many those are that were there before, and a slow bomb's own pauses do not cut it in two.
+    """
+    youngest = last = got = 0
+    for birth, weight in sorted(births, reverse=True):
+        youngest = youngest or birth
+        if got >= least and last - birth > max(pause_ns, youngest - last):
+            return last
+        last = birth
+        got += weight
+    return last
+
+
+def find_suspects(
+    tree: Tree, sums: dict[ProcessKey, int], began: int, rules: Rules, protected: frozenset[ProcessKey] = frozenset()
+) -> list[Suspect]:
+    """The roots of the subtrees that carry the growth, the heaviest first.
+
+    `sums` holds the weight of each subtree, `began` the onset. Empty if no subtree reaches ``min_members``.
+    """
+    found: list[Suspect] = []
+    todo = [r for r in tree.roots if sums[r.key] >= rules.min_members]
     while todo:
         record = todo.pop()
-        heavy = heavy_children(tree, record, sums, rules)
-        rest = sums[record.key] - sum(sums[h.key] for h in heavy)
-        if not heavy or rest > rules.flat_share * sums[record.key] or not _innocent(tree, record, heavy, began, rules):
-            found.append(record)
-        else:
+        heavy = [c for c in tree.kids(record.key) if sums[c.key] >= rules.min_members]
+        excuse = "it is protected" if record.key in protected else _excuse(tree, record, heavy, began, rules)
+        if excuse and heavy:
             todo.extend(heavy)
-    return sorted(found, key=lambda r: sums[r.key], reverse=True)
+        else:
+            found.append(Suspect(record, excuse))
+    return sorted(found, key=lambda s: sums[s.root.key], reverse=True)
 
 
-def _share(total: int, rules: Rules) -> float:
-    return rules.heavy_share * total
+def _excuse(tree: Tree, parent: Record, heavy: list[Record], began: int, rules: Rules) -> str:
+    """What speaks for the parent of heavy children, or for a process that is heavy without any; empty if nothing."""
+    if _like_its_children(tree, parent, began):
+        return ""
+    return _lived_before(tree, parent, heavy, began, rules) or _other_work(tree, parent, heavy, rules)
 
 
-def heavy_children(tree: Tree, record: Record, sums: dict[ProcessKey, int], rules: Rules) -> list[Record]:
-    """The children whose subtrees carry a good part of the record's score."""
-    least = max(rules.min_members, _share(sums[record.key], rules))
-    return [c for c in tree.kids(record.key) if sums[c.key] >= least]
+def _lived_before(tree: Tree, parent: Record, heavy: list[Record], began: int, rules: Rules) -> str:
+    """A bomb's parent is older than the bomb; a slow bomb's first process is only as slow as its copies."""
+    age = began - parent.key.start_ns
+    if age < rules.branch_age_ns and heavy:
+        age = min(h.key.start_ns for h in heavy) - parent.key.start_ns
+        if age < _SLOWER * min(_before_its_first_copy(tree, h) for h in heavy):
+            return ""
+    return f"it lived {age / SECOND:.1f} s before that began" if age >= rules.branch_age_ns else ""
 
 
-def onset(tree: Tree, score: Callable[[Record], int], rules: Rules) -> int:
-    """When the trouble began: the birth before which only ``early_share`` of the score was born, in ns since boot."""
-    births = sorted((key.start_ns, score(record)) for key, record in tree.by_key.items())
-    left = rules.early_share * sum(weight for _birth, weight in births)
-    for birth, weight in births:
-        left -= weight
-        if left < 0:
-            return birth
-    return 0
+def _before_its_first_copy(tree: Tree, record: Record) -> int:
+    births = [c.key.start_ns for c in tree.kids(record.key) if copied(c, record)]
+    return max(0, min(births, default=0) - record.key.start_ns)
 
 
-def _innocent(tree: Tree, parent: Record, heavy: list[Record], began: int, rules: Rules) -> bool:
-    """Whether something speaks for the parent of the heavy children."""
-    first = min(h.key.start_ns for h in heavy)
-    if max(first, began) - parent.key.start_ns >= rules.branch_age_ns:
-        return True  # it lived before; a bomb's parent is as young as the bomb
-    if all(h.execs for h in heavy):
-        return True  # it started a program; the program is the bomb
+def _other_work(tree: Tree, parent: Record, heavy: list[Record], rules: Rules) -> str:
+    """A bomb does nothing but copy itself; whoever starts programs, or has other children at work, is not one."""
+    if any(not copied(h, parent) for h in heavy):
+        return "it started another program"
+    first = min((h.key.start_ns for h in heavy), default=0)
     known = {h.key for h in heavy}
-    return any(
-        child.alive and (child.execs > 0 or first - child.key.start_ns >= rules.witness_ns)
-        or (child.execs == 0 and any(g.execs for g in tree.kids(child.key)))
-        for child in tree.kids(parent.key)
-        if child.key not in known
-    )
+    # A copy at the head of a heavy subtree may be a subshell that runs a build: that makes the parent a script as well.
+    for child in tree.kids(parent.key):
+        kids = tree.kids(child.key)
+        if not copied(child, parent) or any(not copied(k, child) for k in kids):
+            return "it has children that run other programs"
+        if child.key in known or not child.alive:
+            continue
+        if child.forks >= len(kids) + _CAME_AND_WENT:
+            return "it has a child whose own children come and go"
+        if first - child.key.start_ns >= rules.witness_ns:
+            return "it has a child that was there before that began"
+    return ""
+
+
+def _like_its_children(tree: Tree, parent: Record, began: int) -> bool:
+    """Whether a process is the first of its copies, however old: all it ever forked is itself, and that breeds."""
+    kids = tree.kids(parent.key)
+    if len(kids) < _LIKE_ITS_CHILDREN or parent.flags & ProcFlag.GUESSED or parent.forks > 2 * len(kids):
+        return False
+    breeding = 0
+    for child in kids:
+        own = tree.kids(child.key)
+        if child.key.start_ns < began or not _same(child, parent) or not all(_same(k, child) for k in own):
+            return False
+        breeding += bool(own)
+    return breeding >= _LIKE_ITS_CHILDREN
+
+
+def _same(record: Record, creator: Record) -> bool:
+    return copied(record, creator) or itself_again(record, creator)
+
+
+def weigher(
+    scope: set[ProcessKey], protected: frozenset[ProcessKey], began: int, *, dead_count: bool
+) -> Callable[[Record], int]:
+    """The weight of one process: the slots it holds, if it is in question at all and was born since the onset.
+
+    A dead ancestor holds no slot, but a chain of them (`dead_count`) is all there is to see of a fork-and-exit bomb.
+    """
+
+    def weight(record: Record) -> int:
+        if record.key.start_ns < began or record.key not in scope or record.key in protected:
+            return 0
+        return max(0, record.slots) or int(dead_count)
+
+    return weight

@@ -1,20 +1,29 @@
-"""The verdict on a family that crossed a threshold. Pure: model values in, a verdict with its reasons out."""
+"""The verdict on a family that crossed a threshold. Pure: model values in, a verdict with its reasons out.
+
+:mod:`~pidwarden.judge.guilt` says where the growth sits; here each such subtree is called by its shape, on its own, so
+that a build beside the bomb does not make the bomb look like a build, nor the other way round.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.judge.guilt import SECOND, Rules, find_guilty
+from pidwarden.judge.guilt import SECOND, Rules, Suspect, copied, find_suspects, itself_again, onset, weigher
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, Record, Rule
 from pidwarden.model.tree import Tree
 from pidwarden.model.verdict import Kind, Verdict
 
-MEMORY_UNIT = 4 << 20  # bytes of memory that weigh as much as one slot
-_RECENT_NS = 30 * SECOND  # only memory taken since about the beginning of the trouble counts
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _MOST = 0.8
 _HALF = 0.5
+_FEW = 0.05
+_DEEP_PURE = 3  # copies of copies of copies: pools and prefork servers are two deep …
+_DEEP_MIXED = 6  # … and nested subshells, which end in programs, four or five
+_SLOW_NS = 10 * SECOND  # zombies or threads that took this long are a leak or a load, not an explosion
+_PATIENCE = 3  # each burst enlarges the budget by burst_growth: threefold by now
 
 
 class Case(NamedTuple):
@@ -26,65 +35,120 @@ class Case(NamedTuple):
     rule: Rule
     now_ns: int
     strikes: int = 0  # times the same family was already released as a burst, not long ago
-    memory: Mapping[ProcessKey, int] = {}  # resident bytes of members, as far as known
+    memory: Mapping[ProcessKey, int] = {}  # resident bytes of members, as far as known; told, never weighed
     spared: frozenset[ProcessKey] = frozenset()  # protected by rule; never members
 
 
 class Evidence(NamedTuple):
-    """What the members of the guilty subtrees look like, in numbers."""
+    """What a suspect's subtree looks like, in numbers."""
 
     slots: int
     processes: int
     zombies: int
-    threads: int
-    copies: int  # processes, dead ancestors included, that never called exec
-    known: int  # processes, dead ancestors included
-    breeders: int  # copies that forked themselves
-    generations: int
-    since_ns: int  # how long ago the oldest root was born
+    threads: int  # beyond the first of each process
+    known: int  # processes below the root, dead ancestors included
+    copies: int  # of those: plain copies of their creator
+    again: int  # of those: called exec, but run their creator's program again
+    breeders: int  # of those: forked copies in their turn, or tried to and were stopped
+    depth: int  # the most plain forks in a row
+    repeats: int  # the same, exec of the same program included
+    since_ns: int  # how long ago the growth began: nine tenths of the slots are younger
+    memory: int  # bytes
 
 
-def evidence(members: Iterable[Record], roots: Iterable[Record], now_ns: int) -> Evidence:
-    """Counts over the guilty subtrees."""
-    records = list(members)
-    top = {r.key for r in roots}
-    copies = [r for r in records if not r.execs]
+class _Opinion(NamedTuple):
+    kind: Kind
+    suspect: Suspect
+    seen: Evidence
+    why: str
+
+
+_Finding = tuple[Kind, str] | None
+
+
+def evidence(tree: Tree, root: Record, case: Case) -> Evidence:
+    """Counts over the subtree of `root`, without the protected."""
+    depth, repeats, breeding = {root.key: 0}, {root.key: 0}, set[ProcessKey]()
+    slots = processes = zombies = threads = known = copies = again = memory = 0
+    births: list[tuple[int, int]] = []
+    for record in tree.subtree(root.key):
+        if record.key != root.key:
+            creator = tree.by_key[record.parent]
+            copy, anew = copied(record, creator), itself_again(record, creator)
+            depth[record.key] = depth[record.parent] + 1 if copy else 0
+            repeats[record.key] = repeats[record.parent] + 1 if copy or anew else 0
+        if record.key in case.spared:
+            continue
+        held = max(0, record.slots)
+        slots += held
+        processes += record.alive
+        zombies += held if record.zombie else 0
+        threads += max(0, record.live - 1)
+        memory += case.memory.get(record.key, 0)
+        births.append((max(record.key.start_ns, record.exec_ns) if record.live > 1 else record.key.start_ns, held))
+        if record.stops and depth[record.key]:
+            breeding.add(record.key)
+        if record.key != root.key:
+            known += 1
+            copies += copy
+            again += anew
+            if copy or anew:
+                breeding.add(record.parent)
+    # One that was stopped at the gate would have a copy by now, one deeper than itself.
     return Evidence(
-        slots=sum(r.slots for r in records),
-        processes=sum(r.alive for r in records),
-        zombies=sum(r.slots for r in records if r.zombie),
-        threads=sum(max(0, r.live - 1) for r in records),
-        copies=len(copies),
-        known=len(records),
-        breeders=sum(r.forks > 0 for r in copies if r.key not in top),
-        generations=max((r.generation for r in records), default=0),
-        since_ns=now_ns - min((r.key.start_ns for r in roots), default=now_ns),
+        slots=slots,
+        processes=processes,
+        zombies=zombies,
+        threads=threads,
+        known=known,
+        copies=copies,
+        again=again,
+        breeders=len(breeding - {root.key}),
+        depth=max(d + (k in breeding) for k, d in depth.items()),
+        repeats=max(d + (k in breeding) for k, d in repeats.items()),
+        since_ns=max(0, case.now_ns - _tenth(births, slots)),
+        memory=memory,
     )
 
 
+def _tenth(births: list[tuple[int, int]], total: int) -> int:
+    """The birth before which a tenth of the slots was there."""
+    before = 0
+    for birth, held in sorted(births):
+        before += held
+        if before * 10 > total:
+            return birth
+    return min(births)[0] if births else 0
+
+
 def judge(case: Case, rules: Rules) -> Verdict:
-    """Finds the guilty subtrees and says what they are."""
+    """Finds the subtrees that carry the growth and says what they are.
+
+    One bomb makes the family's verdict `bomb`, whatever else grew; otherwise the heaviest subtree speaks for all.
+    """
     tree = Tree(case.records)
-    in_scope = _scope(tree, case)
-
-    def score(record: Record) -> int:
-        if record.key not in in_scope or record.key in case.spared:
-            return 0
-        recent = case.now_ns - record.key.start_ns < _RECENT_NS
-        # A dead ancestor holds no slot, but a chain of them is all there is to see of a fork-and-exit bomb.
-        dead = case.rule is Rule.GENERATIONS and record.slots <= 0
-        return record.slots + dead + (case.memory.get(record.key, 0) // MEMORY_UNIT if recent else 0)
-
-    roots = find_guilty(tree, score, rules)
-    guilty = {r.key: r for root in roots for r in tree.subtree(root.key) if r.key not in case.spared}
-    members = tuple(key for key, r in guilty.items() if r.slots > 0)
-    alive = sum(r.alive for r in case.records)
-    seen = evidence(guilty.values(), roots, case.now_ns)
-    kind, why = _classify(case, seen)
-    if not members:
-        kind, why = Kind.UNSURE, "no subtree of at least min_members"
-    spared = alive - sum(guilty[m].alive for m in members)
-    return Verdict(kind, tuple(roots), members, seen.slots, spared, (_describe(seen), why))
+    scope = _scope(tree, case)
+    in_question = [tree.by_key[key] for key in scope if key not in case.spared]
+    total = sum(max(0, r.slots) for r in in_question)
+    births = ((r.key.start_ns, max(0, r.slots)) for r in in_question)
+    began = onset(births, max(rules.min_members, rules.heavy_share * total), rules.witness_ns)
+    weight = weigher(scope, case.spared, began, dead_count=case.rule is Rule.GENERATIONS)
+    sums = tree.sums(weight)
+    grown = sum(sums[r.key] for r in tree.roots)
+    opinions = [
+        _opinion(case, suspect, evidence(tree, suspect.root, case))
+        for suspect in find_suspects(tree, sums, began, rules, case.spared)
+    ]
+    bombs = [o for o in opinions if o.kind is Kind.BOMB]
+    if sum(sums[o.suspect.root.key] for o in bombs) < rules.heavy_share * grown:
+        # A few that look like one in the midst of something else: if they are one, the next alarm finds them grown.
+        opinions = [o for o in opinions if o not in bombs] or opinions
+        bombs = []
+    chosen = bombs or [o for o in opinions if o.kind is opinions[0].kind]
+    if chosen:
+        least = rules.heavy_share * sums[chosen[0].suspect.root.key]
+        chosen = [o for o in chosen if sums[o.suspect.root.key] >= least]
+    return _verdict(case, tree, chosen)
 
 
 def _scope(tree: Tree, case: Case) -> set[ProcessKey]:
@@ -98,28 +162,75 @@ def _scope(tree: Tree, case: Case) -> set[ProcessKey]:
     return scope
 
 
+def _verdict(case: Case, tree: Tree, chosen: list[_Opinion]) -> Verdict:
+    roots = tuple(o.suspect.root for o in chosen)
+    guilty = {r.key: r for root in roots for r in tree.subtree(root.key) if r.key not in case.spared and r.slots > 0}
+    alive = sum(r.alive for r in tree.by_key.values())
+    spared = alive - sum(r.alive for r in guilty.values())
+    if not guilty:
+        why = f"no subtree has the {len(tree)} processes' growth on it: none reaches min_members"
+        return Verdict(Kind.UNSURE, roots, (), 0, spared, (why,))
+    reasons = [f"{_describe(chosen[0].seen)}: {chosen[0].why}"]
+    if excuse := chosen[0].suspect.excuse:
+        reasons.append(f"for {roots[0].key.tgid} speaks that {excuse}")
+    if len(chosen) > 1:
+        reasons.append(f"{len(chosen) - 1} more subtrees like it")
+    return Verdict(chosen[0].kind, roots, tuple(guilty), sum(r.slots for r in guilty.values()), spared, tuple(reasons))
+
+
 def _describe(seen: Evidence) -> str:
+    memory = f", {seen.memory >> 20} MiB" if seen.memory else ""
     return (
-        f"{seen.slots} slots in {seen.since_ns / SECOND:.2f} s: {seen.processes} processes, {seen.threads} more "
-        f"threads, {seen.zombies} zombies; {seen.copies} of {seen.known} never called exec, {seen.breeders} of those "
-        f"forked again, {seen.generations} generations"
+        f"{seen.slots} slots in {seen.since_ns / SECOND:.2f} s, {seen.processes} processes, {seen.threads} more "
+        f"threads, {seen.zombies} zombies{memory}; {seen.copies} of {seen.known} are plain copies, {seen.breeders} "
+        f"of {seen.known} copied themselves again, {seen.depth} deep"
     )
 
 
-def _classify(case: Case, seen: Evidence) -> tuple[Kind, str]:
-    copying = seen.copies >= _MOST * max(1, seen.known)
-    if case.rule is Rule.GENERATIONS and copying:
-        return Kind.BOMB, f"a chain of copies of itself, {seen.generations} generations within seconds"
-    if seen.zombies > _HALF * seen.slots:
-        if copying:
-            return Kind.BOMB, f"{seen.zombies} of its slots are children that ended and are not reaped"
-        return Kind.UNSURE, f"{seen.zombies} of its slots are ended programs that their parent does not reap"
-    if seen.threads > _HALF * seen.slots:
-        if case.strikes:
-            return Kind.BOMB, f"threads filled a larger budget at once as well ({case.strikes + 1} times)"
+def _opinion(case: Case, suspect: Suspect, seen: Evidence) -> _Opinion:
+    for finding in (_copies(case, seen), _zombies(case, suspect, seen), _threads(case, suspect, seen)):
+        # Somebody excused who is heavy by many small children: whatever they do, his own hands are clean.
+        if finding and not (finding[0] is Kind.BOMB and suspect.excuse):
+            return _Opinion(finding[0], suspect, seen, finding[1])
+    if case.strikes < _PATIENCE:
+        why = "members call exec, or one parent forks them all: a build, a pool, a script"
+        return _Opinion(Kind.BURST, suspect, seen, why)
+    return _Opinion(Kind.UNSURE, suspect, seen, f"still growing after {case.strikes} larger budgets; a person decides")
+
+
+def _copies(case: Case, seen: Evidence) -> _Finding:
+    """Copies that copy themselves, many of them and deep: the shape that honest programs do not have."""
+    if seen.breeders < max(2, _FEW * seen.known):
+        return None
+    pure = seen.known - seen.copies <= _FEW * seen.known
+    if seen.depth >= (_DEEP_PURE if pure else _DEEP_MIXED) and seen.copies >= _HALF * seen.known:
+        if case.rule is Rule.GENERATIONS:
+            return Kind.BOMB, f"a chain of copies of itself, {seen.depth} deep within seconds"
+        return Kind.BOMB, f"copies that copy themselves, {seen.depth} deep"
+    strangers = seen.known - seen.copies - seen.again
+    if case.strikes and seen.repeats >= _DEEP_PURE and strangers <= _FEW * seen.known:
+        return Kind.BOMB, f"a program that starts itself again, {seen.repeats} deep, in a larger budget as well"
+    return None
+
+
+def _zombies(case: Case, suspect: Suspect, seen: Evidence) -> _Finding:
+    """Slots taken by what has ended."""
+    if seen.zombies <= _HALF * seen.slots:
+        return None
+    fast = seen.since_ns <= _SLOW_NS
+    if fast and not suspect.excuse and seen.copies >= _MOST * seen.known:
+        return Kind.BOMB, f"{seen.zombies} of its slots are children that ended and are not reaped"
+    if fast and suspect.excuse and not case.strikes:
+        return Kind.BURST, f"{seen.zombies} ended children may just not be reaped yet: a larger budget, once"
+    return Kind.UNSURE, f"{seen.zombies} of its slots are ended processes that their parent does not reap"
+
+
+def _threads(case: Case, suspect: Suspect, seen: Evidence) -> _Finding:
+    """Slots taken by threads."""
+    if seen.threads <= _HALF * seen.slots:
+        return None
+    if not case.strikes:
         return Kind.BURST, "many threads at once can be a pool: a larger budget, once, and watched again"
-    if copying and seen.breeders >= max(2, seen.known // 20):
-        return Kind.BOMB, f"copies that copy themselves: {seen.breeders} of {seen.known} forked without ever calling exec"
-    if case.strikes < 3:  # noqa: PLR2004  (each strike enlarges the budget by burst_growth: about fourfold by now)
-        return Kind.BURST, "members call exec, or one parent forks them all: a build, a pool, a script"
-    return Kind.UNSURE, f"still growing after {case.strikes} larger budgets; a person decides"
+    if seen.since_ns <= _SLOW_NS and not suspect.excuse:
+        return Kind.BOMB, f"threads filled a larger budget at once as well ({case.strikes + 1} times)"
+    return Kind.UNSURE, f"threads filled {case.strikes + 1} budgets, but not at once; a person decides"

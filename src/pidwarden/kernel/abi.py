@@ -74,7 +74,7 @@ CONFIG_FIELDS: Final = (
     "only",
 )
 
-DUMP: Final = Struct("<QIIQIIQQQQQQQiiiIIIIIII16s")
+DUMP: Final = Struct("<QIIQIIQQQQQQQiiiIIIIIII16sQQ")
 DUMP_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
@@ -100,6 +100,8 @@ DUMP_FIELDS: Final = (
     "proc_flags",
     "proc_stops",
     "proc_comm",
+    "proc_exe_ino",
+    "proc_exe_dev",
 )
 
 EVENT: Final = Struct("<QQQQIIIIII")
@@ -156,7 +158,7 @@ KEY_FIELDS: Final = (
     "pad",
 )
 
-PROC: Final = Struct("<QIIQQQQQQQiiiIIIIIII16s")
+PROC: Final = Struct("<QIIQQQQQQQiiiIIIIIII16sQQ")
 PROC_FIELDS: Final = (
     "parent_start_ns",
     "parent_tgid",
@@ -179,6 +181,8 @@ PROC_FIELDS: Final = (
     "flags",
     "stops",
     "comm",
+    "exe_ino",
+    "exe_dev",
 )
 
 STATE: Final = Struct("<QQQQQQQQQQQ")
@@ -210,12 +214,12 @@ TASK_FIELDS: Final = (
 # struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
 LAYOUTS: Final = {
     "pw_config": (72, "<QQIIIIII8I", CONFIG_FIELDS),
-    "pw_dump": (144, "<QIIQIIQQQQQQQiiiIIIIIII16s", DUMP_FIELDS),
+    "pw_dump": (160, "<QIIQIIQQQQQQQiiiIIIIIII16sQQ", DUMP_FIELDS),
     "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
     "pw_exe": (16, "<QQ", EXE_FIELDS),
     "pw_group": (128, "<QQQIIQIIQQQQQiiIIIIIIII", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
-    "pw_proc": (128, "<QIIQQQQQQQiiiIIIIIII16s", PROC_FIELDS),
+    "pw_proc": (144, "<QIIQQQQQQQiiiIIIIIII16sQQ", PROC_FIELDS),
     "pw_state": (88, "<QQQQQQQQQQQ", STATE_FIELDS),
     "pw_task": (40, "<QIIIIQQ", TASK_FIELDS),
 }

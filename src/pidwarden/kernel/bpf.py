@@ -11,7 +11,7 @@ from importlib import resources
 from struct import Struct
 
 from pidwarden.errors import NotPossible
-from pidwarden.kernel import abi, perf, tracefs
+from pidwarden.kernel import abi
 from pidwarden.kernel.btf import Btf
 from pidwarden.kernel.libbpf import Link, Map, Object, Ring, attach_raw, max_entries, open_pin, pin, raw_btf, runner
 from pidwarden.model.key import ProcessKey
@@ -23,7 +23,6 @@ _HISTORY = (  # program, raw tracepoint; free last, so that nothing is released 
     ("on_exec", "sched_process_exec"),
     ("on_fork", "sched_process_fork"),
 )
-_CALLS = ("fork", "vfork", "clone", "clone3")
 _ZERO = b"\0\0\0\0"
 
 
@@ -57,9 +56,10 @@ def parse_records(data: bytes) -> list[Record]:
     return [
         Record(
             ProcessKey(tgid, start), ProcessKey(ptgid, pstart), family, branch, exec_ns, exit_ns, held_ns, *rest,
-            comm.split(b"\0", 1)[0],
+            comm.split(b"\0", 1)[0], (exe_dev, exe_ino),
         )
-        for start, tgid, _, pstart, ptgid, _, family, branch, exec_ns, exit_ns, held_ns, _, _, *rest, comm
+        for start, tgid, _, pstart, ptgid, _, family, branch, exec_ns, exit_ns, held_ns, _, _, *rest, comm,
+        exe_ino, exe_dev
         in abi.DUMP.iter_unpack(data)
     ]  # fmt: skip
 
@@ -175,22 +175,12 @@ class Programs:
         runner(self._programs["seed"], "seed")()
         return self.counters().seeded
 
-    def attach_gate(self) -> list[str]:
-        """Puts the gate before fork, vfork, clone and clone3; the names of those the kernel has."""
-        names = []
-        with tracefs.root() as fd:
-            for call in _CALLS:
-                event = tracefs.event_id(fd, "syscalls", f"sys_enter_{call}")
-                if event is not None:
-                    self.links.append(self._loaded().attach_perf(f"gate_{call}", perf.open_tracepoint(event)))
-                    names.append(call)
-        if not names:
-            msg = "this kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS): no family can be held"
-            raise NotPossible(msg)
-        return names
+    def attach_perf(self, program: str, perf_fd: int) -> None:
+        """Attaches one program to an open perf event, which from then on belongs to the link."""
+        self.links.append(self._loaded().attach_perf(program, perf_fd))
 
     def watch_every_call(self, on: bool) -> None:
-        """Closes the hole of the per-call tracepoints (32-bit entry), at a cost for everybody: only while holding."""
+        """A gate at the entry of every system call of every process, 32-bit ones too; attached or not."""
         if on and self._every < 0:
             self._every = attach_raw(self._programs["gate_every"], "sys_enter")
         elif not on and self._every >= 0:

@@ -70,6 +70,7 @@ class Record(NamedTuple):
     flags: int
     stops: int
     comm: bytes
+    exe: tuple[int, int] = (0, 0)  # its program: (kernel device number, inode)
 
     @property
     def alive(self) -> bool:

@@ -1,0 +1,39 @@
+"""Setting the books right from /proc: loss is data, but it must not stay.
+
+The kernel does not run BPF programs everywhere: not on a processor that is inside a bpf(2) map call, say, not even in
+the softirq that frees tasks there. A release that was missed so leaves a slot on the books that nobody holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pidwarden.kernel import procfs
+from pidwarden.kernel.clock import boot_ns
+from pidwarden.model.record import Record
+
+if TYPE_CHECKING:
+    from pidwarden.kernel.bpf import Programs
+
+GRACE_NS = 200_000_000  # younger zombies may just wait for their RCU grace period
+
+
+def is_gone(record: Record) -> bool:
+    """Whether /proc has no such process any more, not even as a zombie."""
+    stat = procfs.stat(record.key.tgid)
+    return stat is None or stat.start_ticks != record.key.start_ticks
+
+
+def has_ended(record: Record) -> bool:
+    """Whether no thread of it runs: it is gone, or a zombie without living threads."""
+    stat = procfs.stat(record.key.tgid)
+    if stat is None or stat.start_ticks != record.key.start_ticks:
+        return True
+    return stat.state in "ZX" and stat.threads <= 1
+
+
+def repair(programs: Programs, records: Iterable[Record]) -> int:
+    """Takes zombies that /proc does not know off the books; how many slots that gave back."""
+    before = boot_ns() - GRACE_NS
+    return sum(programs.gone(r.key) for r in records if r.zombie and r.exit_ns < before and is_gone(r))

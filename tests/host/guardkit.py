@@ -1,0 +1,129 @@
+"""A guard as shipped, as a child of the test, and bombs in a pen for it to contain."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kit import prop, until
+
+from pidwarden.drill.pen import DeadMan, Pen
+from pidwarden.kernel import procfs
+
+DEADLINE = 60.0
+
+
+class GuardProcess:
+    """`pidwarden guard --json`, limited to families that children of this test found."""
+
+    def __init__(self, *arguments: str, run_dir: str | None = None) -> None:
+        self.run_dir = run_dir or f"/run/pidwarden-test-{os.getpid()}"
+        self._out = tempfile.TemporaryFile("w+")
+        self._err = tempfile.TemporaryFile("w+")
+        command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", f"pid:{os.getpid()}"]
+        command += ["--run-dir", self.run_dir, *arguments]
+        self.process = subprocess.Popen(command, stdout=self._out, stderr=self._err)
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """What it said so far, or only the events of one name."""
+        text = os.pread(self._out.fileno(), 1 << 24, 0).decode()
+        whole = [json.loads(line) for line in text.split("\n")[:-1]]
+        return [e for e in whole if name in (None, e["event"])]
+
+    def wait(self, name: str, count: int = 1, seconds: float = 20.0) -> dict[str, Any]:
+        """The `count`-th event of that name."""
+
+        def look() -> list[dict[str, Any]]:
+            if self.process.poll() is not None and len(self.events(name)) < count:
+                pytest.fail(f"the guard ended with {self.process.returncode}: {self.stderr()}\n{self.events()}")
+            found = self.events(name)
+            return found if len(found) >= count else []
+
+        return until(look, f"event {name} from the guard, which said {self.events()}", seconds)[count - 1]
+
+    def stderr(self) -> str:
+        return os.pread(self._err.fileno(), 1 << 20, 0).decode()
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(20)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._out.close()
+        self._err.close()
+
+
+@contextlib.contextmanager
+def guard(*arguments: str, run_dir: str | None = None) -> Iterator[GuardProcess]:
+    """A guard that is ready, and afterwards gone with all it made."""
+    running = GuardProcess(*arguments, run_dir=run_dir)
+    try:
+        running.wait("ready")
+        yield running
+    finally:
+        killed = running.process.poll() not in (None, 0)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.stop()
+        running.close()
+        if killed:
+            detach(running.run_dir)
+
+
+def detach(run_dir: str) -> str:
+    """Removes what a killed guard left in force."""
+    command = [sys.executable, "-m", "pidwarden", "guard", "--detach", "--run-dir", run_dir]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextlib.contextmanager
+def pen(cap: int = 3000) -> Iterator[Pen]:
+    """A pen with a dead-man switch."""
+    with contextlib.ExitStack() as stack:
+        made = Pen(cap, slow=False)
+        stack.enter_context(DeadMan(made.directories, DEADLINE))
+        yield stack.enter_context(made)
+
+
+@contextlib.contextmanager
+def bomb(made: Pen, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A bomb set off in a pen. The caller is its parent and reaps the root."""
+    process = subprocess.Popen(argv, preexec_fn=made.enter, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        made.kill()
+        process.wait()
+
+
+def c_bomb(shape: str) -> list[str]:
+    return [prop("bomb"), shape]
+
+
+def stopped_in(made: Pen) -> int:
+    """How many members of a pen are stopped."""
+    return sum((s := procfs.stat(pid)) is not None and s.state == "T" for pid in members(made))
+
+
+def members(made: Pen) -> list[int]:
+    """Living members."""
+    with open(made.entrances[0], encoding="ascii") as file:
+        pids = [int(line) for line in file]
+    return [p for p in pids if (s := procfs.stat(p)) and s.state not in "ZX"]
+
+
+def leftovers(run_dir: str) -> list[str]:
+    """What a guard of that run directory has left on the machine."""
+    name = os.path.basename(run_dir)
+    return [p for p in (run_dir, f"/sys/fs/bpf/{name}") if os.path.exists(p)]
