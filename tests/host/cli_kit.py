@@ -1,4 +1,4 @@
-"""What the tests of commands share: the command line as root or as an ordinary user, a guard, and what it left behind."""
+"""What the tests of commands share: the command line as root and as an ordinary user, a guard, what it left behind."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def nobody_cli(*arguments, prefix=()):
     """One command as an ordinary user."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": _copy(), "PYTHONDONTWRITEBYTECODE": "1"}
     argv = [*prefix, *_DROP, _python(), "-m", "pidwarden", *arguments]
-    return subprocess.run(
-        argv, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment, cwd="/"
-    )
+    return subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment, cwd="/")
 
 
 def forget_copy():

@@ -47,8 +47,10 @@ def until(look: Callable[[], T], what: str, seconds: float = 20.0) -> T:
 class Child:
     """A prop that runs and talks; ended with the test."""
 
-    def __init__(self, *argv: str) -> None:
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *argv: str, group: bool = False) -> None:
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0 if group else None
+        )
 
     @property
     def pid(self) -> int:
@@ -79,9 +81,9 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 @contextlib.contextmanager
-def child(name: str, *arguments: str) -> Iterator[Child]:
+def child(name: str, *arguments: str, group: bool = False) -> Iterator[Child]:
     """A prop as a child of this test."""
-    running = Child(prop(name), *arguments)
+    running = Child(prop(name), *arguments, group=group)
     try:
         yield running
     finally:

@@ -1,4 +1,4 @@
-"""`pidwarden status`, `release` and `kill`: what they show and do, with a guard, without one, and to an ordinary user."""
+"""`pidwarden status`, `release` and `kill`: with a guard, without one, and as an ordinary user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ RUN_DIR = f"/run/{NAME}"
 HOLD_AT = 8
 WANTED = 14
 # On a line of input, copies of a shell one below the other: more than the guard allows, bounded, and far from a bomb.
-FORKER = f'f() {{ if [ "$1" -gt 0 ]; then f $(($1 - 1)) & wait; else exec sleep 120; fi; }}; read go; f {WANTED} & read go'
+FORKER = (
+    f'f() {{ if [ "$1" -gt 0 ]; then f $(($1 - 1)) & wait; else exec sleep 120; fi; }}; read go; f {WANTED} & read go'
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -142,8 +144,16 @@ def test_what_is_held_can_be_killed():
         assert shell.poll() is None
 
 
+HELP = """
+import sys
+from pidwarden.cli import main
+try:
+    main.main(["--help"])
+except SystemExit:
+    print([m for m in sys.modules if m.startswith("pidwarden.cli.") and m != "pidwarden.cli.main"])
+"""
+
+
 def test_help_loads_no_command():
-    program = "import sys; from pidwarden.cli import main; sys.argv = ['pidwarden', '--help']\ntry: main.main()\nexcept SystemExit: pass\n"
-    program += "print([m for m in sys.modules if m.startswith('pidwarden.cli.') and m != 'pidwarden.cli.main'])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

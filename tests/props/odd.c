@@ -5,6 +5,7 @@
  *   exec-thread   exec by another thread than the leader          leader-first  the leader exits, a thread stays
  *   vfork         a vfork child that execs and waits as well      clone-parent  a child that is its creator's sibling
  *   deep N        a chain of N creators, all but the last dead    orphan        a grandchild whose parent exited
+ *   tree N        copies of itself, two each, N generations deep; says how many once all are there
  *   threads N     N threads                                       zombie N      N children that are not reaped
  *   set-tid PID   a child with that very pid (clone3), ends, and a second one with the same pid that stays
  *   names         a child with a hostile name                     held-fork     forks when told, prints how it went
@@ -62,6 +63,18 @@ static void deep(long n)
 	_exit(0);
 }
 
+static void tree(long n, int out)
+{
+	for (int i = 0; i < 2 && n > 0; i++)
+		if (fork() == 0) {
+			tree(n - 1, out);
+			if (write(out, "", 1) != 1)
+				_exit(1);
+			for (;;)
+				pause();
+		}
+}
+
 static pid_t with_pid(pid_t wanted)
 {
 	struct clone_args args;
@@ -107,6 +120,20 @@ int main(int argc, char **argv)
 		}
 		for (;;)
 			pause();
+	} else if (!strcmp(what, "tree")) {
+		long count = (2L << n) - 2;
+		int ends[2];
+		char c;
+
+		if (pipe(ends))
+			return 1;
+		tree(n, ends[1]);
+		for (long i = 0; i < count; i++)
+			if (read(ends[0], &c, 1) != 1)
+				return 1;
+		say(getpid(), count);
+		wait_for_line();
+		kill(0, SIGKILL);
 	} else if (!strcmp(what, "deep")) {
 		deep(n);
 	} else if (!strcmp(what, "orphan")) {

@@ -70,14 +70,16 @@ class History:
         creator.children.append(child.key)
         return self._born(child, parent)
 
-    def exec(self, key: ProcessKey, comm: bytes) -> ProcessKey:
+    def exec(self, key: ProcessKey, comm: bytes, at: int | None = None) -> ProcessKey:
         found = self.all[key]
-        found.execs, found.exec_ns, found.comm, found.exe = found.execs + 1, self.now, comm, _exe(comm)
+        found.execs, found.comm, found.exe = found.execs + 1, comm, _exe(comm)
+        found.exec_ns = self.now if at is None else at
         return key
 
     def run(self, parent: ProcessKey, comm: bytes, age: int = 0) -> ProcessKey:
-        """Fork and exec."""
-        return self.exec(self.fork(parent, age), comm)
+        """Fork and exec, `age` ns ago."""
+        key = self.fork(parent, age)
+        return self.exec(key, comm, key.start_ns + 1)
 
     def exit(self, key: ProcessKey, *, reaped: bool = False) -> None:
         found = self.all[key]

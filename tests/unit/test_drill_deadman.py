@@ -126,3 +126,16 @@ def test_only_members_are_struck(tmp_path):
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_forking_is_stopped_before_anybody_is_killed_and_v2_kills_at_once(tmp_path, monkeypatch):
+    paths = directories(tmp_path)
+    for path, names in zip(paths, (["pids.max"], ["cgroup.kill"]), strict=True):
+        for name in [*names, "cgroup.procs"]:
+            with open(f"{path}/{name}", "w"):
+                pass
+    written = []
+    put = deadman.put
+    monkeypatch.setattr(deadman, "put", lambda path, text: (put(path, text) and written.append((path, text)), True)[1])
+    assert deadman.empty(paths, 1)
+    assert written == [(f"{paths[0]}/pids.max", "0"), (f"{paths[1]}/cgroup.kill", "1")]

@@ -18,7 +18,7 @@ class Machine:
         self.cgroups([], [])
 
     def write(self, name, text):
-        path = self.root / name
+        path = self.root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 

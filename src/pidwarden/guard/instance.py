@@ -7,6 +7,7 @@ import fcntl
 import os
 from types import TracebackType
 
+from pidwarden.guard import control
 from pidwarden.errors import NoPermission, PidwardenError
 
 LOCK = "lock"
@@ -62,7 +63,9 @@ class Instance:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for name in (control.NAME, LOCK):  # a guard that was killed has left its socket
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self.directory}/{name}")
         with contextlib.suppress(OSError):
-            os.unlink(f"{self.directory}/{LOCK}")
             os.rmdir(self.directory)
         os.close(self._lock)

@@ -7,11 +7,12 @@ import os
 import selectors
 import signal
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from pidwarden import __version__
 from pidwarden.act.repair import repair
-from pidwarden.errors import PidwardenError, UsageError
+from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables
 from pidwarden.guard.control import Server
 from pidwarden.guard.harden import harden
@@ -30,6 +31,7 @@ from pidwarden.model.record import GroupKind, ProcFlag
 from pidwarden.settings import Settings, load, replace
 
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
+_INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
 _UNLIMITED = 2**31 - 1
 _SHOWN_FAMILIES = 20
 _CHANGEABLE_NEEDS_RESTART = ("max_records", "run_dir")
@@ -51,7 +53,14 @@ class Guard:
 
     def run(self) -> int:
         """Guards until SIGTERM or SIGINT."""
+        if os.stat("/proc/self/ns/pid").st_ino != _INIT_PID_NS:
+            msg = (
+                "this is a nested pid namespace (a container without the host's): the kernel side knows processes by the "
+                "machine's own ids; run the guard on the host, or the container with the host's pid namespace"
+            )
+            raise NotPossible(msg)
         with contextlib.ExitStack() as stack:
+            wake = stack.enter_context(self._signals())
             self._instance = stack.enter_context(Instance(self.settings.run_dir, scoped=not self.scope.everything))
             self._pins = Pins(self._instance.name)
             self._programs = self._pins.adopt() or Programs.load(max_records=self.settings.max_records)
@@ -63,7 +72,7 @@ class Guard:
             self._start(adopted)
             server = Server(self._instance.directory, self._handle)
             stack.callback(server.close)
-            self._serve(server)
+            self._serve(server, wake)
         self.report("stopped")
         return 0
 
@@ -92,15 +101,24 @@ class Guard:
         if adopted:
             self._responder.take_over()
 
-    def _serve(self, server: Server) -> None:
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[int]:
+        """From here on signals only set a flag and make a descriptor readable."""
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGHUP, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        try:
+            yield wake_read
+        finally:
+            signal.set_wakeup_fd(-1)
+            os.close(wake_read)
+            os.close(wake_write)
+
+    def _serve(self, server: Server, wake: int) -> None:
         next_housekeeping = boot_ns() + _HOUSEKEEPING_SECONDS * SECOND
         with selectors.DefaultSelector() as selector:
-            for fd in (self._programs.ring.fd, server.fileno(), wake_read):
+            for fd in (self._programs.ring.fd, server.fileno(), wake):
                 selector.register(fd, selectors.EVENT_READ)
             while not self._stop:
                 now = boot_ns()
@@ -110,8 +128,8 @@ class Guard:
                         client = server.accept()
                         if client is not None:
                             selector.register(client, selectors.EVENT_READ)
-                    elif key.fd == wake_read:
-                        os.read(wake_read, 4096)
+                    elif key.fd == wake:
+                        os.read(wake, 4096)
                     elif key.fd != self._programs.ring.fd:
                         selector.unregister(key.fd)
                         server.serve(key.fd)
@@ -123,9 +141,6 @@ class Guard:
                 if boot_ns() >= next_housekeeping:
                     next_housekeeping = boot_ns() + _HOUSEKEEPING_SECONDS * SECOND
                     self._keep_house()
-        signal.set_wakeup_fd(-1)
-        os.close(wake_read)
-        os.close(wake_write)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
@@ -135,6 +150,7 @@ class Guard:
 
     def _end(self) -> None:
         """Nothing stays held and nothing stays pinned, however the guard comes to its end."""
+        self._configure(autohold=False)
         self._responder.release_everything()
         self._pins.remove()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.act import hold as holding
 from pidwarden.act.kill import Execution
 from pidwarden.act.repair import has_ended, repair
+from pidwarden.errors import PidwardenError
 from pidwarden.guard.incident import Incident, State
 from pidwarden.guard.report import Reporter, who
 from pidwarden.judge.guilt import SECOND, Rules
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
+_BY_PERSON = 10  # whom a person released is not held again soon
 _LOOKS = 10  # in observe mode nothing stands still: judge what there is
 _CLEARING_LOOK_NS = 250_000_000
 _WAKE_AGAIN_NS = 20_000_000
@@ -102,14 +105,19 @@ class Responder:
         return next((i for i in self.incidents if family in (i.family, i.guilty_family)), None)
 
     def decide(self, incident: Incident, action: str) -> str:
-        """A person's decision on a held family; what was done, in words."""
+        """A person's decision on a held family; what was done, in words.
+
+        Raises:
+            PidwardenError: there is nothing to decide any more.
+        """
         if incident.state is not State.WAITING:
-            return f"family {incident.family} is not waiting: {incident.state}"
+            msg = f"family {incident.family} is not waiting for a decision: it is {incident.state}"
+            raise PidwardenError(msg)
         if action == "kill":
             self._kill(incident)
             return f"killing the guilty part of family {incident.family}"
         self._release_all(incident)
-        return f"released family {incident.family}"
+        return f"released family {incident.family}; it is held again when it has grown {_BY_PERSON}-fold"
 
     def take_over(self) -> None:
         """What a guard before us held when it was killed is still held: answer it now."""
@@ -132,13 +140,15 @@ class Responder:
         self._drop_done()
 
     def release_everything(self) -> None:
-        """Lets go of all that is held: the guard is about to end."""
+        """Lets go of all that is held: the guard is about to end. Nothing may be held anew by then (`autohold` off)."""
         for incident in self.incidents:
             if incident.state in (State.HELD, State.WAITING):
                 self._release_all(incident)
         for group in self.programs.groups().values():
             if group.held:
                 self.programs.release(group.id)
+        self._wake_released(self.programs.records())
+        time.sleep(_WAKE_AGAIN_NS / SECOND)
         self._wake_released(self.programs.records())
 
     # -- an incident, in order -------------------------------------------------------------------------------------
@@ -344,8 +354,8 @@ class Responder:
         for group in (*incident.groups, incident.guilty_family):
             found = self.programs.group(group) if group else None
             if found:
-                limit = int(max(found.limit, found.slots) * self.settings.burst_growth)
-                self.programs.release(group, limit=limit, depth_limit=found.depth_limit * 2)
+                limit = max(found.limit, found.slots) * _BY_PERSON
+                self.programs.release(group, limit=limit, depth_limit=found.depth_limit * _BY_PERSON)
                 self.programs.forget(group)
         self._released(incident)
         incident.state = State.DONE

@@ -61,6 +61,7 @@ class _Opinion(NamedTuple):
     suspect: Suspect
     seen: Evidence
     why: str
+    copying: bool = False
 
 
 _Finding = tuple[Kind, str] | None
@@ -140,9 +141,12 @@ def judge(case: Case, rules: Rules) -> Verdict:
         for suspect in find_suspects(tree, sums, began, rules, case.spared)
     ]
     bombs = [o for o in opinions if o.kind is Kind.BOMB]
+    # Copying is the clearest sign; whoever hoards beside it, or lighter than another, may do so for a reason.
+    bombs = [o for o in bombs if o.copying] or bombs[:1]
     if sum(sums[o.suspect.root.key] for o in bombs) < rules.heavy_share * grown:
         # A few that look like one in the midst of something else: if they are one, the next alarm finds them grown.
-        opinions = [o for o in opinions if o not in bombs] or opinions
+        kind = _by_patience(case)
+        opinions = [o._replace(kind=kind) if o.kind is Kind.BOMB else o for o in opinions]
         bombs = []
     chosen = bombs or [o for o in opinions if o.kind is opinions[0].kind]
     if chosen:
@@ -188,29 +192,35 @@ def _describe(seen: Evidence) -> str:
 
 
 def _opinion(case: Case, suspect: Suspect, seen: Evidence) -> _Opinion:
-    for finding in (_copies(case, seen), _zombies(case, suspect, seen), _threads(case, suspect, seen)):
-        # Somebody excused who is heavy by many small children: whatever they do, his own hands are clean.
-        if finding and not (finding[0] is Kind.BOMB and suspect.excuse):
-            return _Opinion(finding[0], suspect, seen, finding[1])
-    if case.strikes < _PATIENCE:
+    # Somebody excused who is heavy by many small children: whatever they do, his own hands are clean.
+    if not suspect.excuse and (why := _copies(case, seen)):
+        return _Opinion(Kind.BOMB, suspect, seen, why, copying=True)
+    if finding := _zombies(case, suspect, seen) or _threads(case, suspect, seen):
+        return _Opinion(finding[0], suspect, seen, finding[1])
+    if _by_patience(case) is Kind.BURST:
         why = "members call exec, or one parent forks them all: a build, a pool, a script"
-        return _Opinion(Kind.BURST, suspect, seen, why)
-    return _Opinion(Kind.UNSURE, suspect, seen, f"still growing after {case.strikes} larger budgets; a person decides")
+    else:
+        why = f"still growing after {case.strikes} larger budgets; a person decides"
+    return _Opinion(_by_patience(case), suspect, seen, why)
 
 
-def _copies(case: Case, seen: Evidence) -> _Finding:
+def _by_patience(case: Case) -> Kind:
+    return Kind.BURST if case.strikes < _PATIENCE else Kind.UNSURE
+
+
+def _copies(case: Case, seen: Evidence) -> str:
     """Copies that copy themselves, many of them and deep: the shape that honest programs do not have."""
     if seen.breeders < max(2, _FEW * seen.known):
-        return None
+        return ""
     pure = seen.known - seen.copies <= _FEW * seen.known
     if seen.depth >= (_DEEP_PURE if pure else _DEEP_MIXED) and seen.copies >= _HALF * seen.known:
         if case.rule is Rule.GENERATIONS:
-            return Kind.BOMB, f"a chain of copies of itself, {seen.depth} deep within seconds"
-        return Kind.BOMB, f"copies that copy themselves, {seen.depth} deep"
+            return f"a chain of copies of itself, {seen.depth} deep within seconds"
+        return f"copies that copy themselves, {seen.depth} deep"
     strangers = seen.known - seen.copies - seen.again
     if case.strikes and seen.repeats >= _DEEP_PURE and strangers <= _FEW * seen.known:
-        return Kind.BOMB, f"a program that starts itself again, {seen.repeats} deep, in a larger budget as well"
-    return None
+        return f"a program that starts itself again, {seen.repeats} deep, in a larger budget as well"
+    return ""
 
 
 def _zombies(case: Case, suspect: Suspect, seen: Evidence) -> _Finding:

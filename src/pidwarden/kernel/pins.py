@@ -15,6 +15,7 @@ from pidwarden.errors import PidwardenError
 from pidwarden.kernel.bpf import Programs, object_path
 
 _BPFFS = "/sys/fs/bpf"
+_ALWAYS_THERE = {"maps.debug", "progs.debug"}
 _OURS = "mounted-by-pidwarden"  # an empty folder beside the pins: the file system was mounted for them
 
 
@@ -100,7 +101,7 @@ def remove_tree(directory: str) -> None:
             os.unlink(os.path.join(path, name))
         with contextlib.suppress(OSError):
             os.rmdir(path)
-    if ours:
+    if ours and set(os.listdir(_BPFFS)) <= _ALWAYS_THERE:  # pins do not keep a mount busy: another guard's would go
         ctypes.CDLL(None).umount2(_BPFFS.encode(), 0)  # busy if somebody else uses it by now: then it stays
 
 

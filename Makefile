@@ -1,0 +1,48 @@
+# pidwarden: type `make` for what can be done.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+OBJECT := src/pidwarden/bpf/pidwarden.bpf.o
+SOURCES := $(wildcard bpf/*.h bpf/*.c)
+
+.DEFAULT_GOAL := help
+
+help: ## show this
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/ready ## set up, then real bombs in a pen beside innocent neighbours: contained, and the story told
+	$(BIN)/pidwarden drill
+
+test: .venv/ready lint ## set up, then every test there is
+	$(BIN)/python -m pytest
+
+lint: .venv/ready ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready ## measure what the README says, into bench/results.md
+	$(BIN)/python bench/run.py
+
+abi: $(OBJECT) ## generate the Python side of bpf/abi.h again
+	$(BIN)/python tools/gen_abi.py $(OBJECT) src/pidwarden/kernel/abi.py
+
+build: $(OBJECT) ## compile the BPF object
+
+setup: .venv/ready ## install what is needed, and nothing else
+
+clean: ## remove what was built
+	rm -rf .venv build dist $(OBJECT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(OBJECT): $(SOURCES) .venv/ready
+	$(BIN)/python -c 'import sys; sys.path.insert(0, "tools"); from pathlib import Path; \
+	from hatch_build import compile_object; print(compile_object(Path(".")))'
+
+.venv/ready: pyproject.toml tools/hatch_build.py tools/setup.sh $(SOURCES)
+	tools/setup.sh
+	test -x $(BIN)/python || $(or $(PYTHON),python3) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+.PHONY: help demo test lint bench abi build setup clean

@@ -1,0 +1,33 @@
+"""Markers `root` and `bpf`: skipped where the capability is missing, failed if PIDWARDEN_REQUIRE names it."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import pytest
+
+from pidwarden.errors import PidwardenError
+
+
+@functools.cache
+def _missing(capability: str) -> str:
+    """Why a capability is not there; empty if it is. BPF is probed by trying, and only if a test asks."""
+    if capability == "root":
+        return "" if os.geteuid() == 0 else "not root"
+    from pidwarden.kernel.bpf import Programs  # noqa: PLC0415
+
+    try:
+        Programs.load(max_records=1024).close()
+    except (PidwardenError, OSError) as why:
+        return f"BPF does not load: {why}"
+    return ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    required = os.environ.get("PIDWARDEN_REQUIRE", "").split(",")
+    for capability in ("root", "bpf"):
+        if item.get_closest_marker(capability) and (why := _missing(capability)):
+            if capability in required:
+                pytest.fail(f"PIDWARDEN_REQUIRE={capability}, but: {why}", pytrace=False)
+            pytest.skip(why)

@@ -1,0 +1,499 @@
+"""Verdicts: every common bomb, however it was started, is called one with the right root; honest work never is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from histories import (
+    BOMBS, BOOTED, FAMILY, LIMIT, MS, SECOND, STARTS, History, chain, guess, record, setsid, shell, threads, tight, zombies,
+)  # fmt: skip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pidwarden.judge.guilt import Rules
+from pidwarden.judge.judge import Case, evidence, judge
+from pidwarden.model.key import ProcessKey
+from pidwarden.model.record import GroupKind, ProcFlag, Rule
+from pidwarden.model.tree import Tree
+from pidwarden.model.verdict import Kind, Verdict
+
+RULES = Rules()
+
+
+def verdict(h: History, **case: object) -> Verdict:
+    return judge(h.case(**case), RULES)  # type: ignore[arg-type]
+
+
+def roots(found: Verdict) -> list[ProcessKey]:
+    return [r.key for r in found.roots]
+
+
+def assert_bomb(h: History, found: Verdict, *bombs: ProcessKey) -> None:
+    """A bomb with just these roots; the members are all below them that hold a slot, and nobody else."""
+    assert (found.kind, set(roots(found))) == (Kind.BOMB, set(bombs)), found.reasons
+    expected = set().union(*map(h.holding, bombs))
+    assert set(found.members) == expected
+    assert len(found.members) == len(expected)
+    assert found.slots == sum(h.all[k].slots for k in expected)
+    assert found.spared == sum(p.live > 0 for p in h.all.values()) - sum(h.all[k].live > 0 for k in expected)
+    assert_reasons(found)
+
+
+def assert_reasons(found: Verdict) -> None:
+    assert found.reasons
+    assert all(reason and reason.isprintable() for reason in found.reasons)
+    assert re.search(r"\d", found.reasons[0])
+
+
+# -- bombs ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("start", STARTS)
+def test_branch_alarm(start, bomb, seed):
+    h = History(seed)
+    root = STARTS[start](h)
+    BOMBS[bomb](h, root)
+    rule = Rule.GENERATIONS if bomb == "chain" else Rule.BRANCH_SLOTS
+    assert_bomb(h, verdict(h, branch_of=root, rule=rule, strikes=int(bomb == "threads")), root)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("bomb", sorted(BOMBS.keys() - {"chain"}))  # a chain never fills a family
+@pytest.mark.parametrize("start", STARTS)
+def test_family_alarm(start, bomb, seed):
+    h = History(seed)
+    root = STARTS[start](h)
+    BOMBS[bomb](h, root)
+    assert_bomb(h, verdict(h, strikes=int(bomb == "threads")), root)
+
+
+def test_reasons_name_the_shape_and_its_numbers():
+    h = History()
+    tight(h, h.found(b"bomb"))
+    [reason] = verdict(h).reasons
+    assert reason.startswith("301 slots in 0.0")
+    assert "300 of 300 are plain copies" in reason
+    assert "copies that copy themselves" in reason
+
+
+def test_reasons_tell_the_memory_that_is_known():
+    h = History()
+    tight(h, h.found(b"bomb"))
+    case = h.case()
+    case = case._replace(memory={r.key: 2 << 20 for r in case.records})
+    assert "602 MiB" in judge(case, RULES).reasons[0]
+
+
+def test_two_bombs_at_once_are_both_guilty():
+    h = History()
+    session = h.found(b"bash", age=60 * SECOND)
+    first, second = h.run(session, b"one"), h.run(session, b"two")
+    tight(h, first, LIMIT // 2)
+    setsid(h, second, LIMIT // 2)
+    found = verdict(h)
+    assert_bomb(h, found, first, second)
+    assert "1 more subtrees like it" in found.reasons
+
+
+def test_a_bomb_without_a_record_of_its_parent():
+    h = History()
+    root = h.found(b"bomb", execs=0)
+    tight(h, root)
+    assert_bomb(h, verdict(h), root)
+
+
+def test_a_bomb_each_of_whose_copies_runs_a_program_as_well():
+    h = History()
+    root = h.found(b"bomb")
+    tight(h, root, LIMIT)
+    for key in sorted(h.below(root))[LIMIT // 2 :]:
+        h.run(key, b"sleep")
+    found = verdict(h)
+    assert found.kind is Kind.BOMB
+    assert set(found.members) <= h.holding(root)
+
+
+def test_a_slow_bomb_that_founds_a_branch_with_every_fork():
+    h = History()
+    root = h.run(h.found(b"bash", age=3600 * SECOND), b"bomb")
+    members = [root]
+    for _ in range(9):
+        h.wait(5 * SECOND)
+        members += [h.fork(m) for m in members]
+    assert_bomb(h, verdict(h), root)
+
+
+def test_a_bomb_that_starts_itself_instead_of_copying_only_after_a_strike():
+    """``$0 & $0 &``: all members call exec, so at first it may as well be a build."""
+    h = History()
+    root = h.found(b"bomb")
+    members = [root]
+    for _ in range(LIMIT):
+        h.wait(MS // 2)
+        members.append(h.run(h.random.choice(members), b"bomb"))
+    assert verdict(h).kind is Kind.BURST
+    assert_bomb(h, verdict(h, strikes=1), root)
+
+
+def test_members_from_before_the_guard():
+    """The guard is started while the bomb goes off already."""
+    h = History()
+    root = STARTS["beside_bystanders"](h)
+    tight(h, root)
+    guess(h)
+    tight(h, root)
+    assert_bomb(h, verdict(h), root)
+
+
+# -- innocents beside a bomb ---------------------------------------------------------------------------------------------
+
+
+def test_a_heavy_program_beside_the_bomb_is_neither_taken_for_it_nor_hides_it():
+    """Young, many threads, and gigabytes of memory."""
+    h = History()
+    script = h.found(b"job.sh")
+    java = h.run(script, b"java")
+    h.threads(java, 180)
+    h.wait(50 * MS)
+    root = h.run(script, b"bomb")
+    tight(h, root, 120)
+    case = h.case()
+    found = judge(case._replace(memory={java: 64 << 30}, strikes=1), RULES)
+    assert_bomb(h, found, root)
+
+
+def test_a_build_beside_the_bomb_is_neither_taken_for_it_nor_hides_it():
+    h = History()
+    script = h.found(b"job.sh")
+    make(h, h.run(script, b"make"), 200)
+    root = h.fork(script)
+    tight(h, root, 100)
+    assert_bomb(h, verdict(h), root)
+
+
+def test_a_few_nested_copies_in_a_large_build_are_not_why_the_alarm_rang():
+    h = History()
+    session = h.found(b"bash", age=60 * SECOND)
+    make(h, h.run(session, b"make"), LIMIT)
+    small = h.run(session, b"nest")
+    tight(h, small, 20)
+    found = verdict(h)
+    assert found.kind is Kind.BURST
+    assert small not in found.members
+
+
+def test_a_server_whose_workers_go_off_all_at_once_is_spared():
+    h = History()
+    server = h.found(b"server", age=3600 * SECOND)
+    old = [h.fork(server, age=60 * SECOND) for _ in range(20)]
+    workers = [h.fork(server) for _ in range(5)]
+    for worker in workers:
+        shell(h, worker, LIMIT // 5)
+    found = verdict(h)
+    assert_bomb(h, found, *workers)
+    assert not {server, *old} & set(found.members)
+
+
+def test_protected_members_are_spared():
+    h = History()
+    root = STARTS["by_script"](h)
+    tight(h, root)
+    spared = frozenset(sorted(h.below(root))[5:50:5])
+    found = judge(h.case()._replace(spared=spared), RULES)
+    assert found.kind is Kind.BOMB
+    assert not spared & set(found.members)
+
+
+def test_a_branch_alarm_does_not_look_at_other_branches():
+    """A build as big as the bomb, in another branch of the same family."""
+    h = History()
+    session = h.found(b"bash", age=60 * SECOND)
+    shell(h, h.run(session, b"other"))
+    root = h.run(session, b"bomb")
+    tight(h, root)
+    assert_bomb(h, verdict(h, branch_of=root), root)
+
+
+# -- honest work ---------------------------------------------------------------------------------------------------------
+
+
+def make(h: History, root: ProcessKey, slots: int = LIMIT) -> None:
+    """make -j: each recipe a shell, each shell a compiler; a few are between fork and exec."""
+    for number in range(slots // 2):
+        h.wait(2 * MS)
+        recipe = h.run(root, b"sh")
+        compiler = h.fork(recipe)
+        if number % 10:
+            h.exec(compiler, b"cc1")
+
+
+def prefork(h: History, root: ProcessKey) -> None:
+    """One parent, flat copies."""
+    for _ in range(LIMIT):
+        h.wait(MS // 10)
+        h.fork(root)
+
+
+def nested_pools(h: History, root: ProcessKey) -> None:
+    """Workers with workers of their own: copies of copies, and no deeper."""
+    for _ in range(20):
+        pool = h.fork(root)
+        for _ in range(14):
+            h.wait(MS // 10)
+            h.fork(pool)
+
+
+def sleep_flood(h: History, root: ProcessKey) -> None:
+    """``for i in $(seq 300); do sleep 1000 & done``."""
+    for _ in range(LIMIT):
+        h.wait(MS)
+        h.run(root, b"sleep")
+
+
+def subshell_flood(h: History, root: ProcessKey) -> None:
+    """``for f in *; do ( n=$(grep x $f | wc -l); echo $n ) & done``: four fifths are copies, at this moment."""
+    for number in range(LIMIT // 3):
+        h.wait(MS)
+        outer = h.fork(root)
+        inner = h.fork(outer)
+        if number % 3:
+            last = h.fork(inner)
+            if number % 2:
+                h.exec(last, b"grep")
+        else:
+            h.stop([inner])
+
+
+HONEST = {f.__name__: f for f in (make, prefork, nested_pools, sleep_flood, subshell_flood, threads)}
+HONEST_STARTS = ("by_exec", "by_fork", "by_fork_and_exec", "beside_bystanders", "below_server", "below_session")
+
+
+@pytest.mark.parametrize("kind", ["branch", "family"])
+@pytest.mark.parametrize("work", HONEST)
+@pytest.mark.parametrize("start", HONEST_STARTS)
+def test_honest_work_is_a_burst(start, work, kind):
+    h = History()
+    root = STARTS[start](h)
+    HONEST[work](h, root)
+    found = verdict(h, branch_of=root if kind == "branch" else None)
+    assert found.kind is Kind.BURST, found.reasons
+    assert_reasons(found)
+
+
+@pytest.mark.parametrize("work", sorted(HONEST.keys() - {"threads"}))
+@pytest.mark.parametrize("start", HONEST_STARTS)
+@pytest.mark.parametrize(("strikes", "kind"), [(2, Kind.BURST), (3, Kind.UNSURE), (9, Kind.UNSURE)])
+def test_work_that_fills_every_budget_is_left_to_a_person(start, work, strikes, kind):
+    h = History()
+    root = STARTS[start](h)
+    HONEST[work](h, root)
+    found = verdict(h, strikes=strikes)
+    assert found.kind is kind, found.reasons
+    assert found.members
+
+
+def test_threads_are_a_bomb_only_after_a_strike():
+    h = History()
+    root = h.found(b"pool")
+    threads(h, root)
+    assert verdict(h).kind is Kind.BURST
+    assert_bomb(h, verdict(h, strikes=1), root)
+
+
+@pytest.mark.parametrize(("age", "kind"), [(9, Kind.BOMB), (11, Kind.UNSURE), (86_400, Kind.UNSURE)])
+def test_threads_of_an_old_process_are_a_load(age, kind):
+    h = History()
+    root = h.found(b"java", age=age * SECOND)
+    h.threads(root, LIMIT)
+    assert verdict(h, strikes=1).kind is kind
+
+
+def test_threads_do_not_outlive_an_exec():
+    """``sleep 60; exec bomb``: the process is old, its threads cannot be."""
+    h = History()
+    root = h.exec(h.found(b"sh", age=60 * SECOND), b"bomb")
+    threads(h, root)
+    assert verdict(h, strikes=1).kind is Kind.BOMB
+
+
+def test_zombies_that_came_slowly_are_a_leak():
+    h = History()
+    root = h.found(b"leaky")
+    for _ in range(LIMIT):
+        h.wait(SECOND // 20)
+        h.exit(h.fork(root))
+    found = verdict(h)
+    assert (found.kind, roots(found)) == (Kind.UNSURE, [root])
+    assert_reasons(found)
+
+
+@pytest.mark.parametrize(("strikes", "kind"), [(0, Kind.BURST), (1, Kind.UNSURE)])
+def test_zombies_of_an_old_process_may_only_not_be_reaped_yet(strikes, kind):
+    h = History()
+    root = h.found(b"server", age=60 * SECOND)
+    zombies(h, root)
+    found = verdict(h, strikes=strikes)
+    assert (found.kind, roots(found)) == (kind, [root])
+    assert "for 1001 speaks that it lived 60.0 s before that began" in found.reasons
+
+
+def test_zombies_of_programs_are_no_bomb():
+    h = History()
+    root = h.found(b"script")
+    for _ in range(LIMIT):
+        h.exit(h.run(root, b"true"))
+    assert verdict(h, strikes=1).kind is Kind.UNSURE
+
+
+def test_zombies_of_a_supervisor_with_services_are_no_bomb():
+    h = History()
+    root = h.found(b"supervisor")
+    h.run(root, b"service")
+    zombies(h, root)
+    assert verdict(h, strikes=1).kind is Kind.UNSURE
+
+
+def test_a_chain_of_different_programs_is_no_bomb():
+    h = History()
+    last = h.found(b"restart")
+    for number in range(150):
+        h.wait(5 * MS)
+        after = h.run(last, b"program%d" % number)
+        h.exit(last)
+        last = after
+    assert verdict(h, branch_of=last, rule=Rule.GENERATIONS).kind is Kind.BURST
+
+
+def test_a_chain_counts_its_dead():
+    h = History()
+    root = STARTS["below_session"](h)
+    chain(h, root)
+    assert h.slots() < RULES.min_members + 2 * LIMIT + 10
+    assert_bomb(h, verdict(h, branch_of=root, rule=Rule.GENERATIONS), root)
+    assert "150 deep" in verdict(h, branch_of=root, rule=Rule.GENERATIONS).reasons[0]
+
+
+def test_many_small_copies_below_an_old_parent_are_not_its_fault():
+    """Each request's worker forks a helper that forks a helper: nobody of them is heavy, and the server is old."""
+    h = History()
+    server = h.found(b"server", age=3600 * SECOND)
+    for _ in range(LIMIT // 3):
+        h.wait(MS)
+        h.fork(h.fork(h.fork(server)))
+    assert verdict(h).kind is Kind.BURST
+
+
+def test_what_was_there_before_the_guard_is_not_taken_for_copies():
+    """Programs, of whom it is only unknown that they called exec."""
+    h = History()
+    session = h.found(b"bash")
+    last = session
+    for number in range(LIMIT):
+        last = h.run(last if number % 8 else session, b"program%d" % number)
+    guess(h)
+    assert verdict(h).kind is Kind.BURST
+
+
+def test_nobody_to_blame():
+    h = History()
+    h.found()
+    found = verdict(h)
+    assert (found.kind, found.roots, found.members, found.slots, found.spared) == (Kind.UNSURE, (), (), 0, 1)
+    assert "min_members" in found.reasons[0]
+
+
+# -- evidence ------------------------------------------------------------------------------------------------------------
+
+
+def test_evidence_counts():
+    h = History()
+    root = h.found(b"x")
+    copy = h.fork(root)
+    again = h.run(copy, b"x")
+    h.run(copy, b"y")
+    h.exit(h.fork(again))
+    h.threads(root, 4)
+    h.stop([again])
+    case = h.case()
+    seen = evidence(Tree(case.records), h._record(h.all[root]), case)
+    assert (seen.slots, seen.processes, seen.zombies, seen.threads) == (9, 4, 1, 4)
+    assert (seen.known, seen.copies, seen.again, seen.breeders) == (4, 2, 1, 2)
+    assert (seen.depth, seen.repeats) == (2, 3)
+
+
+def test_who_tried_to_copy_itself_and_was_stopped_counts_as_a_breeder():
+    h = History()
+    root = h.found(b"x")
+    copies = [h.fork(root) for _ in range(5)]
+    h.stop(copies[:3])
+    case = h.case()
+    seen = evidence(Tree(case.records), h._record(h.all[root]), case)
+    assert (seen.breeders, seen.depth) == (3, 2)
+
+
+# -- anything at all -----------------------------------------------------------------------------------------------------
+
+_KEYS = st.builds(ProcessKey, st.integers(0, 12), st.integers(0, 5))
+_ANY = st.builds(
+    record,
+    _KEYS,
+    _KEYS,
+    branch=st.integers(0, 3),
+    slots=st.integers(-2, 400),
+    live=st.integers(-2, 400),
+    forks=st.integers(0, 400),
+    execs=st.integers(0, 2),
+    exec_ns=st.integers(0, BOOTED),
+    generation=st.integers(0, 200),
+    flags=st.integers(0, 127),
+    stops=st.integers(0, 2),
+    comm=st.binary(max_size=15),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(_ANY, max_size=40), st.sampled_from(GroupKind), st.sampled_from(Rule), st.integers(0, 4), st.integers(0, 9),
+    st.frozensets(_KEYS), st.integers(1, 20),
+)  # fmt: skip
+def test_no_records_whatever_make_it_raise(records, kind, rule, strikes, now, spared, least):
+    """Cycles, own creators, creators younger than their children, counts below zero, one key twice."""
+    case = Case(tuple(records), 1, kind, rule, now, strikes, {}, spared)
+    found = judge(case, Rules(min_members=least))
+    assert not spared & set(found.members)
+    by_key = {r.key: r for r in records}
+    assert all(by_key[m].slots > 0 for m in found.members)
+    for member in found.members:
+        seen = set()
+        while member not in roots(found):
+            assert member not in seen
+            seen.add(member)
+            member = by_key[member].parent  # noqa: PLW2901
+    assert_reasons(found)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(sorted(STARTS)), st.sampled_from(sorted(BOMBS)), st.integers(0, 10_000), st.integers(60, 500),
+    st.data(),
+)  # fmt: skip
+def test_members_always_descend_from_the_roots_and_are_never_innocent(start, bomb, seed, slots, data):
+    h = History(seed)
+    root = STARTS[start](h)
+    innocent = set(h.all) - {root}
+    BOMBS[bomb](h, root, slots)
+    spared = data.draw(st.frozensets(st.sampled_from(sorted(h.below(root)))))
+    found = judge(h.case(strikes=seed % 3)._replace(spared=spared), RULES)
+    assert set(found.members) <= set().union(*map(h.holding, roots(found))) - spared
+    if found.kind is Kind.BOMB:
+        assert not innocent & set(found.members)
+
+
+def test_fifty_thousand_records():
+    h = History()
+    root = STARTS["beside_bystanders"](h)
+    tight(h, root, 50_000)
+    assert_bomb(h, verdict(h), root)

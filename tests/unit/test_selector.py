@@ -1,0 +1,46 @@
+"""Selectors: what is one and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pidwarden.errors import UsageError
+from pidwarden.model.selector import PID_MAX, Selector, SelectorKind, parse_selector
+
+
+@pytest.mark.parametrize(
+    "text", ["pid:1", f"pid:{PID_MAX}", "user:alice", "user:1000", "user:a:b", "cgroup:/", "cgroup:/user.slice/a b"]
+)
+def test_selectors_come_back_as_they_were_typed(text):
+    selector = parse_selector(text)
+    assert str(selector) == text
+    assert selector.kind == SelectorKind(text.split(":", 1)[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", ":", "pid", "pid:", "pid:0", "pid:-1", "pid:+1", "pid:1.0", "pid: 1", "pid:1 ", "pid:0x1", "pid:abc",
+        "pid:\u0661", "pid:\u00b2", f"pid:{PID_MAX + 1}", "pid:" + "9" * 30, "PID:1", "user:", "user:a\0b", "group:a",
+        "cgroup:", "cgroup:user.slice", "cgroup:/a\0", "1", "\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_selector_is_refused_with_what_to_type(text):
+    with pytest.raises(UsageError, match="type pid:N|starts with a slash"):
+        parse_selector(text)
+
+
+@given(st.text(max_size=20))
+def test_anything_is_a_selector_or_a_usage_error(text):
+    try:
+        assert isinstance(parse_selector(text), Selector)
+    except UsageError as why:
+        assert str(why).isprintable()
+
+
+@pytest.mark.xfail(raises=ValueError, strict=True, reason="selector.py: int() refuses more than 4,300 digits")
+def test_more_digits_than_python_converts_are_refused_too():
+    with pytest.raises(UsageError):
+        parse_selector("pid:" + "9" * 5000)

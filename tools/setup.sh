@@ -1,0 +1,33 @@
+#!/bin/sh
+# Installs what building and testing need on Debian, if any of it is missing. Idempotent.
+set -eu
+
+missing=""
+need() { # need PACKAGE COMMAND…: the package, unless the command succeeds
+	package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+need clang clang --version
+need libbpf-dev test -e /usr/include/bpf/bpf_helpers.h
+need libbpf1 sh -c 'ldconfig -p | grep -q libbpf.so.1'
+need gcc gcc --version
+need libc6-dev test -e /usr/include/stdio.h
+need linux-libc-dev test -e /usr/include/linux/bpf.h
+need python3-venv python3 -c 'import ensurepip, venv'
+need util-linux setpriv --version
+
+[ -z "$missing" ] && exit 0
+if ! command -v apt-get >/dev/null; then
+	echo "these Debian packages, or your distribution's like them, are missing:$missing" >&2
+	exit 4
+fi
+if [ "$(id -u)" != 0 ]; then
+	echo "missing:$missing; type \`sudo apt-get install$missing\`" >&2
+	exit 3
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086  # a list of names on purpose
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
