@@ -32,14 +32,14 @@ class ConfigError(UsageError):
     """A configuration file is not valid; nothing of it was applied."""
 
 
-class NoPermission(PidwardenError):
+class NoPermission(PidwardenError):  # noqa: N818  (what happened, said in two words)
     """The caller lacks a right."""
 
     exit_code = 3
 
 
-class NotPossible(PidwardenError):
-    """This machine cannot do what was asked."""
+class NotPossible(PidwardenError):  # noqa: N818
+    """The machine cannot do what was asked."""
 
     exit_code = 4
 

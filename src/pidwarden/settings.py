@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import tomllib
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
@@ -37,7 +38,16 @@ SPAWNERS = (
     "/usr/bin/tmux",
     "/usr/bin/screen",
 )
-SHELLS = ("/bin/bash", "/bin/dash", "/bin/zsh", "/usr/bin/fish", "/bin/ksh", "/bin/mksh", "/bin/busybox", "/bin/tcsh")
+SHELLS = (
+    "/bin/bash",
+    "/bin/dash",
+    "/bin/zsh",
+    "/usr/bin/fish",
+    "/bin/ksh",
+    "/bin/mksh",
+    "/bin/busybox",
+    "/bin/tcsh",
+)
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -54,70 +64,116 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "kill"
     grace: Annotated[
         float,
-        Meta(ge=0, le=3600, description="Seconds between the verdict and the kill, for a person to release the family. "
-             "0: a held bomb harms nobody, but its memory stays in use while it waits."),
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seconds between the verdict and the kill, for a person to release the family. "
+            "0: a held bomb harms nobody, but its memory stays in use while it waits.",
+        ),
     ] = 0.0
     hold_at: Annotated[
         int,
-        Meta(ge=4, le=1_000_000, description="Slots (processes, threads, zombies) that a branch may hold before it is "
-             "held. 300 is more than a shell script or a parallel build of a few cores needs at a time, and little "
-             "enough that a bomb is stopped within the first tenth of a second."),
+        Meta(
+            ge=4,
+            le=1_000_000,
+            description="Slots (processes, threads, zombies) that a branch may hold before it is "
+            "held. 300 is more than a shell script or a parallel build of a few cores needs at a time, and little "
+            "enough that a bomb is stopped within the first tenth of a second.",
+        ),
     ] = 300
     family_hold_at: Annotated[
         int,
-        Meta(ge=0, le=4_000_000, description="The same for a whole family, whose slow growth founds many branches. "
-             "0: one and a half times hold_at. What a family has when the guard starts comes on top."),
+        Meta(
+            ge=0,
+            le=4_000_000,
+            description="The same for a whole family, whose slow growth founds many branches. "
+            "0: one and a half times hold_at. What a family has when the guard starts comes on top.",
+        ),
     ] = 0
     generations: Annotated[
         int,
-        Meta(ge=8, le=1_000_000, description="Forks in a row, each by a process younger than branch_age, before a "
-             "branch is held: what a fork-and-exit chain has instead of members. Honest work stays below 20."),
+        Meta(
+            ge=8,
+            le=1_000_000,
+            description="Forks in a row, each by a process younger than branch_age, before a "
+            "branch is held: what a fork-and-exit chain has instead of members. Honest work stays below 20.",
+        ),
     ] = 150
     branch_age: Annotated[
         float,
-        Meta(gt=0, le=3600, description="Seconds a process must have lived for each of its children to found a branch. "
-             "A fast bomb is one branch; its old parent and that parent's other children are not in it."),
+        Meta(
+            gt=0,
+            le=3600,
+            description="Seconds a process must have lived for each of its children to found a branch. "
+            "A fast bomb is one branch; its old parent and that parent's other children are not in it.",
+        ),
     ] = 1.0
     job_gap: Annotated[
         float,
-        Meta(ge=0, le=60, description="Seconds: children that an interactive shell forks closer together than this are "
-             "one job and one family: a pipeline, or a loop typed at the prompt."),
+        Meta(
+            ge=0,
+            le=60,
+            description="Seconds: children that an interactive shell forks closer together than this are "
+            "one job and one family: a pipeline, or a loop typed at the prompt.",
+        ),
     ] = 1.0
     min_members: Annotated[
         int,
-        Meta(ge=1, le=100_000, description="The least score of a subtree that can be guilty. The kernel patch of 2011 "
-             "hard-coded ten."),
+        Meta(
+            ge=1,
+            le=100_000,
+            description="The least score of a subtree that can be guilty. The kernel patch of 2011 hard-coded ten.",
+        ),
     ] = 10
     burst_growth: Annotated[
         float,
-        Meta(gt=1, le=100, description="A family taken for a burst is released with a budget larger by this factor, and "
-             "watched again. Below 2, so that a thread bomb ends at less than twice hold_at."),
+        Meta(
+            gt=1,
+            le=100,
+            description="A family taken for a burst is released with a budget larger by this factor, and "
+            "watched again. Below 2, so that a thread bomb ends at less than twice hold_at.",
+        ),
     ] = 1.5
     burst_memory: Annotated[
         float,
-        Meta(ge=0, le=86_400, description="Seconds without a new alarm after which a family's earlier bursts are "
-             "forgotten."),
+        Meta(
+            ge=0,
+            le=86_400,
+            description="Seconds without a new alarm after which a family's earlier bursts are forgotten.",
+        ),
     ] = 30.0
     on_unsure: Annotated[
         OnUnsure,
-        Meta(description="What happens to a family the judge is not sure of: hold keeps it held for a person "
-             "(`pidwarden release|kill FAMILY`), release lets it go with a larger budget. Only in mode kill."),
+        Meta(
+            description="What happens to a family the judge is not sure of: hold keeps it held for a person "
+            "(`pidwarden release|kill FAMILY`), release lets it go with a larger budget. Only in mode kill."
+        ),
     ] = "hold"
     kill_timeout: Annotated[
         float,
-        Meta(gt=0, le=600, description="Seconds after which members that still run (in D state, say) are reported as "
-             "survivors. They stay held and signalled."),
+        Meta(
+            gt=0,
+            le=600,
+            description="Seconds after which members that still run (in D state, say) are reported as "
+            "survivors. They stay held and signalled.",
+        ),
     ] = 2.0
     max_records: Annotated[
         int,
-        Meta(ge=1024, le=4_194_304, description="Processes, threads and groups that the kernel side can remember; "
-             "allocated at start, about 400 bytes each, because a guard that has to ask for memory in the middle of a "
-             "bomb would be refused."),
+        Meta(
+            ge=1024,
+            le=4_194_304,
+            description="Processes, threads and groups that the kernel side can remember; "
+            "allocated at start, about 400 bytes each, because a guard that has to ask for memory in the middle of a "
+            "bomb would be refused.",
+        ),
     ] = 65_536
     spawners: Annotated[
         tuple[str, ...],
-        Meta(description="Executables each of whose children founds a family of its own. Paths that do not exist here "
-             "are passed over; an executable is recognised by device and inode, so a copy under the same name is not."),
+        Meta(
+            description="Executables each of whose children founds a family of its own. Paths that do not exist here "
+            "are passed over; an executable is recognised by device and inode, so a copy under the same name is not."
+        ),
     ] = SPAWNERS
     shells: Annotated[
         tuple[str, ...],
@@ -133,8 +189,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = ()
     run_dir: Annotated[
         str,
-        Meta(pattern="^/[A-Za-z0-9_./-]+$", description="Where the guard's socket lies; its last part also names the "
-             "pins below /sys/fs/bpf."),
+        Meta(
+            pattern="^/[A-Za-z0-9_./-]+$",
+            description="Where the guard's socket lies; its last part also names the pins below /sys/fs/bpf.",
+        ),
     ] = DEFAULT_RUN_DIR
 
     @property
@@ -202,7 +260,9 @@ def _type_text(hint: object) -> str:
         hint = get_args(hint)[0]
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(f'"{v}"' for v in get_args(hint))
-    return {int: "integer", float: "number", str: "text"}.get(hint, "list of text")  # type: ignore[call-overload]
+    if hint is int:
+        return "integer"
+    return "number" if hint is float else "text" if hint is str else "list of text"
 
 
 def _toml(value: object) -> str:
@@ -213,8 +273,6 @@ def _toml(value: object) -> str:
 
 def sample() -> str:
     """A configuration file with every setting, its type, its reason and its default."""
-    import textwrap  # noqa: PLC0415  (only this command needs it)
-
     hints = get_type_hints(Settings, include_extras=True)
     lines = [f"# pidwarden's configuration ({DEFAULT_CONFIG}). Every line shown is the default.", ""]
     for field in msgspec.structs.fields(Settings):

@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kit import prop, until
 
 from pidwarden.drill.pen import DeadMan, Pen
 from pidwarden.kernel import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEADLINE = 60.0
 
@@ -25,8 +27,8 @@ class GuardProcess:
 
     def __init__(self, *arguments: str, run_dir: str | None = None) -> None:
         self.run_dir = run_dir or f"/run/pidwarden-test-{os.getpid()}"
-        self._out = tempfile.TemporaryFile("w+")
-        self._err = tempfile.TemporaryFile("w+")
+        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the guard)
+        self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the guard)
         command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", f"pid:{os.getpid()}"]
         command += ["--run-dir", self.run_dir, *arguments]
         self.process = subprocess.Popen(command, stdout=self._out, stderr=self._err)
@@ -99,7 +101,7 @@ def pen(cap: int = 3000) -> Iterator[Pen]:
 @contextlib.contextmanager
 def bomb(made: Pen, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
     """A bomb set off in a pen. The caller is its parent and reaps the root."""
-    process = subprocess.Popen(argv, preexec_fn=made.enter, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(argv, preexec_fn=made.enter, stdin=subprocess.DEVNULL)  # noqa: PLW1509  (no threads here)
     try:
         yield process
     finally:

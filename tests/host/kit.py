@@ -7,15 +7,17 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import pytest
 
-from pidwarden.kernel.bpf import Programs
+from pidwarden.kernel.bpf import Config, Programs
 from pidwarden.kernel.gates import put_up
 from pidwarden.model.record import ProcFlag, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PROPS = Path(__file__).parent.parent / "props"
 _BUILT = Path(tempfile.gettempdir()) / f"pidwarden-props-{os.getuid()}"
@@ -101,9 +103,9 @@ def configure(programs: Programs, **changes: object) -> None:
         "autohold": True,
         "only_scoped": True,
         "guard": 0,
-        "only": [os.getpid()],
+        "only": (os.getpid(),),
     }
-    programs.configure(**(values | changes))  # type: ignore[arg-type]
+    programs.configure(Config(**(values | changes)))
 
 
 @contextlib.contextmanager

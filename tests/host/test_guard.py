@@ -205,7 +205,13 @@ def test_cgroup_selector():
 
 
 def test_two_bombs_at_once_are_two_incidents():
-    with guard() as running, pen() as one, pen() as two, bomb(one, *c_bomb("tight")) as a, bomb(two, *c_bomb("setsid")) as b:
+    with (
+        guard() as running,
+        pen() as one,
+        pen() as two,
+        bomb(one, *c_bomb("tight")) as a,
+        bomb(two, *c_bomb("setsid")) as b,
+    ):
         running.wait("killed", 2)
         guilty = {e["guilty"]["pid"] for e in running.events("verdict") if e["verdict"] == "bomb"}
         assert guilty == {a.pid, b.pid}

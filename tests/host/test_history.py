@@ -11,6 +11,7 @@ from kit import child, flags_of, prop, record_of, tracking, until
 
 from pidwarden.act.repair import repair
 from pidwarden.kernel import procfs
+from pidwarden.kernel.bpf import Programs
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, ProcFlag
 from pidwarden.model.tree import Tree
@@ -225,8 +226,6 @@ def test_seeding_under_churn_loses_and_doubles_nobody():
 
 
 def test_a_full_map_is_counted_not_hidden():
-    from pidwarden.kernel.bpf import Programs
-
     programs = Programs.load(max_records=128)
     try:
         programs.attach_history()

@@ -7,12 +7,15 @@ lived for a second founds a branch, and the record of a dead process stays as lo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pidwarden.judge.judge import Case
 from pidwarden.model.key import NOBODY, ProcessKey
 from pidwarden.model.record import GroupKind, ProcFlag, Record, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -158,8 +161,8 @@ def _exe(comm: bytes) -> tuple[int, int]:
 def record(key: ProcessKey, parent: ProcessKey = NOBODY, **changes: object) -> Record:
     """A record with everything at rest but what is given."""
     blank = Record(
-        key, parent, family=FAMILY, branch=FAMILY + 1, exec_ns=0, exit_ns=0, held_ns=0, refs=1, slots=1, live=1, forks=0,
-        execs=0, generation=0, uid=0, exit_code=0, flags=0, stops=0, comm=b"sh",
+        key, parent, family=FAMILY, branch=FAMILY + 1, exec_ns=0, exit_ns=0, held_ns=0, refs=1, slots=1, live=1,
+        forks=0, execs=0, generation=0, uid=0, exit_code=0, flags=0, stops=0, comm=b"sh",
     )  # fmt: skip
     return blank._replace(**changes)  # type: ignore[arg-type]
 
@@ -183,7 +186,7 @@ def tight(h: History, root: ProcessKey, slots: int = LIMIT) -> None:
 
 
 def queued(h: History, root: ProcessKey, slots: int = LIMIT) -> None:
-    """The same where new tasks wait their turn: each forks twenty in its slice, and is stopped once the family is held."""
+    """The same where new tasks wait their turn: each forks twenty in its slice, and the hold stops the rest."""
     members = [root]
     turn = 0
     while len(members) <= slots:
@@ -266,7 +269,7 @@ BOMBS: dict[str, Callable[..., None]] = {
 }
 
 
-# -- how a bomb comes to be: each gives the process that goes off; whatever else is there is innocent ---------------------
+# -- how a bomb comes to be: each gives the process that goes off; whatever else is there is innocent ------------------
 
 
 def by_exec(h: History) -> ProcessKey:

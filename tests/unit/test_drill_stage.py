@@ -171,3 +171,30 @@ def test_the_ticker_reports_a_refused_fork_and_goes_on(monkeypatch):
     monkeypatch.setattr(stage.os, "fork", refuse)
     assert stage.tick() == 0
     assert [line.split()[1] for line in lines] == [b"fork-failed:Resource-temporarily-unavailable"] * 3
+
+
+def test_the_ticker_keeps_its_pace_and_counts_a_round_from_when_it_was_due(monkeypatch):
+    """By a clock that only moves while it sleeps, or is made to wait: 7 ms before the first fork, 1 s in the third."""
+    clock, took, waits = [100.0], [], [0.0, 0.0, 1.0, 0.0, 0.0]
+
+    def sleep(seconds):
+        clock[0] += seconds + (0.007 if not took else 0.0)
+
+    def waitpid(_pid, _options):
+        clock[0] += waits[len(took)]
+        return 4711, 0
+
+    def write(_fd, data):
+        took.append(int(data.split()[0]))
+        if len(took) == len(waits):
+            raise BrokenPipeError
+        return len(data)
+
+    for name, fake in (("fork", lambda: 4711), ("waitpid", waitpid), ("write", write)):
+        monkeypatch.setattr(stage.os, name, fake)
+    monkeypatch.setattr(stage.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(stage.time, "sleep", sleep)
+    stage.tick()
+    # The round after a long one is due at once, and the lateness of one is not counted again in the next.
+    assert [round(us, -2) for us in took] == [7000, 0, 1_000_000, 0, 0]
+    assert clock[0] == pytest.approx(100.0 + 2 / stage.ROUNDS_A_SECOND + 1.0 + 1 / stage.ROUNDS_A_SECOND)

@@ -173,7 +173,7 @@ def test_a_dead_child_was_no_older_copy_at_work():
 
 
 def test_a_slow_bomb_is_as_slow_as_its_copies():
-    """Every copy sleeps for five seconds before it forks: each founds a branch, and each "lived before" its children."""
+    """Every copy sleeps for five seconds before it forks, so each of them "lived before" its children."""
     h = History()
     root = h.found(b"bomb")
     members = [root]

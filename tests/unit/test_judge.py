@@ -6,7 +6,21 @@ import re
 
 import pytest
 from histories import (
-    BOMBS, BOOTED, FAMILY, LIMIT, MS, SECOND, STARTS, History, chain, guess, record, setsid, shell, threads, tight, zombies,
+    BOMBS,
+    BOOTED,
+    LIMIT,
+    MS,
+    SECOND,
+    STARTS,
+    History,
+    chain,
+    guess,
+    record,
+    setsid,
+    shell,
+    threads,
+    tight,
+    zombies,
 )  # fmt: skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +28,7 @@ from hypothesis import strategies as st
 from pidwarden.judge.guilt import Rules
 from pidwarden.judge.judge import Case, evidence, judge
 from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import GroupKind, ProcFlag, Rule
+from pidwarden.model.record import GroupKind, Rule
 from pidwarden.model.tree import Tree
 from pidwarden.model.verdict import Kind, Verdict
 
@@ -46,7 +60,7 @@ def assert_reasons(found: Verdict) -> None:
     assert re.search(r"\d", found.reasons[0])
 
 
-# -- bombs ---------------------------------------------------------------------------------------------------------------
+# -- bombs -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -148,7 +162,7 @@ def test_members_from_before_the_guard():
     assert_bomb(h, verdict(h), root)
 
 
-# -- innocents beside a bomb ---------------------------------------------------------------------------------------------
+# -- innocents beside a bomb -------------------------------------------------------------------------------------------
 
 
 def test_a_heavy_program_beside_the_bomb_is_neither_taken_for_it_nor_hides_it():
@@ -217,7 +231,7 @@ def test_a_branch_alarm_does_not_look_at_other_branches():
     assert_bomb(h, verdict(h, branch_of=root), root)
 
 
-# -- honest work ---------------------------------------------------------------------------------------------------------
+# -- honest work -------------------------------------------------------------------------------------------------------
 
 
 def make(h: History, root: ProcessKey, slots: int = LIMIT) -> None:
@@ -405,7 +419,7 @@ def test_nobody_to_blame():
     assert "min_members" in found.reasons[0]
 
 
-# -- evidence ------------------------------------------------------------------------------------------------------------
+# -- evidence ----------------------------------------------------------------------------------------------------------
 
 
 def test_evidence_counts():
@@ -434,7 +448,7 @@ def test_who_tried_to_copy_itself_and_was_stopped_counts_as_a_breeder():
     assert (seen.breeders, seen.depth) == (3, 2)
 
 
-# -- anything at all -----------------------------------------------------------------------------------------------------
+# -- anything at all ---------------------------------------------------------------------------------------------------
 
 _KEYS = st.builds(ProcessKey, st.integers(0, 12), st.integers(0, 5))
 _ANY = st.builds(
@@ -456,10 +470,10 @@ _ANY = st.builds(
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.lists(_ANY, max_size=40), st.sampled_from(GroupKind), st.sampled_from(Rule), st.integers(0, 4), st.integers(0, 9),
-    st.frozensets(_KEYS), st.integers(1, 20),
+    st.lists(_ANY, max_size=40), st.sampled_from(GroupKind), st.sampled_from(Rule), st.integers(0, 4),
+    st.integers(0, 9), st.frozensets(_KEYS), st.integers(1, 20),
 )  # fmt: skip
-def test_no_records_whatever_make_it_raise(records, kind, rule, strikes, now, spared, least):
+def test_no_records_whatever_make_it_raise(records, kind, rule, strikes, now, spared, least):  # noqa: PLR0913
     """Cycles, own creators, creators younger than their children, counts below zero, one key twice."""
     case = Case(tuple(records), 1, kind, rule, now, strikes, {}, spared)
     found = judge(case, Rules(min_members=least))

@@ -34,5 +34,3 @@ def test_alive_zombie_and_gone_exclude_each_other():
 
 def test_rule_is_written_with_hyphens():
     assert [r.text for r in Rule] == ["branch-slots", "family-slots", "generations"]
-
-

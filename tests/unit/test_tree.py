@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pidwarden.model.key import NOBODY, ProcessKey
-from pidwarden.model.record import Record
 from pidwarden.model.tree import Tree
 
 _STEPS = st.lists(st.tuples(st.sampled_from("fFexr"), st.integers(0, 1 << 30), st.integers(0, 2000)), max_size=60)
@@ -33,7 +32,7 @@ def histories(draw):
     return h
 
 
-def naive(record: Record, records: list[Record], weight) -> int:
+def naive(record, records, weight) -> int:
     return weight(record) + sum(naive(r, records, weight) for r in records if r.parent == record.key)
 
 

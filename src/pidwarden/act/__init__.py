@@ -1,0 +1,1 @@
+"""What changes the system, each with its undo or its proof beside it."""

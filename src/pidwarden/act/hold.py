@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import take
-from pidwarden.model.record import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pidwarden.kernel.bpf import Programs
+    from pidwarden.model.record import Record
 
 
 def hold(programs: Programs, group: int) -> bool:

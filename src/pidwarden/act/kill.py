@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Container, Iterable
+from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import Held, take, why_spared
-from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+    from pidwarden.model.key import ProcessKey
+    from pidwarden.model.record import Record
 
 _BATCH = 512  # pidfds open at a time
 

@@ -6,15 +6,16 @@ the softirq that frees tasks there. A release that was missed so leaves a slot o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pidwarden.kernel import procfs
 from pidwarden.kernel.clock import boot_ns
-from pidwarden.model.record import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pidwarden.kernel.bpf import Programs
+    from pidwarden.model.record import Record
 
 GRACE_NS = 200_000_000  # younger zombies may just wait for their RCU grace period
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Container
+from typing import TYPE_CHECKING
 
 from pidwarden.kernel import procfs
-from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import ProcFlag, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from pidwarden.model.key import ProcessKey
 
 
 class Held:
@@ -47,7 +51,9 @@ def take(record: Record) -> Held | None:
     return Held(record, fd, stat)
 
 
-def why_spared(held: Held, protected: Container[ProcessKey]) -> str:
+def why_spared(  # noqa: PLR0911  (one rule, one return)
+    held: Held, protected: Container[ProcessKey]
+) -> str:
     """The rule that protects a process, or an empty string.
 
     A name protects nobody: whoever wants to be spared would choose it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from typing import TYPE_CHECKING
 
 from pidwarden.errors import NoPermission
 from pidwarden.guard.detach import detach
@@ -13,18 +13,23 @@ from pidwarden.guard.scope import Scope
 from pidwarden.model.selector import parse_selector
 from pidwarden.settings import DEFAULT_CONFIG, Settings, load, replace
 
+if TYPE_CHECKING:
+    import argparse
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument("--config", metavar="F", help=f"configuration file (default: {DEFAULT_CONFIG}, if it is there)")
-    parser.add_argument("--mode", choices=["observe", "hold", "kill"], help="what to do about a runaway (default: kill)")
+    parser.add_argument(
+        "--mode", choices=["observe", "hold", "kill"], help="what to do about a runaway (default: kill)"
+    )
     parser.add_argument("--grace", type=float, metavar="SECONDS", help="wait so long between verdict and kill")
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="SELECTOR",
-        help="act only on families founded by children of pid:N, or on those of user:NAME or cgroup:PATH; may be repeated",
+        help="act only on families that children of pid:N found, or on those of user:NAME or cgroup:PATH; may be repeated",
     )
     parser.add_argument("--hold-at", type=int, metavar="N", help="slots at which a branch is held (default: 300)")
     parser.add_argument("--run-dir", metavar="DIR", help="where its socket lies (default: /run/pidwarden)")

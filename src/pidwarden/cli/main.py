@@ -9,10 +9,13 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pidwarden import __version__
 from pidwarden.errors import NoPermission, PidwardenError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # name: (module below pidwarden.cli, what it does). Each module has `arguments(parser)` and `run(args) -> int`.
 COMMANDS = {
@@ -46,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, text = COMMANDS[chosen.command]
     try:
         module = importlib.import_module(f"pidwarden.cli.{name}")
-        parser = argparse.ArgumentParser(prog=f"pidwarden {chosen.command}", description=text[0].upper() + text[1:] + ".")
+        parser = argparse.ArgumentParser(
+            prog=f"pidwarden {chosen.command}", description=text[0].upper() + text[1:] + "."
+        )
         module.arguments(parser)
         args = parser.parse_args(chosen.arguments)
         args.command = chosen.command

@@ -18,6 +18,7 @@ from pidwarden.errors import NoPermission, PidwardenError
 NAME = "guard.sock"
 _REQUEST, _ANSWER = 4096, 200_000
 _TIMEOUT_SECONDS = 5.0
+_CLIENTS = 16  # nobody needs more at a time, and descriptors are for pidfds
 
 Handler = Callable[[list[str]], dict[str, Any]]
 
@@ -48,7 +49,7 @@ class Server:
         except OSError:
             return None
         client.setblocking(False)
-        if len(self._clients) >= 16:  # noqa: PLR2004  (nobody needs more at a time; descriptors are for pidfds)
+        if len(self._clients) >= _CLIENTS:
             client.close()
             return None
         self._clients[client.fileno()] = client

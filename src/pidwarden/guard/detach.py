@@ -35,8 +35,11 @@ def detach(settings: Settings, report: Reporter) -> int:
             except PidwardenError:
                 # Another version's: its maps cannot be read here, but without its programs nothing is held.
                 remove_tree(f"{root}/{instance.name}")
-                report("note", text=f"removed pins of another version below {root}/{instance.name}; tasks it had stopped "
-                       "stay stopped: `ps axo stat,pid,comm | grep ^T` lists them, `kill -CONT PID` continues one")
+                report(
+                    "note",
+                    text=f"removed pins of another version below {root}/{instance.name}; tasks it had stopped "
+                    "stay stopped: `ps axo stat,pid,comm | grep ^T` lists them, `kill -CONT PID` continues one",
+                )
                 done += 1
                 continue
             if programs is None:
@@ -53,4 +56,6 @@ def detach(settings: Settings, report: Reporter) -> int:
 
 def _stale(root: str | None, base: str) -> list[str]:
     name = os.path.basename(base)
-    return [d for d in glob.glob(f"{root}/{name}-*") if os.path.basename(d)[len(name) + 1 :].isdecimal()] if root else []
+    return (
+        [d for d in glob.glob(f"{root}/{name}-*") if os.path.basename(d)[len(name) + 1 :].isdecimal()] if root else []
+    )

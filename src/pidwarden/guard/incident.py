@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from pidwarden.act.kill import Execution
-from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import Record, Signal
-from pidwarden.model.verdict import Verdict
+if TYPE_CHECKING:
+    from pidwarden.act.kill import Execution
+    from pidwarden.model.key import ProcessKey
+    from pidwarden.model.record import Record, Signal
+    from pidwarden.model.verdict import Verdict
 
 
 class State(StrEnum):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
-from pidwarden.guard import control
 from pidwarden.errors import NoPermission, PidwardenError
+from pidwarden.guard import control
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 LOCK = "lock"
 
@@ -28,7 +31,7 @@ class Instance:
         """What its pins are called below the bpf file system."""
         return os.path.basename(self.directory.rstrip("/"))
 
-    def __enter__(self) -> Instance:
+    def __enter__(self) -> Self:
         if not self._try_lock():
             if not self._scoped:
                 msg = f"a guard is already running ({self._holder()}, {self.directory}); `pidwarden status` shows it"
@@ -44,7 +47,8 @@ class Instance:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             self._lock = os.open(f"{self.directory}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as why:
-            msg = f"cannot use the run directory {self.directory}: {why.strerror}; set run_dir, or type `sudo pidwarden …`"
+            what = f"cannot use the run directory {self.directory}: {why.strerror}"
+            msg = f"{what}; set run_dir, or type `sudo pidwarden …`"
             raise (NoPermission if isinstance(why, PermissionError) else PidwardenError)(msg) from why
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

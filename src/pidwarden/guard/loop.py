@@ -7,8 +7,7 @@ import os
 import selectors
 import signal
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pidwarden import __version__
 from pidwarden.act.repair import repair
@@ -22,13 +21,16 @@ from pidwarden.guard.respond import Responder
 from pidwarden.guard.scope import Scope, uid_of
 from pidwarden.judge.guilt import SECOND
 from pidwarden.kernel import limits, procfs
-from pidwarden.kernel.bpf import Programs
+from pidwarden.kernel.bpf import Config, Programs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES, put_up
 from pidwarden.kernel.pins import Pins
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, ProcFlag
 from pidwarden.settings import Settings, load, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
 _INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
@@ -55,8 +57,8 @@ class Guard:
         """Guards until SIGTERM or SIGINT."""
         if os.stat("/proc/self/ns/pid").st_ino != _INIT_PID_NS:
             msg = (
-                "this is a nested pid namespace (a container without the host's): the kernel side knows processes by the "
-                "machine's own ids; run the guard on the host, or the container with the host's pid namespace"
+                "this is a nested pid namespace (a container): the kernel side knows processes by the machine's own ids; "
+                "run the guard on the host, or the container with the host's pid namespace"
             )
             raise NotPossible(msg)
         with contextlib.ExitStack() as stack:
@@ -69,14 +71,14 @@ class Guard:
             self._gate = GATES[0]
             self._responder = Responder(self._programs, self.settings, self.scope, self.report)
             stack.callback(self._end)
-            self._start(adopted)
+            self._start(adopted=adopted)
             server = Server(self._instance.directory, self._handle)
             stack.callback(server.close)
             self._serve(server, wake)
         self.report("stopped")
         return 0
 
-    def _start(self, adopted: bool) -> None:
+    def _start(self, *, adopted: bool) -> None:
         programs = self._programs
         self._apply_users()
         programs.set_executables(executables.identify(self.settings))
@@ -121,18 +123,9 @@ class Guard:
             for fd in (self._programs.ring.fd, server.fileno(), wake):
                 selector.register(fd, selectors.EVENT_READ)
             while not self._stop:
-                now = boot_ns()
                 due = min(self._responder.next_ns() or next_housekeeping, next_housekeeping)
-                for key, _events in selector.select(max(0.0, (due - now) / SECOND)):
-                    if key.fd == server.fileno():
-                        client = server.accept()
-                        if client is not None:
-                            selector.register(client, selectors.EVENT_READ)
-                    elif key.fd == wake:
-                        os.read(wake, 4096)
-                    elif key.fd != self._programs.ring.fd:
-                        selector.unregister(key.fd)
-                        server.serve(key.fd)
+                for key, _events in selector.select(max(0.0, (due - boot_ns()) / SECOND)):
+                    self._read(key.fd, selector, server, wake)
                 for event in self._programs.signals():
                     self._responder.on_signal(event)
                 self._responder.tick()
@@ -141,6 +134,18 @@ class Guard:
                 if boot_ns() >= next_housekeeping:
                     next_housekeeping = boot_ns() + _HOUSEKEEPING_SECONDS * SECOND
                     self._keep_house()
+
+    def _read(self, fd: int, selector: selectors.BaseSelector, server: Server, wake: int) -> None:
+        """One descriptor is readable. The ring is read anyway, after all of them."""
+        if fd == server.fileno():
+            client = server.accept()
+            if client is not None:
+                selector.register(client, selectors.EVENT_READ)
+        elif fd == wake:
+            os.read(wake, 4096)
+        elif fd != self._programs.ring.fd:
+            selector.unregister(fd)
+            server.serve(fd)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
@@ -159,15 +164,17 @@ class Guard:
     def _configure(self, hold_at: int = 0, *, autohold: bool | None = None) -> None:
         settings = self.settings
         self._programs.configure(
-            branch_age_ns=int(settings.branch_age * SECOND),
-            job_gap_ns=int(settings.job_gap * SECOND),
-            hold_at=hold_at or settings.hold_at,
-            family_hold_at=hold_at or settings.family_limit,
-            depth_limit=hold_at or settings.generations,
-            autohold=settings.mode != "observe" if autohold is None else autohold,
-            only_scoped=not self.scope.everything,
-            guard=os.getpid(),
-            only=self.scope.pids,
+            Config(
+                branch_age_ns=int(settings.branch_age * SECOND),
+                job_gap_ns=int(settings.job_gap * SECOND),
+                hold_at=hold_at or settings.hold_at,
+                family_hold_at=hold_at or settings.family_limit,
+                depth_limit=hold_at or settings.generations,
+                autohold=settings.mode != "observe" if autohold is None else autohold,
+                only_scoped=not self.scope.everything,
+                guard=os.getpid(),
+                only=tuple(self.scope.pids),
+            )
         )
 
     def _settle_limits(self) -> None:

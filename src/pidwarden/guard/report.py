@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pidwarden.kernel.clock import boot_ns, rfc3339
-from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import Record
 from pidwarden.model.text import escape
+
+if TYPE_CHECKING:
+    from pidwarden.model.key import ProcessKey
+    from pidwarden.model.record import Record
 
 
 def who(record: Record | None, key: ProcessKey) -> dict[str, Any]:
@@ -19,7 +21,7 @@ def who(record: Record | None, key: ProcessKey) -> dict[str, Any]:
 
 
 _TEXT = {
-    "ready": "ready: knows families by {capabilities[know]}, holds by {capabilities[hold]}, kills by {capabilities[kill]}",
+    "ready": "ready: knows families by {capabilities[know]}, hold: {capabilities[hold]}, kill: {capabilities[kill]}",
     "alarm": "family {family} of {founder[comm]} ({founder[pid]}): {slots} slots, alarm by {rule}",
     "held": "family {family}: held at {slots} slots",
     "verdict": "family {family}: {verdict}, {members} members, {spared} spared: {why}",

@@ -17,7 +17,6 @@ from pidwarden.judge.judge import Case, judge
 from pidwarden.kernel import procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES
-from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import Group, GroupFlag, GroupKind, ProcFlag, Record, Rule, Signal
 from pidwarden.model.text import escape, milliseconds
 from pidwarden.model.tree import Tree
@@ -26,6 +25,7 @@ from pidwarden.model.verdict import Kind, Verdict
 if TYPE_CHECKING:
     from pidwarden.guard.scope import Scope
     from pidwarden.kernel.bpf import Programs
+    from pidwarden.model.key import ProcessKey
     from pidwarden.settings import Settings
 
 _KEPT_INCIDENTS = 20
@@ -124,7 +124,9 @@ class Responder:
         for group in self.programs.groups().values():
             if not group.held or self.find(group.id):
                 continue
-            signal = Signal(group.alarm_ns, group.id, group.family, group.founder, False, group.rule, group.slots, group.flags)
+            signal = Signal(
+                group.alarm_ns, group.id, group.family, group.founder, False, group.rule, group.slots, group.flags
+            )
             if not group.flags & GroupFlag.WATCHED:
                 self.on_signal(signal)
                 continue
@@ -170,7 +172,9 @@ class Responder:
         if not observing:
             self.gate.tighten(self.programs, on=True)
         rule = Rule(signal.rule)
-        self.report("alarm", family=signal.family, founder=who(incident.founder, founder), slots=signal.slots, rule=rule.text)
+        self.report(
+            "alarm", family=signal.family, founder=who(incident.founder, founder), slots=signal.slots, rule=rule.text
+        )
         if not observing:
             self.report("held", family=signal.family, slots=signal.slots)
         self._judge(incident, group)
@@ -386,6 +390,9 @@ class Responder:
     def _spared(self, records: list[Record]) -> frozenset[ProcessKey]:
         by_flag = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
         spared = {r.key for r in records if r.flags & by_flag or r.uid in self.protected_uids}
+        if self.scope.by_member:
+            # Families out of scope may share theirs with what is in scope: those members are bystanders.
+            spared.update(r.key for r in records if r.slots > 0 and not self.scope.covers(r))
         for record in records:
             # A shell program, not a copy of one: only such can be somebody's interactive shell.
             if record.flags & ProcFlag.SHELL and record.execs and record.alive:
@@ -397,7 +404,9 @@ class Responder:
     def _drop_done(self) -> None:
         for incident in [i for i in self.incidents if i.state is State.DONE]:
             self.incidents.remove(incident)
-            self.past.append(incident.summary() | {"founder": escape(incident.founder.comm) if incident.founder else ""})
+            self.past.append(
+                incident.summary() | {"founder": escape(incident.founder.comm) if incident.founder else ""}
+            )
 
 
 __all__ = ["Responder"]

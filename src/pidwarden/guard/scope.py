@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pidwarden.errors import PidwardenError, UsageError
 from pidwarden.kernel import abi, cgroup, procfs
-from pidwarden.model.record import Record
 from pidwarden.model.selector import Selector, SelectorKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pidwarden.model.record import Record
 
 
 def uid_of(name: str) -> int:
@@ -43,6 +47,7 @@ class Scope:
                 self._uids.add(uid_of(selector.value))
             else:
                 self._add_cgroup(selector)
+        self.by_member = bool(self._uids or self._cgroups) and not self.pids
         self.everything = not (self.pids or self._uids or self._cgroups)
 
     def _add_pid(self, selector: Selector) -> None:

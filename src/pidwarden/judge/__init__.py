@@ -1,0 +1,1 @@
+"""Families in, verdicts out. Pure."""

@@ -1,0 +1,1 @@
+"""One file per kernel interface: bytes in, model values out."""

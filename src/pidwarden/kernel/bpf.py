@@ -6,9 +6,9 @@ The kernel side is described in ``bpf/pidwarden.bpf.c``; this file turns its byt
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from importlib import resources
 from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.errors import NotPossible
 from pidwarden.kernel import abi
@@ -16,6 +16,9 @@ from pidwarden.kernel.btf import Btf
 from pidwarden.kernel.libbpf import Link, Map, Object, Ring, attach_raw, max_entries, open_pin, pin, raw_btf, runner
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import Counters, Group, Record, Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _HISTORY = (  # program, raw tracepoint; free last, so that nothing is released that was not counted
     ("on_free", "sched_process_free"),
@@ -51,17 +54,35 @@ def check_layouts(path: str) -> None:
         raise NotPossible(msg)
 
 
+class Config(NamedTuple):
+    """What the kernel side is told. Times in ns, thresholds in slots and generations."""
+
+    branch_age_ns: int
+    job_gap_ns: int
+    hold_at: int
+    family_hold_at: int
+    depth_limit: int
+    autohold: bool
+    only_scoped: bool  # only families founded below a process marked SCOPE are in scope
+    guard: int  # tgid of the guard: when it ends, nothing new is held
+    only: tuple[int, ...] = ()  # tgids that are marked SPAWNER and SCOPE when they are seeded; at most MAX_ONLY
+
+
 def parse_records(data: bytes) -> list[Record]:
-    """Records out of the bytes of `dump`."""
+    """Records out of the bytes of `dump`: the order of the fields is that of struct pw_dump."""
     return [
-        Record(
-            ProcessKey(tgid, start), ProcessKey(ptgid, pstart), family, branch, exec_ns, exit_ns, held_ns, *rest,
-            comm.split(b"\0", 1)[0], (exe_dev, exe_ino),
+        Record._make(
+            (
+                ProcessKey(f[1], f[0]),
+                ProcessKey(f[4], f[3]),
+                *f[6:11],  # family to held_ns; found_ns and found_family concern the kernel side alone
+                *f[13:-3],  # refs to stops
+                f[-3].split(b"\0", 1)[0],
+                (f[-1], f[-2]),
+            )
         )
-        for start, tgid, _, pstart, ptgid, _, family, branch, exec_ns, exit_ns, held_ns, _, _, *rest, comm,
-        exe_ino, exe_dev
-        in abi.DUMP.iter_unpack(data)
-    ]  # fmt: skip
+        for f in abi.DUMP.iter_unpack(data)
+    ]
 
 
 def parse_group(data: bytes, at: int) -> Group:
@@ -137,24 +158,11 @@ class Programs:
 
     # -- set up ----------------------------------------------------------------------------------------------------
 
-    def configure(  # noqa: PLR0913  (one number per field of struct pw_config)
-        self,
-        *,
-        branch_age_ns: int,
-        job_gap_ns: int,
-        hold_at: int,
-        family_hold_at: int,
-        depth_limit: int,
-        autohold: bool,
-        only_scoped: bool,
-        guard: int,
-        only: Sequence[int] = (),
-    ) -> None:
-        """Sets the thresholds for groups born from now on; `only` are tgids, at most MAX_ONLY."""
-        flags = abi.CONFIG_AUTOHOLD * autohold | abi.CONFIG_ONLY * only_scoped
-        tgids = [*only, *[0] * 8][:8]
-        value = abi.CONFIG.pack(branch_age_ns, job_gap_ns, hold_at, family_hold_at, depth_limit, flags, guard, 0, *tgids)
-        self.maps["config"].set(_ZERO, value)
+    def configure(self, config: Config) -> None:
+        """Sets the thresholds for groups born from now on."""
+        flags = abi.CONFIG_AUTOHOLD * config.autohold | abi.CONFIG_ONLY * config.only_scoped
+        tgids = [*config.only, *[0] * abi.MAX_ONLY][: abi.MAX_ONLY]
+        self.maps["config"].set(_ZERO, abi.CONFIG.pack(*config[:5], flags, config.guard, 0, *tgids))
 
     def set_executables(self, flags: dict[tuple[int, int], int]) -> None:
         """Which executables are spawners or shells: (kernel device number, inode) to ProcFlag bits."""
@@ -179,7 +187,7 @@ class Programs:
         """Attaches one program to an open perf event, which from then on belongs to the link."""
         self.links.append(self._loaded().attach_perf(program, perf_fd))
 
-    def watch_every_call(self, on: bool) -> None:
+    def watch_every_call(self, *, on: bool) -> None:
         """A gate at the entry of every system call of every process, 32-bit ones too; attached or not."""
         if on and self._every < 0:
             self._every = attach_raw(self._programs["gate_every"], "sys_enter")

@@ -6,7 +6,18 @@ import struct
 from typing import NamedTuple
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF = 1, 2, 3, 4, 5, 6, 8
-_VOLATILE, _CONST, _RESTRICT, _FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 9, 10, 11, 13, 14, 15, 17, 18, 19
+_VOLATILE, _CONST, _RESTRICT, _FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = (
+    9,
+    10,
+    11,
+    13,
+    14,
+    15,
+    17,
+    18,
+    19,
+)
+_MAGIC = 0xEB9F
 _CODES = {(1, False): "B", (1, True): "b", (2, False): "H", (2, True): "h"}
 _CODES |= {(4, False): "I", (4, True): "i", (8, False): "Q", (8, True): "q"}
 
@@ -33,7 +44,7 @@ class Btf:
 
     def __init__(self, data: bytes) -> None:
         magic, _version, _flags, header, type_off, type_len, str_off, _len = struct.unpack_from("<HBBIIIII", data)
-        if magic != 0xEB9F:
+        if magic != _MAGIC:
             msg = f"not little-endian BTF: magic {magic:#x}"
             raise ValueError(msg)
         strings = data[header + str_off :]

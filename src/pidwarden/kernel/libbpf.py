@@ -10,10 +10,12 @@ import ctypes
 import functools
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pidwarden.errors import NotPossible, bpf_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _SONAME = "libbpf.so.1"
 _P, _I, _U32, _U64, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_char_p
@@ -57,7 +59,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 class _TestRun(ctypes.Structure):
     """``struct bpf_test_run_opts``, up to the fields that raw tracepoints use."""
 
-    _fields_ = [  # noqa: RUF012  (ctypes asks for a plain list)
+    _fields_ = [
         ("sz", ctypes.c_size_t),
         ("data_in", _P),
         ("data_out", _P),
@@ -172,9 +174,9 @@ def runner(fd: int, name: str) -> Callable[..., int]:
     call, where = library().bpf_prog_test_run_opts, ctypes.byref(opts)
 
     def run(*arguments: int) -> int:
-        ctx[:] = arguments + (0,) * (5 - len(arguments))
+        ctx[:] = [*arguments, *[0] * (5 - len(arguments))]
         _check(call(fd, where), f"running the BPF program {name}")
-        return opts.retval
+        return int(opts.retval)
 
     return run
 

@@ -72,7 +72,9 @@ class Pins:
             root = _mount()
             self._mounted_by_us = root is not None
         if root is None:
-            self.notes.append(f"no bpf file system at {_BPFFS} and none can be mounted: if the guard is killed, holds end")
+            self.notes.append(
+                f"no bpf file system at {_BPFFS} and none can be mounted: if the guard is killed, holds end"
+            )
             return
         directory = f"{root}/{self._instance}/{self._build}"
         try:

@@ -60,7 +60,7 @@ class Fact(NamedTuple):
     remedy: str = ""
 
 
-class Absent(Exception):  # noqa: N818  (an answer of a look, not an error of ours)
+class Absent(Exception):
     """What was looked for is not there, with the reason in words."""
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pidwarden.errors import NotPossible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MOUNTED = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 # The same numbers on every architecture (since Linux 5.2).
@@ -49,7 +52,8 @@ def root() -> Iterator[int]:
         try:
             fd = _detached_mount()
         except OSError as why:
-            msg = f"tracefs is not mounted and cannot be opened ({why.strerror}); type `mount -t tracefs tracefs {_MOUNTED[0]}`"
+            what = f"tracefs is not mounted and cannot be opened ({why.strerror})"
+            msg = f"{what}; type `mount -t tracefs tracefs {_MOUNTED[0]}`"
             raise NotPossible(msg) from why
     try:
         yield fd

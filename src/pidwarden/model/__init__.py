@@ -1,0 +1,1 @@
+"""Values and pure logic: key, record, tree, verdict. Knows nothing else of the package."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.model.key import ProcessKey
+if TYPE_CHECKING:
+    from pidwarden.model.key import ProcessKey
 
 
 class ProcFlag(IntFlag):

@@ -38,7 +38,9 @@ def parse_selector(text: str) -> Selector:
     if not colon or kind not in list(SelectorKind) or not value or "\0" in value:
         msg = f"{text!r} is not a selector; type pid:N, user:NAME or cgroup:PATH"
         raise UsageError(msg)
-    if kind == SelectorKind.PID and not (value.isascii() and value.isdecimal() and len(value) <= len(str(PID_MAX)) and 0 < int(value) <= PID_MAX):
+    if kind == SelectorKind.PID and not (
+        value.isascii() and value.isdecimal() and len(value) <= len(str(PID_MAX)) and 0 < int(value) <= PID_MAX
+    ):
         msg = f"{text!r}: {value!r} is not a process id; type pid:N with N from 1 to {PID_MAX}"
         raise UsageError(msg)
     if kind == SelectorKind.CGROUP and not value.startswith("/"):

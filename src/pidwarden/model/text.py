@@ -10,5 +10,5 @@ def escape(name: bytes) -> str:
 
 
 def milliseconds(ns: int) -> float:
-    """ns as ms with one decimal."""
+    """Ns as ms with one decimal."""
     return round(ns / 1e6, 1)

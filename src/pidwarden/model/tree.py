@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import Record
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pidwarden.model.key import ProcessKey
+    from pidwarden.model.record import Record
 
 
 class Tree:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import Record
+if TYPE_CHECKING:
+    from pidwarden.model.key import ProcessKey
+    from pidwarden.model.record import Record
 
 
 class Kind(StrEnum):
