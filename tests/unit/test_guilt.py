@@ -183,6 +183,17 @@ def test_a_slow_bomb_is_as_slow_as_its_copies():
     assert suspects(h) == [(root, "")]
 
 
+def test_a_slow_bomb_whose_members_fork_twice_is_as_slow_as_its_copies():
+    """``b() { sleep 5; b & b & }``: nobody in it has four children by which it could be known."""
+    h = History()
+    root = h.found(b"bomb")
+    youngest = [root]
+    for _ in range(8):
+        h.wait(5 * SECOND)
+        youngest = [h.fork(m) for m in youngest for _ in "ab"]
+    assert suspects(h) == [(root, "")]
+
+
 def test_the_old_parent_of_a_slow_bomb_is_passed_over():
     h = History()
     parent = h.found(b"server", age=300 * SECOND)
@@ -253,6 +264,15 @@ def test_who_is_protected_is_passed_over_and_weighs_nothing():
     other = h.fork(root)
     h.threads(other, 1000)
     assert dict(suspects(h, frozenset([shell_, other]))) == {root: ""}
+
+
+def test_who_is_protected_is_no_suspect_however_heavy():
+    h = History()
+    session = h.found(age=60 * SECOND)
+    daemon = h.run(session, b"daemon")
+    h.threads(daemon, 1000)
+    root = with_bomb(h, session)
+    assert suspects(h, frozenset([daemon])) == [(root, "")]
 
 
 def test_the_light_children_of_the_guilty_root_belong_to_it():

@@ -17,7 +17,7 @@ FOUNDER = {"pid": 7, "start_ns": 9, "comm": "bash"}
 EVENTS = {
     "ready": (
         {"version": "1", "capabilities": {"know": "maps", "hold": "stop", "kill": "pidfd"}, "pid": 1},
-        "ready: knows families by maps, holds by stop, kills by pidfd",
+        "ready: knows families by maps, hold: stop, kill: pidfd",
     ),
     "alarm": (
         {"family": 3, "founder": FOUNDER, "slots": 300, "rule": "branch-slots"},

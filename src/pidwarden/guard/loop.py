@@ -57,7 +57,7 @@ class Guard:
         """Guards until SIGTERM or SIGINT."""
         if os.stat("/proc/self/ns/pid").st_ino != _INIT_PID_NS:
             msg = (
-                "this is a nested pid namespace (a container): the kernel side knows processes by the machine's own ids; "
+                "this is a nested pid namespace (a container), and the kernel side knows the machine's own pids; "
                 "run the guard on the host, or the container with the host's pid namespace"
             )
             raise NotPossible(msg)
@@ -192,7 +192,7 @@ class Guard:
                 self._programs.flag(record.key, int(ProcFlag.EXEMPT))
 
     def _apply_users(self) -> None:
-        self._responder.protected_uids = frozenset(map(uid_of, self.settings.protect_users))
+        self._responder.look.protected_uids = frozenset(map(uid_of, self.settings.protect_users))
 
     def _reload_configuration(self) -> None:
         """SIGHUP. A broken file is refused and the old configuration kept."""

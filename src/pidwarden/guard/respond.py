@@ -8,30 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from pidwarden.act import hold as holding
 from pidwarden.act.kill import Execution
-from pidwarden.act.repair import has_ended, repair
+from pidwarden.act.repair import repair
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.incident import Incident, State
+from pidwarden.guard.look import Lookout
 from pidwarden.guard.report import Reporter, who
 from pidwarden.judge.guilt import SECOND, Rules
 from pidwarden.judge.judge import Case, judge
 from pidwarden.kernel import procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES
-from pidwarden.model.record import Group, GroupFlag, GroupKind, ProcFlag, Record, Rule, Signal
+from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal
 from pidwarden.model.text import escape, milliseconds
-from pidwarden.model.tree import Tree
 from pidwarden.model.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
     from pidwarden.guard.scope import Scope
     from pidwarden.kernel.bpf import Programs
-    from pidwarden.model.key import ProcessKey
     from pidwarden.settings import Settings
 
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
 _BY_PERSON = 10  # whom a person released is not held again soon
-_LOOKS = 10  # in observe mode nothing stands still: judge what there is
 _CLEARING_LOOK_NS = 250_000_000
 _WAKE_AGAIN_NS = 20_000_000
 _UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
@@ -43,7 +41,7 @@ class Responder:
     def __init__(self, programs: Programs, settings: Settings, scope: Scope, report: Reporter) -> None:
         self.programs, self.settings, self.scope, self.report = programs, settings, scope, report
         self.gate = GATES[0]
-        self.protected_uids: frozenset[int] = frozenset()
+        self.look = Lookout(programs, scope)
         self.incidents: list[Incident] = []
         self.past: deque[dict[str, object]] = deque(maxlen=_KEPT_INCIDENTS)
         self._strikes: dict[int, tuple[int, int]] = {}  # family: (bursts so far, when)
@@ -180,7 +178,7 @@ class Responder:
         self._judge(incident, group)
 
     def _judge(self, incident: Incident, group: Group) -> None:
-        records = self._still_records(incident.family)
+        records = self.look.standing_still(incident.family)
         strikes = self._count_strikes(incident.family, incident.signal.time_ns)
         case = Case(
             records=tuple(records),
@@ -190,7 +188,7 @@ class Responder:
             now_ns=boot_ns(),
             strikes=strikes,
             memory={r.key: procfs.resident_bytes(r.key.tgid) for r in records[-_MEMORY_READS:] if r.alive},
-            spared=self._spared(records),
+            spared=self.look.spared(records),
         )
         verdict = judge(case, self._rules())
         incident.verdict, incident.roots = verdict, tuple(r.key for r in verdict.roots)
@@ -208,21 +206,6 @@ class Responder:
             reasons=list(verdict.reasons),
         )
         self._apply(incident, verdict, group)
-
-    def _still_records(self, family: int) -> list[Record]:
-        """The family's records once they stand still: forks that were under way when it was held have come to an end.
-
-        A dump is not one instant. A child may be in it whose creator was born behind its back; twice the same number
-        says that nobody was born meanwhile.
-        """
-        self.programs.settle()
-        records = self.programs.records(family)
-        for _ in range(_LOOKS):
-            before = len(records)
-            records = self.programs.records(family)
-            if len(records) == before:
-                break
-        return records
 
     def _apply(self, incident: Incident, verdict: Verdict, group: Group) -> None:
         mode, kind = self.settings.mode, verdict.kind
@@ -273,23 +256,13 @@ class Responder:
         if not incident.guilty_family:
             incident.guilty_family = incident.family  # no room for another group: the whole family stays held
             return
-        while self._gather(incident, self._guilty(incident)):
+        while self._gather(incident, self.look.guilty(incident)):
             pass
         # Whatever else of the family crossed meanwhile is answered with this: it crossed because of these members.
         for group in self.programs.groups().values():
             if group.family == incident.family and group.flags & _UNHELD:
                 self.programs.release(group.id)
         self._released(incident)
-
-    def _guilty(self, incident: Incident) -> list[Record]:
-        """Everybody who now descends from the guilty roots, or is already in the guilty family."""
-        records = self.programs.records(incident.family, incident.guilty_family or incident.family)
-        spared = self._spared(records)
-        tree = Tree(records)
-        found = {r.key: r for root in incident.roots for r in tree.subtree(root)}
-        if incident.guilty_family != incident.family or not incident.roots:
-            found.update((r.key, r) for r in records if r.family == incident.guilty_family)
-        return [r for key, r in found.items() if key not in spared]
 
     def _gather(self, incident: Incident, guilty: list[Record]) -> int:
         if incident.guilty_family == incident.family:
@@ -309,19 +282,15 @@ class Responder:
         """Kills who is known, again and again, until the history has no living member."""
         execution = incident.execution
         while incident.state is State.KILLING and execution is not None:
-            guilty = self._guilty(incident)
+            guilty = self.look.guilty(incident)
             self._gather(incident, guilty)
             new = execution.strike(guilty)
             left = execution.running(0.002)
             alive = [r for r in guilty if r.alive and r.key not in execution.spared]
-            if not new and not left and not self._alive_now(alive):
+            if not new and not left and not self.look.alive(alive):
                 self._dead(incident, 0)
             elif boot_ns() > incident.deadline_ns:
-                self._dead(incident, len(self._alive_now(alive)))
-
-    def _alive_now(self, records: list[Record]) -> list[Record]:
-        known = map(self.programs.record, (r.key for r in records))
-        return [r for r in known if r is not None and r.alive and not has_ended(r)]
+                self._dead(incident, len(self.look.alive(alive)))
 
     def _dead(self, incident: Incident, survivors: int) -> None:
         now, alarm = boot_ns(), incident.signal.time_ns
@@ -386,20 +355,6 @@ class Responder:
             del self._strikes[family]
             return 0
         return strikes
-
-    def _spared(self, records: list[Record]) -> frozenset[ProcessKey]:
-        by_flag = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
-        spared = {r.key for r in records if r.flags & by_flag or r.uid in self.protected_uids}
-        if self.scope.by_member:
-            # Families out of scope may share theirs with what is in scope: those members are bystanders.
-            spared.update(r.key for r in records if r.slots > 0 and not self.scope.covers(r))
-        for record in records:
-            # A shell program, not a copy of one: only such can be somebody's interactive shell.
-            if record.flags & ProcFlag.SHELL and record.execs and record.alive:
-                stat = procfs.stat(record.key.tgid)
-                if stat and stat.session == record.key.tgid and stat.tty:
-                    spared.add(record.key)
-        return frozenset(spared)
 
     def _drop_done(self) -> None:
         for incident in [i for i in self.incidents if i.state is State.DONE]:

@@ -1,0 +1,73 @@
+"""What the guard looks at to decide: a family standing still, who is guilty by now, who is spared, who still runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pidwarden.act.repair import has_ended
+from pidwarden.kernel import procfs
+from pidwarden.model.record import ProcFlag, Record
+from pidwarden.model.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pidwarden.guard.incident import Incident
+    from pidwarden.guard.scope import Scope
+    from pidwarden.kernel.bpf import Programs
+    from pidwarden.model.key import ProcessKey
+
+_LOOKS = 10  # in observe mode nothing stands still: judge what there is
+_SPARED_FLAGS = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
+
+
+class Lookout:
+    """Reads the history for the responder; changes nothing."""
+
+    def __init__(self, programs: Programs, scope: Scope) -> None:
+        self._programs, self._scope = programs, scope
+        self.protected_uids: frozenset[int] = frozenset()
+
+    def standing_still(self, family: int) -> list[Record]:
+        """The family's records once they stand still: forks that were under way when it was held have come to an end.
+
+        A dump is not one instant. A child may be in it whose creator was born behind its back; twice the same number
+        says that nobody was born meanwhile.
+        """
+        self._programs.settle()
+        records = self._programs.records(family)
+        for _ in range(_LOOKS):
+            before = len(records)
+            records = self._programs.records(family)
+            if len(records) == before:
+                break
+        return records
+
+    def guilty(self, incident: Incident) -> list[Record]:
+        """Everybody who now descends from the guilty roots, or is already in the guilty family."""
+        records = self._programs.records(incident.family, incident.guilty_family or incident.family)
+        spared = self.spared(records)
+        tree = Tree(records)
+        found = {r.key: r for root in incident.roots for r in tree.subtree(root)}
+        if incident.guilty_family != incident.family or not incident.roots:
+            found.update((r.key, r) for r in records if r.family == incident.guilty_family)
+        return [r for key, r in found.items() if key not in spared]
+
+    def alive(self, records: Iterable[Record]) -> list[Record]:
+        """Those of `records` that still run, by the history and by /proc: an exit may have been missed."""
+        known = map(self._programs.record, (r.key for r in records))
+        return [r for r in known if r is not None and r.alive and not has_ended(r)]
+
+    def spared(self, records: list[Record]) -> frozenset[ProcessKey]:
+        """Who of `records` is protected by rule, whatever it has done."""
+        spared = {r.key for r in records if r.flags & _SPARED_FLAGS or r.uid in self.protected_uids}
+        if self._scope.by_member:
+            # Families out of scope may share theirs with what is in scope: those members are bystanders.
+            spared.update(r.key for r in records if r.slots > 0 and not self._scope.covers(r))
+        for record in records:
+            # A shell program, not a copy of one: only such can be somebody's interactive shell.
+            if record.flags & ProcFlag.SHELL and record.execs and record.alive:
+                stat = procfs.stat(record.key.tgid)
+                if stat and stat.session == record.key.tgid and stat.tty:
+                    spared.add(record.key)
+        return frozenset(spared)
