@@ -139,10 +139,15 @@ def test_a_child_that_cannot_go_in_is_not_started():
         subprocess.Popen([sys.executable, "-c", ""], preexec_fn=pen.enter)  # noqa: PLW1509  (one thread)
 
 
-def test_the_pen_is_slow():
-    with Pen(CAP) as pen:
+def test_the_pen_is_slow_until_it_is_eased():
+    def share():
         found = [procfs.read_int(f"{d}/{f}") for d in pen.directories for f in ("cpu.shares", "cpu.weight")]
-        assert [n for n in found if n] in ([128], [10])
+        return [n for n in found if n]
+
+    with Pen(CAP) as pen:
+        assert share() in ([128], [10])
+        pen.ease()
+        assert share() in ([1024], [100])
 
 
 # -- the dead-man switch -----------------------------------------------------------------------------------------------

@@ -152,6 +152,8 @@ class Game:
             pen.current()
             self._listen(_LOOK_SECONDS)
             for event in self._queue:
+                if event["event"] == "held":
+                    pen.ease()
                 alarm = account.hear(event)
                 if alarm is not None:
                     self._tell(str(event["event"]), event | {"alarm": alarm})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PREFIX = "pidwarden-pen-"
 _SLOW_V1, _SLOW_V2 = "128", "10"  # cpu.shares of 1024, cpu.weight of 100: an eighth, a tenth of an ordinary process
+_ORDINARY_V1, _ORDINARY_V2 = "1024", "100"
 _KILL_SECONDS = 20.0
 _REMOVE_SECONDS = 5.0
 _START_SECONDS = 20.0
@@ -99,11 +100,19 @@ class Pen:
         except BaseException:
             deadman.remove(self.directories, _REMOVE_SECONDS)
             raise
-        if self._slow and self._layout.cpu:
+        if self._slow:
+            self._share(_SLOW_V1, _SLOW_V2)
+        return self
+
+    def _share(self, v1: str, v2: str) -> None:
+        if self._layout.cpu:
             # A courtesy to the neighbours only, so a refusal is no error.
             cpu = f"{self._layout.cpu}/{self.name}"
-            _ = deadman.put(f"{cpu}/cpu.weight", _SLOW_V2) or deadman.put(f"{cpu}/cpu.shares", _SLOW_V1)
-        return self
+            _ = deadman.put(f"{cpu}/cpu.weight", v2) or deadman.put(f"{cpu}/cpu.shares", v1)
+
+    def ease(self) -> None:
+        """An ordinary share of the processor again: a held bomb burns none, and dying takes some."""
+        self._share(_ORDINARY_V1, _ORDINARY_V2)
 
     def _pass_on(self) -> None:
         """Controllers for the children of the v2 directory. Left on: somebody else may have come to need them."""
