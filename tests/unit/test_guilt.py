@@ -19,7 +19,7 @@ def suspects(h: History, protected: frozenset[ProcessKey] = frozenset()) -> list
     tree = Tree(h.records())
     births = [(r.key.start_ns, r.slots) for r in tree.by_key.values()]
     began = onset(births, max(RULES.min_members, RULES.heavy_share * h.slots()), RULES.witness_ns)
-    sums = tree.sums(weigher(set(tree.by_key), protected, began, dead_count=False))
+    sums = tree.sums(weigher(set(tree.by_key), protected, began, {}, dead_count=False))
     return [(s.root.key, s.excuse) for s in find_suspects(tree, sums, began, RULES, protected)]
 
 
@@ -65,7 +65,7 @@ def test_onset_of_nothing():
         ({}, True, False),
         ({"comm": b"renamed"}, True, False),
         ({"execs": 1}, False, True),
-        ({"execs": 1, "comm": b"other"}, False, False),
+        ({"execs": 1, "comm": b"other"}, False, True),
         ({"execs": 1, "exe": (8, 8)}, False, False),
         ({"flags": ProcFlag.GUESSED}, True, False),
         ({"flags": ProcFlag.GUESSED, "comm": b"other"}, False, False),

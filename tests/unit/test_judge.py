@@ -419,6 +419,14 @@ def test_nobody_to_blame():
     assert "min_members" in found.reasons[0]
 
 
+def test_a_small_chain_beside_slowly_gathered_workers_does_not_condemn_their_server():
+    """The growth is as old as the server, so nothing speaks for it but that most of its children do nothing."""
+    h = History()
+    root = STARTS["below_server"](h)
+    chain(h, root, 60)
+    assert verdict(h).kind is Kind.BURST
+
+
 # -- evidence ----------------------------------------------------------------------------------------------------------
 
 
@@ -445,7 +453,7 @@ def test_who_tried_to_copy_itself_and_was_stopped_counts_as_a_breeder():
     h.stop(copies[:3])
     case = h.case()
     seen = evidence(Tree(case.records), h._record(h.all[root]), case)
-    assert (seen.breeders, seen.depth) == (3, 2)
+    assert (seen.breeders, seen.depth, seen.idle) == (3, 2, 2)
 
 
 # -- anything at all ---------------------------------------------------------------------------------------------------
@@ -511,3 +519,52 @@ def test_fifty_thousand_records():
     root = STARTS["beside_bystanders"](h)
     tight(h, root, 50_000)
     assert_bomb(h, verdict(h), root)
+
+
+# -- by exec -----------------------------------------------------------------------------------------------------------
+
+
+def starting_itself(h: History, root: ProcessKey, slots: int = LIMIT) -> None:
+    """Each member starts the program again, twice, under another name."""
+    todo = [root]
+    while h.slots() < slots:
+        parent = todo.pop(0)
+        for _ in range(2):
+            h.wait(MS // 10)
+            child = h.run(parent, b"bomb")
+            h.all[child].comm = f"name{h.slots()}".encode()
+            todo.append(child)
+
+
+def test_a_program_that_starts_itself_again_is_a_bomb_at_the_second_alarm():
+    h = History()
+    session = h.found(b"sh", age=600 * SECOND)
+    root = h.run(session, b"bomb")
+    starting_itself(h, root)
+    assert verdict(h).kind is Kind.BURST
+    assert_bomb(h, verdict(h, strikes=1), root)
+
+
+def test_a_young_script_that_starts_a_script_that_is_a_bomb_is_spared():
+    """Both are the same program, an interpreter; what the inner one does is copy itself."""
+    h = History()
+    outer = h.run(h.found(b"sshd", age=600 * SECOND), b"bash")
+    h.wait(5 * MS)
+    inner = h.run(outer, b"bash")
+    shell(h, inner)
+    assert_bomb(h, verdict(h), inner)
+
+
+def test_memory_weighs_in_the_score():
+    """Two parts of a family, alike in slots: the one that takes the memory is named first."""
+    h = History()
+    session = h.found(b"sh", age=600 * SECOND)
+    small, large = h.run(session, b"small"), h.run(session, b"large")
+    tight(h, small, 100)
+    tight(h, large, 150)
+    memory = dict.fromkeys(h.holding(large), 1 << 20)
+    found = judge(h.case()._replace(memory=memory), RULES)
+    assert roots(found)[0] == large
+    memory = dict.fromkeys(h.holding(small), 640 << 20)
+    found = judge(h.case()._replace(memory=memory), RULES)
+    assert roots(found)[0] == small

@@ -209,14 +209,14 @@ class Responder:
 
     def _apply(self, incident: Incident, verdict: Verdict, group: Group) -> None:
         mode, kind = self.settings.mode, verdict.kind
+        if kind is Kind.BURST:
+            self._strikes[incident.family] = (self._count_strikes(incident.family, boot_ns()) + 1, boot_ns())
         if mode == "observe":
             action = {Kind.BOMB: "kill", Kind.BURST: "release", Kind.UNSURE: self.settings.on_unsure}[kind]
             self.report("would", family=incident.family, action=action, members=len(verdict.members))
             self.programs.release(group.id, limit=max(group.limit, group.slots) * 2, depth_limit=group.depth_limit * 2)
             incident.state = State.DONE
         elif kind is Kind.BURST or (kind is Kind.UNSURE and mode == "kill" and self.settings.on_unsure == "release"):
-            strikes, _when = self._strikes.get(incident.family, (0, 0))
-            self._strikes[incident.family] = (strikes + 1, boot_ns())
             self._enlarge(incident)
         elif kind is Kind.UNSURE:
             # Not split: releasing the rest of what nobody understands would let it grow by another budget each time.

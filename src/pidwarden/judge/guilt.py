@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from pidwarden.model.record import ProcFlag, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.tree import Tree
 
 SECOND = 1_000_000_000
+MEMORY_UNIT = 16 << 20  # bytes that weigh as much as a slot
 _GUESSED = int(ProcFlag.GUESSED)  # a plain number: an IntFlag's & takes a microsecond, 50,000 times over
 _LIKE_ITS_CHILDREN = 4  # children that breed as it does: a bomb's first process has them, a server or script does not
 _ALIKE = 3  # times as many children as the busiest of its copies: more of them are requests that it serves
@@ -51,17 +52,15 @@ def copied(record: Record, creator: Record | None) -> bool:
     """
     if record.execs:
         return False
-    return not record.flags & _GUESSED or _same_program(record, creator)
+    # The name as well: where one file is many programs (busybox, an interpreter) the file says little.
+    return not record.flags & _GUESSED or (
+        creator is not None and record.exe == creator.exe and record.comm == creator.comm
+    )
 
 
 def itself_again(record: Record, creator: Record | None) -> bool:
     """Whether a process called exec only to become what its creator is: a bomb may start itself instead of copying."""
-    return record.execs > 0 and _same_program(record, creator)
-
-
-def _same_program(record: Record, creator: Record | None) -> bool:
-    # The name as well: where one file is many programs (busybox, an interpreter) the file says little.
-    return creator is not None and record.exe == creator.exe and record.comm == creator.comm
+    return record.execs > 0 and creator is not None and record.exe == creator.exe
 
 
 class _Burst(NamedTuple):
@@ -157,14 +156,15 @@ def _before_its_first_copy(tree: Tree, record: Record) -> int:
 
 def _other_work(tree: Tree, parent: Record, heavy: list[Record], rules: Rules) -> str:
     """A bomb does nothing but copy itself; whoever starts programs, or has other children at work, is not one."""
-    if any(not copied(h, parent) for h in heavy):
+    same = _same if _again_and_again(tree, parent) else copied
+    if any(not same(h, parent) for h in heavy):
         return "it started another program"
     first = min((h.key.start_ns for h in heavy), default=0)
     known = {h.key for h in heavy}
     # A copy at the head of a heavy subtree may be a subshell that runs a build: that makes the parent a script as well.
     for child in tree.kids(parent.key):
         kids = tree.kids(child.key)
-        if not copied(child, parent) or any(not copied(k, child) for k in kids):
+        if not same(child, parent) or any(not same(k, child) for k in kids):
             return "it has children that run other programs"
         if child.key in known or not child.alive:
             continue
@@ -173,6 +173,14 @@ def _other_work(tree: Tree, parent: Record, heavy: list[Record], rules: Rules) -
         if first - child.key.start_ns >= rules.witness_ns:
             return "it has a child that was there before that began"
     return ""
+
+
+def _again_and_again(tree: Tree, parent: Record) -> bool:
+    """Whether children of it start themselves again, and theirs in turn: not a script that starts a script."""
+    return any(
+        itself_again(child, parent) and any(itself_again(k, child) for k in tree.kids(child.key))
+        for child in tree.kids(parent.key)
+    )
 
 
 def _like_its_children(tree: Tree, parent: Record, began: int) -> bool:
@@ -195,9 +203,16 @@ def _same(record: Record, creator: Record) -> bool:
 
 
 def weigher(
-    scope: set[ProcessKey], protected: frozenset[ProcessKey], began: int, *, dead_count: bool
+    scope: set[ProcessKey],
+    protected: frozenset[ProcessKey],
+    began: int,
+    memory: Mapping[ProcessKey, int],
+    *,
+    dead_count: bool,
 ) -> Callable[[Record], int]:
-    """The weight of one process: the slots it holds, if it is in question at all and was born since the onset.
+    """The weight of one process: its slots and its memory, if it is in question at all and was born since the onset.
+
+    Memory at most doubles what the slots weigh: one large program beside the bomb must not hide it.
 
     A dead ancestor holds no slot, but a chain of them (`dead_count`) is all there is to see of a fork-and-exit bomb.
     """
@@ -205,6 +220,7 @@ def weigher(
     def weight(record: Record) -> int:
         if record.key.start_ns < began or record.key not in scope or record.key in protected:
             return 0
-        return max(0, record.slots) or int(dead_count)
+        slots = max(0, record.slots)
+        return (slots or int(dead_count)) + min(slots, memory.get(record.key, 0) // MEMORY_UNIT)
 
     return weight

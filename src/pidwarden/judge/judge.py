@@ -35,7 +35,7 @@ class Case(NamedTuple):
     rule: Rule
     now_ns: int
     strikes: int = 0  # times the same family was already released as a burst, not long ago
-    memory: Mapping[ProcessKey, int] = {}  # resident bytes of members, as far as known; told, never weighed
+    memory: Mapping[ProcessKey, int] = {}  # resident bytes of members, as far as known
     spared: frozenset[ProcessKey] = frozenset()  # protected by rule; never members
 
 
@@ -50,6 +50,7 @@ class Evidence(NamedTuple):
     copies: int  # of those: plain copies of their creator
     again: int  # of those: called exec, but run their creator's program again
     breeders: int  # of those: forked copies in their turn, or tried to and were stopped
+    idle: int  # slots of the root's own children that did not
     depth: int  # the most plain forks in a row
     repeats: int  # the same, exec of the same program included
     since_ns: int  # how long ago the growth began: nine tenths of the slots are younger
@@ -105,6 +106,7 @@ def evidence(tree: Tree, root: Record, case: Case) -> Evidence:
         copies=copies,
         again=again,
         breeders=len(breeding - {root.key}),
+        idle=sum(max(0, c.slots) for c in tree.kids(root.key) if c.key not in breeding and c.key not in case.spared),
         depth=max(d + (k in breeding) for k, d in depth.items()),
         repeats=max(d + (k in breeding) for k, d in repeats.items()),
         since_ns=max(0, case.now_ns - _tenth(births, slots)),
@@ -132,8 +134,9 @@ def judge(case: Case, rules: Rules) -> Verdict:
     in_question = [tree.by_key[key] for key in scope if key not in case.spared]
     total = sum(max(0, r.slots) for r in in_question)
     births = ((r.key.start_ns, max(0, r.slots)) for r in in_question)
-    began = onset(births, max(rules.min_members, rules.heavy_share * total), rules.witness_ns)
-    weight = weigher(scope, case.spared, began, dead_count=case.rule is Rule.GENERATIONS)
+    least = min(max(rules.min_members, rules.heavy_share * total), _HALF * total)
+    began = onset(births, least, rules.witness_ns)
+    weight = weigher(scope, case.spared, began, case.memory, dead_count=case.rule is Rule.GENERATIONS)
     sums = tree.sums(weight)
     grown = sum(sums[r.key] for r in tree.roots)
     opinions = [
@@ -210,8 +213,8 @@ def _by_patience(case: Case) -> Kind:
 
 def _copies(case: Case, seen: Evidence) -> str:
     """Copies that copy themselves, many of them and deep: the shape that honest programs do not have."""
-    if seen.breeders < max(2, _FEW * seen.known):
-        return ""
+    if seen.breeders < max(2, _FEW * seen.known) or seen.idle > _HALF * seen.slots:
+        return ""  # few, or most of it is one parent's workers
     pure = seen.known - seen.copies <= _FEW * seen.known
     if seen.depth >= (_DEEP_PURE if pure else _DEEP_MIXED) and seen.copies >= _HALF * seen.known:
         if case.rule is Rule.GENERATIONS:
