@@ -29,9 +29,7 @@ def main() -> int:
     for _ in range(runs):
         for result in drill():
             results.setdefault(str(result["shape"]), []).append(result)
-    print(
-        "| shape | peak of the bomb | peak in the pen | pen's cap | survivors | dead ms | cleared ms | hurt | delay ms |"
-    )
+    print("| shape | bomb's peak | pen's peak | pen's cap | survivors | dead ms | cleared ms | hurt | delay ms |")
     print("|---|---|---|---|---|---|---|---|---|")
     missed = 0
     for shape, rows in results.items():
@@ -43,8 +41,9 @@ def main() -> int:
         survivors, hurt = sum(column("survivors")), sum(len(row["bystanders_hurt"]) for row in rows)  # type: ignore[arg-type]
         dead, cleared, delay = column("dead_ms"), column("cleared_ms"), max(column("worst_delay_ms"))
         print(
-            f"| {shape} | {peak:.0f} | {pen:.0f} | {rows[0]['pen_cap']} | {survivors:.0f} | {statistics.median(dead):.0f} "
-            f"({max(dead):.0f}) | {statistics.median(cleared):.0f} ({max(cleared):.0f}) | {hurt} | {delay:.0f} |"
+            f"| {shape} | {peak:.0f} | {pen:.0f} | {rows[0]['pen_cap']} | {survivors:.0f} "
+            f"| {statistics.median(dead):.0f} ({max(dead):.0f}) "
+            f"| {statistics.median(cleared):.0f} ({max(cleared):.0f}) | {hurt} | {delay:.0f} |"
         )
         late = statistics.median(dead) > TARGET_DEAD_MS
         missed += late or bool(peak > 2 * HOLD_AT or survivors or hurt or not all(row["passed"] for row in rows))

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from pidwarden.errors import ConfigError, UsageError
+from pidwarden.model.text import escape
 
 Mode = Literal["observe", "hold", "kill"]
 OnUnsure = Literal["hold", "release"]
@@ -58,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     mode: Annotated[
         Mode,
         Meta(
-            description="observe: only say what would be done. hold: hold a runaway and leave the decision to a person. "
+            description="observe: only say what would be done. hold: hold a runaway and leave the decision to you. "
             "kill: kill the guilty subtree. Try observe for a day on a machine that matters."
         ),
     ] = "kill"
@@ -208,22 +209,25 @@ def parse(text: str, where: str) -> Settings:
         ConfigError: not TOML, an unknown key, or a value of the wrong type or range, each with its line.
     """
     try:
-        data = tomllib.loads(text)
+        return msgspec.convert(tomllib.loads(text), Settings)
     except tomllib.TOMLDecodeError as why:
-        msg = f"{where}: not valid TOML: {why}; nothing was changed. `pidwarden config` prints a sample"
-        raise ConfigError(msg) from why
-    try:
-        return msgspec.convert(data, Settings)
+        what = f"{where}: not valid TOML: {_shown(why)}"
     except msgspec.ValidationError as why:
-        msg = f"{where}{_line_of(text, str(why))}: {why}; nothing was changed. `pidwarden config` prints a sample"
-        raise ConfigError(msg) from why
+        what = f"{where}{_line_of(text, str(why))}: {_shown(why)}"
+    msg = f"{what}; nothing was changed. `pidwarden config` prints a sample"
+    raise ConfigError(msg)
+
+
+def _shown(why: Exception) -> str:
+    """A library's message, which may quote what somebody wrote into the file."""
+    return escape(str(why).encode("utf-8", "backslashreplace"))
 
 
 def _line_of(text: str, message: str) -> str:
     found = re.search(r"field `([^`]+)`|`\$\.([A-Za-z_]+)", message)
     key = found and (found[1] or found[2])
     for number, line in enumerate(text.splitlines(), 1):
-        if key and re.match(rf'\s*(?:\[+\s*)?"?{re.escape(key)}"?\s*[=.\]]', line):
+        if key and re.match(rf"\s*(?:\[+\s*)?[\"']?{re.escape(key)}[\"']?\s*[=.\]]", line):
             return f", line {number}"
     return ""
 

@@ -138,19 +138,13 @@ def test_config_checks_a_file(tmp_path, capsys):
     assert f"{path}, line 2" in capsys.readouterr().err
 
 
-def _known(command: str) -> object:
-    why = "decide.py takes helpers from status.py; they belong beside table.py"
-    marks = [pytest.mark.xfail(strict=True, reason=why)] if command in ("kill", "release") else []
-    return pytest.param(command, marks=marks)
-
-
-@pytest.mark.parametrize("command", [_known(c) for c in COMMANDS])
+@pytest.mark.parametrize("command", [*COMMANDS])
 def test_a_command_loads_its_own_module_only(command):
     done = subprocess.run(
         [sys.executable, "-c", _LOADED, command, "--help"], capture_output=True, text=True, check=True
     )
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
-    helpers = {"pidwarden.cli.main", "pidwarden.cli.table"}
+    helpers = {"pidwarden.cli.main", "pidwarden.cli.table", "pidwarden.cli.where"}
     assert loaded & {f"pidwarden.cli.{name}" for name, _text in cli.COMMANDS.values()} == {
         f"pidwarden.cli.{cli.COMMANDS[command][0]}"
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pidwarden.cli import status
+from pidwarden.cli import where
 from pidwarden.cli.status import Headroom, duration, guard_lines, headroom_lines, held_lines, losses, trend
 from pidwarden.cli.table import table
 from pidwarden.kernel.limits import Limit
@@ -126,9 +126,9 @@ def test_a_held_family_is_marked_in_the_list():
 def test_a_broken_configuration_does_not_keep_status_from_working(monkeypatch, tmp_path, text):
     path = tmp_path / "pidwarden.toml"
     path.write_text(text)
-    monkeypatch.setattr(status, "DEFAULT_CONFIG", str(path))
-    assert status.run_dir(None) == ("/run/elsewhere" if "elsewhere" in text else status.DEFAULT_RUN_DIR)
-    assert status.run_dir("/run/given") == "/run/given"
+    monkeypatch.setattr(where, "DEFAULT_CONFIG", str(path))
+    assert where.run_dir(None) == ("/run/elsewhere" if "elsewhere" in text else where.DEFAULT_RUN_DIR)
+    assert where.run_dir("/run/given") == "/run/given"
 
 
 def test_numbers_stand_right_and_words_left():

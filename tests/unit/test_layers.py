@@ -19,7 +19,7 @@ BELOW = {
     "errors": set(),
     "pidwarden": set(),
     "model": set(),
-    "settings": {"errors"},
+    "settings": {"errors", "model"},
     "kernel": {"model", "errors"},
     "judge": {"model"},
     "diagnose": {"model"},

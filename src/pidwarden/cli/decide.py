@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from pidwarden.cli.status import no_guard, run_dir
+from pidwarden.cli.where import no_guard, run_dir
 from pidwarden.errors import PidwardenError, UsageError
 from pidwarden.guard.control import ask
 from pidwarden.settings import DEFAULT_RUN_DIR

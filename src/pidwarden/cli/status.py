@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import json
-import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.cli.table import table
-from pidwarden.errors import NoPermission, PidwardenError
+from pidwarden.cli.where import no_guard, run_dir
+from pidwarden.errors import PidwardenError
 from pidwarden.guard.control import ask
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.key import TICK_NS
 from pidwarden.model.record import Rule
-from pidwarden.settings import DEFAULT_CONFIG, DEFAULT_RUN_DIR, load
+from pidwarden.settings import DEFAULT_RUN_DIR
 
 if TYPE_CHECKING:
     import argparse
@@ -43,41 +41,6 @@ class Headroom(NamedTuple):
     def hours(self) -> float | None:
         """Hours until the tightest limit is reached at this rate; None: it is not filling."""
         return self.limits[0].free / self.per_hour if self.limits and self.per_hour > 0 else None
-
-
-# -- where the guard is ------------------------------------------------------------------------------------------------
-
-
-def run_dir(given: str | None) -> str:
-    """The run directory asked for, else the configured one, else the default. A broken configuration is passed over."""
-    if given:
-        return given
-    try:
-        return load(DEFAULT_CONFIG).run_dir if os.path.exists(DEFAULT_CONFIG) else DEFAULT_RUN_DIR
-    except PidwardenError:
-        return DEFAULT_RUN_DIR
-
-
-def other_guards(but: str) -> list[str]:
-    """Run directories beside the default one where a guard answers; also those that may have one, but not for us."""
-    found = []
-    for directory in sorted(glob.glob(f"{DEFAULT_RUN_DIR}*")):
-        if directory.rstrip("/") == but.rstrip("/"):
-            continue
-        with contextlib.suppress(PidwardenError):
-            try:
-                found += [directory] * (ask(directory, "status") is not None)
-            except NoPermission:
-                found.append(f"{directory} (only root may ask)")
-    return found
-
-
-def no_guard(directory: str) -> str:
-    """That no guard runs in a run directory, and what to type."""
-    text = f"no guard is running in {directory}; type `sudo pidwarden guard` to start one"
-    if others := other_guards(directory):
-        text += ", or add `--run-dir DIR` to ask another: " + ", ".join(others)
-    return text
 
 
 # -- text --------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from pidwarden.act.repair import has_ended
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pidwarden.kernel.bpf import Programs
     from pidwarden.model.key import ProcessKey
 
+_SETTLING_SECONDS = 0.004  # who was about to fork is stopped by then, and so told from who just waits
 _LOOKS = 10  # in observe mode nothing stands still: judge what there is
 _SPARED_FLAGS = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
 
@@ -34,6 +36,7 @@ class Lookout:
         A dump is not one instant. A child may be in it whose creator was born behind its back; twice the same number
         says that nobody was born meanwhile.
         """
+        time.sleep(_SETTLING_SECONDS)
         self._programs.settle()
         records = self._programs.records(family)
         for _ in range(_LOOKS):

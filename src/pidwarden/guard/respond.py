@@ -185,7 +185,7 @@ class Responder:
             group=group.id,
             kind=GroupKind(group.kind),
             rule=Rule(incident.signal.rule),
-            now_ns=boot_ns(),
+            now_ns=incident.signal.time_ns,  # not now: a successor may judge what was held long ago
             strikes=strikes,
             memory={r.key: procfs.resident_bytes(r.key.tgid) for r in records[-_MEMORY_READS:] if r.alive},
             spared=self.look.spared(records),

@@ -60,7 +60,7 @@ class Fact(NamedTuple):
     remedy: str = ""
 
 
-class Absent(Exception):
+class Absent(Exception):  # noqa: N818  (a finding, not a failure)
     """What was looked for is not there, with the reason in words."""
 
 
