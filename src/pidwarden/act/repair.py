@@ -6,6 +6,7 @@ the softirq that frees tasks there. A release that was missed so leaves a slot o
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pidwarden.kernel import procfs
@@ -35,6 +36,12 @@ def has_ended(record: Record) -> bool:
 
 
 def repair(programs: Programs, records: Iterable[Record]) -> int:
-    """Takes zombies that /proc does not know off the books; how many slots that gave back."""
+    """Takes processes that /proc does not know off the books; how many of their tasks had been missed.
+
+    A record is kept for its tasks and for the records of its children. One that is kept for more than the children
+    there are has living threads or is a zombie, or else waits in vain for word of an exit or a release.
+    """
     before = boot_ns() - GRACE_NS
-    return sum(programs.gone(r.key) for r in records if r.zombie and r.exit_ns < before and is_gone(r))
+    settled = [r for r in records if max(r.key.start_ns, r.exit_ns) < before]
+    children = Counter(r.parent for r in programs.records())
+    return sum(programs.gone(r.key) for r in settled if r.refs > children[r.key] and is_gone(r))
