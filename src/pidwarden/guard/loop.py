@@ -279,5 +279,6 @@ class Guard:
             ],
             "incidents": [i.summary() for i in self._responder.incidents],
             "past": list(self._responder.past),
+            "dropped_events": self.report.dropped,
             "counters": self._programs.counters()._asdict(),
         }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -42,7 +44,12 @@ class Reporter:
     def __init__(self, *, as_json: bool, out: TextIO | None = None) -> None:
         self._json = as_json
         self._out = out or sys.stdout
-        self.dropped = 0
+        self.dropped = 0  # events nobody could be told: the reader went away, or does not read
+        self._poll: select.poll | None = None
+        with contextlib.suppress(OSError, ValueError):  # not a file of the system: a test's buffer
+            descriptor = self._out.fileno()
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLOUT)
 
     def __call__(self, event: str, **fields: Any) -> None:
         """Writes one event with its time."""
@@ -52,7 +59,16 @@ class Reporter:
             why = "; ".join(fields.get("reasons", ())) or fields.get("why", "")
             line = f"{rfc3339()} " + _TEXT[event].format(**{**fields, "why": why})
         try:
-            self._out.write(line + "\n")
-            self._out.flush()
+            if self._has_room():
+                self._out.write(line + "\n")
+                self._out.flush()
+                return
         except (OSError, ValueError):
-            self.dropped += 1
+            pass
+        self.dropped += 1
+
+    def _has_room(self) -> bool:
+        """Whether a line can be written at once. A pipe is ready while a whole page fits (pipe(7))."""
+        if self._poll is None:
+            return True
+        return any(events & select.POLLOUT for _fd, events in self._poll.poll(0))
