@@ -322,21 +322,8 @@ def _mounts() -> list[list[str]]:
 
 @contextlib.contextmanager
 def _detached(kind: str) -> Iterator[int]:
-    """The root of a file system that is mounted nowhere (fsopen(2)); it goes when the descriptor is closed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def call(*arguments: object) -> int:
-        result: int = libc.syscall(*arguments)
-        if result < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return result
-
-    context = call(430, kind.encode(), 1)  # fsopen, FSOPEN_CLOEXEC; the numbers are the same on every architecture
-    try:
-        call(431, context, 6, None, None, 0)  # fsconfig, FSCONFIG_CMD_CREATE
-        mount = call(432, context, 1, 0)  # fsmount, FSMOUNT_CLOEXEC
-    finally:
-        os.close(context)
+    """The root of a file system that is mounted nowhere; it goes at the end."""
+    mount = tracefs.detached(kind)
     try:
         yield mount
     finally:

@@ -18,8 +18,12 @@ _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC, _FSCONFIG_CMD_CREATE, _FSMOUNT_CLOEXEC = 1, 6, 1
 
 
-def _detached_mount() -> int:
-    """A descriptor of a tracefs root that no path leads to (fsopen(2)); the mount goes when it is closed."""
+def detached(kind: str) -> int:
+    """A descriptor of the root of a file system that no path leads to (fsopen(2)); the mount goes when it is closed.
+
+    Raises:
+        OSError: refused, or the kernel does not have that file system.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(*arguments: object) -> int:
@@ -28,7 +32,7 @@ def _detached_mount() -> int:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return result
 
-    context = call(_SYS_FSOPEN, b"tracefs", _FSOPEN_CLOEXEC)
+    context = call(_SYS_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC)
     try:
         call(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
         return call(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
@@ -50,7 +54,7 @@ def root() -> Iterator[int]:
             break
     if fd < 0:
         try:
-            fd = _detached_mount()
+            fd = detached("tracefs")
         except OSError as why:
             what = f"tracefs is not mounted and cannot be opened ({why.strerror})"
             msg = f"{what}; type `mount -t tracefs tracefs {_MOUNTED[0]}`"
