@@ -16,7 +16,7 @@ from pidwarden.kernel.bpf import Programs, object_path
 
 _BPFFS = "/sys/fs/bpf"
 _ALWAYS_THERE = {"maps.debug", "progs.debug"}
-_OURS = "mounted-by-pidwarden"  # an empty folder beside the pins: the file system was mounted for them
+_OURS = "mounted-by-pidwarden"  # an empty folder at the root: the file system was mounted for pins
 
 
 def bpffs() -> str | None:
@@ -28,7 +28,11 @@ def bpffs() -> str | None:
 
 def _mount() -> str | None:
     libc = ctypes.CDLL(None, use_errno=True)
-    return None if libc.mount(b"bpf", _BPFFS.encode(), b"bpf", 0, b"mode=0700") else _BPFFS
+    if libc.mount(b"bpf", _BPFFS.encode(), b"bpf", 0, b"mode=0700"):
+        return None
+    with contextlib.suppress(OSError):
+        os.mkdir(f"{_BPFFS}/{_OURS}", mode=0o700)
+    return _BPFFS
 
 
 class Pins:
@@ -37,7 +41,6 @@ class Pins:
     def __init__(self, instance: str) -> None:
         self._instance = instance
         self._build = hashlib.sha256(_content(object_path())).hexdigest()[:16]
-        self._mounted_by_us = False
         self._directory: str | None = None
         self.adopted = False
         self.notes: list[str] = []
@@ -70,7 +73,6 @@ class Pins:
         root = bpffs()
         if root is None:
             root = _mount()
-            self._mounted_by_us = root is not None
         if root is None:
             self.notes.append(
                 f"no bpf file system at {_BPFFS} and none can be mounted: if the guard is killed, holds end"
@@ -80,8 +82,6 @@ class Pins:
         try:
             os.makedirs(directory, mode=0o700)
             self._directory = directory
-            if self._mounted_by_us:
-                os.mkdir(f"{root}/{self._instance}/{_OURS}", mode=0o700)
             programs.pin(directory)
         except (OSError, PidwardenError) as why:
             self.notes.append(f"cannot pin below {root} ({why}): if the guard is killed, holds end")
@@ -96,15 +96,16 @@ class Pins:
 
 
 def remove_tree(directory: str) -> None:
-    """Removes an instance's directory of pins, and the mount if that instance made it."""
-    ours = os.path.isdir(f"{directory}/{_OURS}")
+    """Removes an instance's directory of pins, and the mount if pidwarden made it and this was the last instance."""
     for path, _folders, files in os.walk(directory, topdown=False):
         for name in files:
             os.unlink(os.path.join(path, name))
         with contextlib.suppress(OSError):
             os.rmdir(path)
-    if ours and set(os.listdir(_BPFFS)) <= _ALWAYS_THERE:  # pins do not keep a mount busy: another guard's would go
-        ctypes.CDLL(None).umount2(_BPFFS.encode(), 0)  # busy if somebody else uses it by now: then it stays
+    # Pins do not keep a mount busy: as long as anybody has some there, it stays, and whoever is last takes it away.
+    if os.path.isdir(f"{_BPFFS}/{_OURS}") and set(os.listdir(_BPFFS)) <= {_OURS, *_ALWAYS_THERE}:
+        os.rmdir(f"{_BPFFS}/{_OURS}")
+        ctypes.CDLL(None).umount2(_BPFFS.encode(), 0)
 
 
 def _content(path: str) -> bytes:
