@@ -171,6 +171,7 @@ def test_user_and_cgroup_selectors_act_only_on_their_own():
                 with bomb(theirs, sys.executable, "-c", script):
                     killed = running.wait("killed")
                     assert killed["survivors"] == 0
+                    assert 0 < killed["held_ms"] < killed["dead_ms"]  # held from user space, after the alarm
                     assert theirs.peak() <= 600
                 assert stopped_in(mine) == 0
                 assert len(running.events("killed")) == 1

@@ -36,8 +36,7 @@ class Incident:
         self.roots: tuple[ProcessKey, ...] = ()
         self.execution: Execution | None = None
         self.deadline_ns = 0  # of the state: end of the grace time, or of the kill timeout
-        self.held_since_ns = signal.time_ns
-        self.reported_dead = False
+        self.held_ns = 0  # since when it is held; the alarm's own time, if the kernel held it
 
     def summary(self) -> dict[str, object]:
         """For `pidwarden status`."""

@@ -167,6 +167,8 @@ class Responder:
         observing = self.settings.mode == "observe"
         if not observing and not group.held:
             holding.hold(self.programs, signal.group)
+            group = self.programs.group(signal.group) or group
+        incident.held_ns = group.held_ns
         if not observing:
             self.gate.tighten(self.programs, on=True)
         rule = Rule(signal.rule)
@@ -306,7 +308,7 @@ class Responder:
             survivors=survivors,
             unreaped=max(0, slots - survivors),
             peak_slots=max(group.peak if group else 0, incident.verdict.slots if incident.verdict else 0),
-            held_ms=milliseconds(max(0, incident.held_since_ns - alarm)),
+            held_ms=milliseconds(max(0, incident.held_ns - alarm)),
             dead_ms=milliseconds(now - alarm),
         )
         incident.state, incident.deadline_ns = State.CLEARING, now + _CLEARING_LOOK_NS
