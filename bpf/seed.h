@@ -43,7 +43,7 @@ static __always_inline void seed_task(task_p p)
 	/* One that is not yet woken for the first time is announced by the fork hook in a moment. */
 	if (!st || BPF_CORE_READ(p, __state) & TASK_NEW || bpf_map_lookup_elem(&tasks, &addr))
 		return;
-	if (adopt(p, 0))
+	if (adopt(p))
 		__sync_fetch_and_add(&st->seeded, 1);
 }
 

@@ -237,13 +237,13 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, st
 }
 
 /* A task that nobody told us about: it was there before us, or a map was full when it was born. */
-static __noinline int adopt(task_p p, __u32 extra_flags)
+static __noinline int adopt(task_p p)
 {
 	struct pw_state *st = get_state();
 	struct pw_config *cfg = get_config();
 	struct pw_key key = {}, pkey = {};
 	task_p creator = BPF_CORE_READ(p, real_parent);
-	__u32 flags = BPF_CORE_READ(p, flags);
+	__u32 flags = BPF_CORE_READ(p, flags), marks = PW_PROC_GUESSED;
 	__u64 addr = (__u64)creator;
 	struct pw_task *ptask;
 
@@ -256,14 +256,14 @@ static __noinline int adopt(task_p p, __u32 extra_flags)
 		ptask = bpf_map_lookup_elem(&tasks, &addr);
 		if (ptask && ptask->key.tgid != key.tgid)
 			pkey = ptask->key;
-		extra_flags |= flags & PF_KTHREAD ? PW_PROC_KTHREAD : 0;
+		marks |= flags & PF_KTHREAD ? PW_PROC_KTHREAD : 0;
 #pragma unroll
 		for (int i = 0; i < PW_MAX_ONLY; i++)
 			if (cfg->only[i] == key.tgid)
-				extra_flags |= PW_PROC_SPAWNER | PW_PROC_SCOPE;
+				marks |= PW_PROC_SPAWNER | PW_PROC_SCOPE;
 		if (key.tgid == 1)
-			extra_flags |= PW_PROC_SPAWNER;
-		enrol(p, &key, &pkey, creator, extra_flags | PW_PROC_GUESSED);
+			marks |= PW_PROC_SPAWNER;
+		enrol(p, &key, &pkey, creator, marks);
 	}
 	return enlist(p, &key, &key, NULL, flags & PF_EXITING);
 }
@@ -279,7 +279,7 @@ static __always_inline struct pw_task *find_task(task_p p)
 	st = get_state();
 	if (st)
 		lost(&st->adopted);
-	adopt(p, 0);
+	adopt(p);
 	return bpf_map_lookup_elem(&tasks, &addr);
 }
 

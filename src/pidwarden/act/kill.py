@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pidwarden.act.spare import Held, take, why_spared
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable
 
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.record import Record
@@ -21,8 +21,7 @@ _BATCH = 512  # pidfds open at a time
 class Execution:
     """Signals members as they become known and knows which of them still run."""
 
-    def __init__(self, protected: Container[ProcessKey]) -> None:
-        self._protected = protected
+    def __init__(self) -> None:
         self._open: dict[ProcessKey, Held] = {}
         self.killed: set[ProcessKey] = set()
         self.spared: dict[ProcessKey, str] = {}
@@ -38,7 +37,7 @@ class Execution:
             held = take(record)
             if held is None:
                 continue
-            if reason := why_spared(held, self._protected):
+            if reason := why_spared(held):
                 self.spared[record.key] = reason
                 held.close()
                 continue

@@ -23,16 +23,13 @@ GRACE_NS = 200_000_000  # younger zombies may just wait for their RCU grace peri
 
 def is_gone(record: Record) -> bool:
     """Whether /proc has no such process any more, not even as a zombie."""
-    stat = procfs.stat(record.key.tgid)
-    return stat is None or stat.start_ticks != record.key.start_ticks
+    return procfs.stat_of(record.key) is None
 
 
 def has_ended(record: Record) -> bool:
     """Whether no thread of it runs: it is gone, or a zombie without living threads."""
-    stat = procfs.stat(record.key.tgid)
-    if stat is None or stat.start_ticks != record.key.start_ticks:
-        return True
-    return stat.state in "ZX" and stat.threads <= 1
+    stat = procfs.stat_of(record.key)
+    return stat is None or (stat.state in "ZX" and stat.threads <= 1)
 
 
 def repair(programs: Programs, records: Iterable[Record]) -> int:

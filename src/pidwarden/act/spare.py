@@ -5,15 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
 
 from pidwarden.kernel import procfs
 from pidwarden.model.record import ProcFlag, Record
-
-if TYPE_CHECKING:
-    from collections.abc import Container
-
-    from pidwarden.model.key import ProcessKey
 
 
 class Held:
@@ -44,16 +38,19 @@ def take(record: Record) -> Held | None:
         fd = os.pidfd_open(record.key.tgid)
     except OSError:
         return None
-    stat = procfs.stat(record.key.tgid)
-    if stat is None or stat.start_ticks != record.key.start_ticks:
+    stat = procfs.stat_of(record.key)
+    if stat is None:
         os.close(fd)
         return None
     return Held(record, fd, stat)
 
 
-def why_spared(  # noqa: PLR0911  (one rule, one return)
-    held: Held, protected: Container[ProcessKey]
-) -> str:
+def is_interactive(record: Record, stat: procfs.Stat) -> bool:
+    """Whether a shell leads a session that has a terminal: somebody may be typing in it."""
+    return bool(record.flags & ProcFlag.SHELL) and stat.session == record.key.tgid and stat.tty != 0
+
+
+def why_spared(held: Held) -> str:
     """The rule that protects a process, or an empty string.
 
     A name protects nobody: whoever wants to be spared would choose it.
@@ -65,10 +62,8 @@ def why_spared(  # noqa: PLR0911  (one rule, one return)
         return "kernel thread"
     if record.flags & ProcFlag.EXEMPT or record.key.tgid == os.getpid():
         return "the guard or its ancestor"
-    if record.flags & ProcFlag.PROTECTED or record.key in protected:
+    if record.flags & ProcFlag.PROTECTED:
         return "protected by configuration"
     if record.flags & ProcFlag.SPAWNER:
         return "spawner"
-    if record.flags & ProcFlag.SHELL and stat.session == record.key.tgid and stat.tty:
-        return "interactive shell"
-    return ""
+    return "interactive shell" if is_interactive(record, stat) else ""

@@ -51,18 +51,14 @@ def choose(found: cgroup.Mounts) -> Layout:
     pids = found.v1.get("pids") or (found.v2 if "pids" in offered else None)
     if pids is None:
         msg = (
-            f"looked for the pids controller in {', '.join(_roots(found)) or 'no cgroup mount at all'}: it is not "
-            "there, and a bomb without a cap is no drill; "
+            f"looked for the pids controller in {', '.join(sorted(found.roots)) or 'no cgroup mount at all'}: it is "
+            "not there, and a bomb without a cap is no drill; "
             "type `mkdir -p /sys/fs/cgroup/pids && mount -t cgroup -o pids pids /sys/fs/cgroup/pids`, or boot a kernel "
             "with CONFIG_CGROUP_PIDS and without cgroup_disable=pids"
         )
         raise NotPossible(msg)
     cpu = found.v1.get("cpu") or (found.v2 if "cpu" in offered else None)
     return Layout(pids, cpu, found.v2, tuple(c for c, where in (("pids", pids), ("cpu", cpu)) if where == found.v2))
-
-
-def _roots(found: cgroup.Mounts) -> list[str]:
-    return sorted({*found.v1.values(), *([found.v2] if found.v2 else [])})
 
 
 def _words(path: str) -> list[str]:

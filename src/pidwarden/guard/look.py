@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pidwarden.act.repair import has_ended
+from pidwarden.act.spare import is_interactive
 from pidwarden.kernel import procfs
 from pidwarden.model.record import ProcFlag, Record
 from pidwarden.model.tree import Tree
@@ -70,7 +71,7 @@ class Lookout:
         for record in records:
             # A shell program, not a copy of one: only such can be somebody's interactive shell.
             if record.flags & ProcFlag.SHELL and record.execs and record.alive:
-                stat = procfs.stat(record.key.tgid)
-                if stat and stat.session == record.key.tgid and stat.tty:
+                stat = procfs.stat_of(record.key)
+                if stat and is_interactive(record, stat):
                     spared.add(record.key)
         return frozenset(spared)

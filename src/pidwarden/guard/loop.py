@@ -23,7 +23,7 @@ from pidwarden.judge.guilt import SECOND
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.bpf import Config, Programs
 from pidwarden.kernel.clock import boot_ns
-from pidwarden.kernel.gates import GATES, put_up
+from pidwarden.kernel.gates import put_up
 from pidwarden.kernel.pins import Pins
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, ProcFlag
@@ -68,7 +68,6 @@ class Guard:
             self._programs = self._pins.adopt() or Programs.load(max_records=self.settings.max_records)
             stack.callback(self._programs.close)
             adopted = self._pins.adopted
-            self._gate = GATES[0]
             self._responder = Responder(self._programs, self.settings, self.scope, self.report)
             stack.callback(self._end)
             self._start(adopted=adopted)
@@ -89,10 +88,9 @@ class Guard:
             self._configure(hold_at=_UNLIMITED, autohold=False)
             programs.attach_history()
             programs.seed()
-            self._gate = put_up(programs)
+            self._responder.gate = put_up(programs)
             self._configure()
             self._settle_limits()
-        self._responder.gate = self._gate
         self._exempt_ourselves()
         self._pins.pin(programs)
         self._missing = harden()
@@ -234,7 +232,7 @@ class Guard:
         """How each thing is done here."""
         return {
             "know": "bpf raw tracepoints",
-            "hold": "none (observe)" if self.settings.mode == "observe" else self._gate.name,
+            "hold": "none (observe)" if self.settings.mode == "observe" else self._responder.gate.name,
             "kill": "closed set by pidfd" if self.settings.mode == "kill" else "by order only",
         }
 

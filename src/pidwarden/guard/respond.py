@@ -274,7 +274,7 @@ class Responder:
 
     def _kill(self, incident: Incident) -> None:
         incident.state = State.KILLING
-        incident.execution = Execution(frozenset())
+        incident.execution = Execution()
         incident.deadline_ns = boot_ns() + int(self.settings.kill_timeout * SECOND)
         if not incident.guilty_family:
             self._split(incident) if incident.roots else self._release_all(incident)
@@ -364,6 +364,3 @@ class Responder:
             self.past.append(
                 incident.summary() | {"founder": escape(incident.founder.comm) if incident.founder else ""}
             )
-
-
-__all__ = ["Responder"]

@@ -63,8 +63,7 @@ class Scope:
     def _add_cgroup(self, selector: Selector) -> None:
         found = cgroup.mounts()
         path = cgroup.relative(selector.value, found)
-        roots = {*found.v1.values(), *([found.v2] if found.v2 else [])}
-        if not any(os.path.isdir(root + path) for root in roots):
+        if not any(os.path.isdir(root + path) for root in found.roots):
             msg = f"{selector}: there is no such cgroup in any hierarchy; see `cat /proc/PID/cgroup`"
             raise PidwardenError(msg)
         self._cgroups.append(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pidwarden.kernel import procfs
 from pidwarden.kernel.procfs import PROC
 
 
@@ -13,17 +14,21 @@ class Mounts(NamedTuple):
     v2: str | None
     v1: dict[str, str]
 
+    @property
+    def roots(self) -> set[str]:
+        """Where hierarchies are mounted, each once: v1 controllers may share one."""
+        return {*self.v1.values(), *([self.v2] if self.v2 else [])}
+
 
 def mounts(root: str = PROC) -> Mounts:
     """The mounted hierarchies, out of ``/proc/self/mounts``."""
-    v2, v1 = None, {}
-    with open(f"{root}/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            _device, where, kind, options, *_ = line.split()
-            if kind == "cgroup2" and v2 is None:
-                v2 = where
-            elif kind == "cgroup":
-                v1.update(dict.fromkeys(options.split(","), where))
+    v2: str | None = None
+    v1: dict[str, str] = {}
+    for _device, where, kind, options, *_ in procfs.mounts(root):
+        if kind == "cgroup2" and v2 is None:
+            v2 = where
+        elif kind == "cgroup":
+            v1.update(dict.fromkeys(options.split(","), where))
     return Mounts(v2, v1)
 
 
@@ -38,7 +43,7 @@ def paths(pid: int, root: str = PROC) -> list[str]:
 
 def relative(path: str, found: Mounts) -> str:
     """A path below a mount point as ``/proc/PID/cgroup`` shows it; others are returned as they are."""
-    for where in sorted({*found.v1.values(), *([found.v2] if found.v2 else [])}, key=len, reverse=True):
+    for where in sorted(found.roots, key=len, reverse=True):
         if path == where or path.startswith(where.rstrip("/") + "/"):
             return path[len(where.rstrip("/")) :] or "/"
     return path

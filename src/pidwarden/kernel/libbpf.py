@@ -145,9 +145,9 @@ class Map:
         """Removes `key`; no error if it is not there."""
         library().bpf_map_delete_elem(self.fd, key)
 
-    def view(self, max_entries: int = 0) -> mmap.mmap:
+    def view(self) -> mmap.mmap:
         """The memory of a BPF_F_MMAPABLE array, read-only; elements lie `value_size`, rounded up to 8, apart."""
-        size = (self.value_size + 7 & ~7) * (max_entries or self.max_entries)
+        size = (self.value_size + 7 & ~7) * self.max_entries
         return mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
 
 

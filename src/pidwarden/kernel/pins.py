@@ -12,6 +12,7 @@ import hashlib
 import os
 
 from pidwarden.errors import PidwardenError
+from pidwarden.kernel import procfs
 from pidwarden.kernel.bpf import Programs, object_path
 
 _BPFFS = "/sys/fs/bpf"
@@ -21,8 +22,7 @@ _OURS = "mounted-by-pidwarden"  # an empty folder at the root: the file system w
 
 def bpffs() -> str | None:
     """Where a bpf file system is mounted, None if none is."""
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-        found = [where for _dev, where, kind, *_ in map(str.split, file) if kind == "bpf"]
+    found = [where for _device, where, kind, *_ in procfs.mounts() if kind == "bpf"]
     return _BPFFS if _BPFFS in found else (found[0] if found else None)
 
 

@@ -199,7 +199,7 @@ def _attaches(*names: str) -> str:
 
 def _tracefs() -> str:
     with tracefs.root():
-        mounted = [where for _device, where, kind, *_ in _mounts() if kind == "tracefs"]
+        mounted = [where for _device, where, kind, *_ in procfs.mounts() if kind == "tracefs"]
     return f"mounted at {mounted[0]}" if mounted else "not mounted; opened without a mount"
 
 
@@ -315,11 +315,6 @@ def _compat() -> str:
     return "the kernel takes 32-bit system calls beside its own"
 
 
-def _mounts() -> list[list[str]]:
-    with open(f"{procfs.PROC}/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-        return [line.split() for line in file]
-
-
 @contextlib.contextmanager
 def _detached(kind: str) -> Iterator[int]:
     """The root of a file system that is mounted nowhere; it goes at the end."""
@@ -333,7 +328,7 @@ def _detached(kind: str) -> Iterator[int]:
 def _security(name: str) -> str:
     """A file of securityfs, also where that is not mounted."""
     with contextlib.ExitStack() as stack:
-        root = next((where for _device, where, kind, *_ in _mounts() if kind == "securityfs"), None)
+        root = next((where for _device, where, kind, *_ in procfs.mounts() if kind == "securityfs"), None)
         top = None if root else stack.enter_context(_detached("securityfs"))
         fd = os.open(f"{root}/{name}" if root else name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=top)
         stack.callback(os.close, fd)

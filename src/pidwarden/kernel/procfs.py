@@ -7,7 +7,10 @@ victim's memory lock and can hang the reader for as long as the victim is stuck.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pidwarden.model.key import ProcessKey
 
 PROC = "/proc"
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -55,6 +58,18 @@ def stat(pid: int, root: str = PROC) -> Stat | None:
     """A process's ``stat``, None if it is gone (or hidden from us)."""
     data = _read(f"{root}/{pid}/stat")
     return parse_stat(data) if data else None
+
+
+def stat_of(key: ProcessKey, root: str = PROC) -> Stat | None:
+    """The ``stat`` of just this process, None if it is gone or its pid belongs to another one by now."""
+    found = stat(key.tgid, root)
+    return found if found and found.start_ticks == key.start_ticks else None
+
+
+def mounts(root: str = PROC) -> list[list[str]]:
+    """The fields of each line of ``/proc/self/mounts``: device, where, kind, options, … (fstab(5))."""
+    with open(f"{root}/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        return [line.split() for line in file]
 
 
 def resident_bytes(pid: int, root: str = PROC) -> int:
