@@ -4,7 +4,8 @@
  *
  * The hooks are attached first. A task forked since then is already known and is left alone; one that is freed while we
  * walk cannot reach sched_process_free before the walk's RCU section ends. So nothing is missed and nothing counted
- * twice. The list is in order of birth, so a creator comes before its children.
+ * twice. The list is in order of birth, so a creator comes before its children. Walked again, it repairs what was lost or
+ * folded while records ran short.
  */
 #ifndef PIDWARDEN_SEED_H
 #define PIDWARDEN_SEED_H
@@ -39,9 +40,12 @@ static __always_inline void seed_task(task_p p)
 {
 	__u64 addr = (__u64)p;
 	struct pw_state *st = get_state();
+	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
 
+	if (task && task->flags & PW_TASK_FOLDED)
+		unfold(p, task);
 	/* One that is not yet woken for the first time is announced by the fork hook in a moment. */
-	if (!st || BPF_CORE_READ(p, __state) & TASK_NEW || bpf_map_lookup_elem(&tasks, &addr))
+	if (!st || task || BPF_CORE_READ(p, __state) & TASK_NEW)
 		return;
 	if (adopt(p))
 		__sync_fetch_and_add(&st->seeded, 1);

@@ -115,7 +115,8 @@ def test_bytes_of_a_record_become_that_record():
     assert found.parent == (values["proc_parent_tgid"], values["proc_parent_start_ns"])
     assert found.comm == b"a) R 1 ("
     assert found.exe == (values["proc_exe_dev"], values["proc_exe_ino"])
-    for field in set(Record._fields) - {"key", "parent", "comm", "exe"}:
+    assert (found.ppid, found.state) == (values["ppid"], chr(values["state"]))
+    for field in set(Record._fields) - {"key", "parent", "comm", "exe", "ppid", "state"}:
         assert getattr(found, field) == values[f"proc_{field}"], field
 
 

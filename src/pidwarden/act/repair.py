@@ -6,7 +6,6 @@ the softirq that frees tasks there. A release that was missed so leaves a slot o
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from pidwarden.kernel import procfs
@@ -33,12 +32,7 @@ def has_ended(record: Record) -> bool:
 
 
 def repair(programs: Programs, records: Iterable[Record]) -> int:
-    """Takes processes that /proc does not know off the books; how many of their tasks had been missed.
-
-    A record is kept for its tasks and for the records of its children. One that is kept for more than the children
-    there are has living threads or is a zombie, or else waits in vain for word of an exit or a release.
-    """
+    """Takes processes that /proc does not know off the books; how many of their tasks had been missed."""
     before = boot_ns() - GRACE_NS
-    settled = [r for r in records if max(r.key.start_ns, r.exit_ns) < before]
-    children = Counter(r.parent for r in programs.records())
-    return sum(programs.gone(r.key) for r in settled if r.refs > children[r.key] and is_gone(r))
+    settled = [r for r in records if r.slots > 0 and max(r.key.start_ns, r.exit_ns) < before]
+    return sum(programs.gone(r.key) for r in settled if is_gone(r))

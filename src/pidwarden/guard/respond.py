@@ -18,7 +18,7 @@ from pidwarden.judge.judge import Case, judge
 from pidwarden.kernel import procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES
-from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal
+from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal, SignalKind
 from pidwarden.model.text import escape, milliseconds
 from pidwarden.model.verdict import Kind, Verdict
 
@@ -123,7 +123,14 @@ class Responder:
             if not group.held or self.find(group.id):
                 continue
             signal = Signal(
-                group.alarm_ns, group.id, group.family, group.founder, False, group.rule, group.slots, group.flags
+                group.alarm_ns,
+                group.id,
+                group.family,
+                group.founder,
+                SignalKind.ALARM,
+                group.rule,
+                group.slots,
+                group.flags,
             )
             if not group.flags & GroupFlag.WATCHED:
                 self.on_signal(signal)
