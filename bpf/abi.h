@@ -26,6 +26,9 @@ struct pw_task {
 	struct pw_key key;
 	__u32 flags; /* enum pw_task_flag */
 	__u32 depth; /* of a thread: threads that made threads before it came */
+	__u32 walk;  /* the last walk that met it, or the one before it was born */
+	__u32 pad;
+	__u64 absent_ns; /* since when walks do not meet it, 0: they do */
 	__u64 reserved_branch; /* groups in which it has reserved a slot for the fork it is in, 0: none */
 	__u64 reserved_family;
 };
@@ -182,7 +185,7 @@ struct pw_state {
 	__u64 lost_procs;
 	__u64 lost_groups;
 	__u64 lost_events;
-	__u64 missed_frees; /* releases nobody told us about, noticed when the memory was used again */
+	__u64 missed_frees; /* releases nobody told us about, noticed by a walk or when the memory was used again */
 	__u64 records;      /* processes that have a record right now */
 	__u64 aged;         /* records removed because they were older than the window */
 	__u64 contracted;   /* dead ancestors left out of a chain */
@@ -190,6 +193,7 @@ struct pw_state {
 	__u64 folded_alive; /* … and living ones, that never had a record */
 	__u64 hidden;       /* of those: still without one right now */
 	__u64 short_ns;     /* when user space was last told that records run short */
+	__u64 walks;        /* over all tasks */
 	__u64 dumped;       /* elements of `dump` that answer the last question */
 };
 
@@ -210,7 +214,6 @@ enum pw_op {
 	PW_OP_FORGET = 7,     /* group: no longer watched; gone when empty */
 	PW_OP_LIMIT = 8,      /* group, new limit, new depth limit */
 	PW_OP_SETTLE = 9,     /* -: count no slot that is already free */
-	PW_OP_GONE = 10,        /* -, tgid, start_ns: /proc says it is gone; returns how many slots that gave back */
 };
 
 /* Arguments of the `ask` program, likewise: the answer is in `dump`. */

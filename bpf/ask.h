@@ -28,7 +28,7 @@ static __always_inline struct pw_dump *dump_slot(void)
 __noinline int letter(__u32 state, __u32 gone)
 {
 	if (gone)
-		return gone & EXIT_DEAD ? 'X' : 'Z';
+		return gone & EXIT_DEAD ? 0 : 'Z'; /* reaped: it waits only for its memory to be freed */
 	if ((state & TASK_IDLE) == TASK_IDLE)
 		return 'I';
 	if (state & TASK_UNINTERRUPTIBLE || state & (TASK_RTLOCK_WAIT | TASK_FROZEN))
@@ -53,8 +53,9 @@ static __always_inline void read_now(struct pw_dump *slot)
 	if (slot->proc.slots <= 0 || BPF_CORE_READ(p, tgid) != slot->key.tgid ||
 	    BPF_CORE_READ(p, start_boottime) != slot->key.start_ns)
 		return;
-	slot->ppid = BPF_CORE_READ(p, real_parent, tgid);
 	slot->state = letter(BPF_CORE_READ(p, __state), BPF_CORE_READ(p, exit_state));
+	if (slot->state)
+		slot->ppid = BPF_CORE_READ(p, real_parent, tgid);
 	slot->proc.uid = BPF_CORE_READ(p, cred, uid.val);
 	BPF_CORE_READ_STR_INTO(&slot->proc.comm, p, comm);
 }

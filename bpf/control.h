@@ -28,19 +28,6 @@ static __always_inline int move(struct pw_proc *rec, struct pw_group *to)
 	return 1;
 }
 
-struct gone {
-	struct pw_key key;
-	__u32 n;
-};
-
-static long forget_if_gone(void *map, __u64 *addr, struct pw_task *task, struct gone *gone)
-{
-	if (task->key.tgid == gone->key.tgid && task->key.start_ns == gone->key.start_ns &&
-	    !(task->flags & PW_TASK_FOLDED))
-		gone->n += forget_task((task_p)*addr);
-	return 0;
-}
-
 /* Returns 1 if it was done, 0 if the group or the process is not (any more) there. */
 SEC("raw_tp")
 int control(struct bpf_raw_tracepoint_args *ctx)
@@ -58,15 +45,6 @@ int control(struct bpf_raw_tracepoint_args *ctx)
 	if (op == PW_OP_UNSTOP && rec) {
 		rec->held_ns = 0;
 		return 1;
-	}
-	if (op == PW_OP_GONE && rec) {
-		struct gone gone = {.key = key};
-		struct pw_state *st = get_state();
-
-		bpf_for_each_map_elem(&tasks, forget_if_gone, &gone, 0);
-		if (st)
-			__sync_fetch_and_add(&st->missed_frees, gone.n);
-		return gone.n;
 	}
 	if (op == PW_OP_SETTLE) {
 		settle();

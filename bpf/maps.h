@@ -13,7 +13,7 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, DEFAULT_RECORDS);
+	__uint(max_entries, 2 * DEFAULT_RECORDS);
 	__type(key, __u64); /* address of the task_struct: unique from fork until sched_process_free */
 	__type(value, struct pw_task);
 } tasks SEC(".maps");

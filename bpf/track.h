@@ -90,8 +90,11 @@ static __always_inline void join(struct pw_proc *rec, const struct pw_key *key, 
 static __always_inline int add_task(task_p p, const struct pw_key *key, __u32 flags, __u32 depth)
 {
 	struct pw_task task = {.key = *key, .flags = flags, .depth = depth};
+	struct pw_state *st = get_state();
 	__u64 addr = (__u64)p;
 
+	if (st)
+		task.walk = st->walks;
 	return bpf_map_update_elem(&tasks, &addr, &task, BPF_NOEXIST);
 }
 

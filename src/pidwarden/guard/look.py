@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pidwarden.act.repair import has_ended
 from pidwarden.act.spare import is_interactive
 from pidwarden.kernel import procfs
 from pidwarden.model.record import ProcFlag, Record
@@ -60,7 +59,7 @@ class Lookout:
     def alive(self, records: Iterable[Record]) -> list[Record]:
         """Those of `records` that still run, by the history and by /proc: an exit may have been missed."""
         known = map(self._programs.record, (r.key for r in records))
-        return [r for r in known if r is not None and r.alive and not has_ended(r)]
+        return [r for r in known if r is not None and r.alive and not procfs.has_ended(r.key)]
 
     def spared(self, records: list[Record]) -> frozenset[ProcessKey]:
         """Who of `records` is protected by rule, whatever it has done."""

@@ -10,7 +10,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pidwarden import __version__
-from pidwarden.act.repair import repair
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables
 from pidwarden.guard.control import Server
@@ -232,7 +231,6 @@ class Guard:
     def _keep_house(self) -> None:
         self._programs.set_executables(executables.identify(self.settings))
         self._headroom.append((boot_ns(), procfs.tasks_in_use()))
-        repair(self._programs, self._programs.records())
 
     # -- answers ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pidwarden.act import hold as holding
 from pidwarden.act.kill import Execution
-from pidwarden.act.repair import repair
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.incident import Incident, State
 from pidwarden.guard.look import Lookout
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
 _BY_PERSON = 10  # whom a person released is not held again soon
-_CLEARING_LOOK_NS = 250_000_000
+_CLEARING_LOOK_NS = 125_000_000  # two looks tell of a release that was missed
 _WAKE_AGAIN_NS = 20_000_000
 _UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
 
@@ -83,7 +82,7 @@ class Responder:
                 self._pursue(incident)
             elif incident.state is State.CLEARING and now >= incident.deadline_ns:
                 incident.deadline_ns = now + _CLEARING_LOOK_NS
-                repair(self.programs, self.programs.records(incident.guilty_family))
+                self.programs.seed()
         self._drop_done()
         if not any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents):
             self.gate.tighten(self.programs, on=False)

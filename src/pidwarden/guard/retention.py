@@ -16,7 +16,6 @@ from pidwarden.kernel.procfs import tasks_in_use
 if TYPE_CHECKING:
     from pidwarden.guard.report import Reporter
     from pidwarden.kernel.bpf import Programs
-    from pidwarden.model.record import Counters
 
 SECOND = 1_000_000_000
 _LONGEST_PERIOD_NS, _SHORTEST_PERIOD_NS = 5 * SECOND, SECOND // 4
@@ -75,7 +74,6 @@ class Retention:
         self._programs, self._report = programs, report
         self._watch = Watch(0)
         self._trouble = ""
-        self._lost = 0
         self.next_ns = boot_ns()
 
     def configure(self, window_seconds: float) -> None:
@@ -89,11 +87,10 @@ class Retention:
         if now < self.next_ns:
             return
         self.next_ns = now + max(_SHORTEST_PERIOD_NS, min(_LONGEST_PERIOD_NS, window // 4))
-        counters = self._programs.counters()
-        self._trouble = self._watch.trouble(Look(now, tasks_in_use(), memory(), counters.holds))
+        self._trouble = self._watch.trouble(Look(now, tasks_in_use(), memory(), self._programs.counters().holds))
         if not self._trouble:
             self._programs.sweep(now - window)
-        self._repair(counters)
+        self._programs.seed()  # not for the first time: it sets the books right
 
     def make_room(self) -> None:
         """Records run short: families that have many are folded; if that is not enough, the window gets shorter."""
@@ -104,14 +101,7 @@ class Retention:
             self._programs.sweep(now - window, now)
         if window < self._watch.window_ns:
             self._report("note", text=f"records run short: who exited {window / SECOND:.1f} s ago is forgotten already")
-        self._repair(self._programs.counters())
-
-    def _repair(self, counters: Counters) -> None:
-        """Living processes that got no record when there was no room get one now, marked as guessed."""
-        lost = counters.lost_procs + counters.lost_tasks
-        if (counters.hidden or lost > self._lost) and self._sixteenths() < _FULL:
-            self._lost = lost
-            self._programs.seed()
+        self._programs.seed()
 
     def _sixteenths(self) -> int:
         return self._programs.counters().records * 16 // self._programs.max_records

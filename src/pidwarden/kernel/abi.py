@@ -41,7 +41,6 @@ OP_UNSTOP: Final = 6
 OP_FORGET: Final = 7
 OP_LIMIT: Final = 8
 OP_SETTLE: Final = 9
-OP_GONE: Final = 10
 
 # enum pw_proc_flag
 PROC_SPAWNER: Final = 1
@@ -210,7 +209,7 @@ PROC_FIELDS: Final = (
     "exe_dev",
 )
 
-STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQ")
+STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQ")
 STATE_FIELDS: Final = (
     "next_id",
     "holds",
@@ -230,16 +229,20 @@ STATE_FIELDS: Final = (
     "folded_alive",
     "hidden",
     "short_ns",
+    "walks",
     "dumped",
 )
 
-TASK: Final = Struct("<QIIIIQQ")
+TASK: Final = Struct("<QIIIIIIQQQ")
 TASK_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
     "key_pad",
     "flags",
     "depth",
+    "walk",
+    "pad",
+    "absent_ns",
     "reserved_branch",
     "reserved_family",
 )
@@ -253,6 +256,6 @@ LAYOUTS: Final = {
     "pw_group": (128, "<QQQIIQIIQQQQQiiIIIIIIIi", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
     "pw_proc": (184, "<QIIQQQQQQQQQiiiIIIIIIIIIIIII16sQQ", PROC_FIELDS),
-    "pw_state": (152, "<QQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
-    "pw_task": (40, "<QIIIIQQ", TASK_FIELDS),
+    "pw_state": (160, "<QQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
+    "pw_task": (56, "<QIIIIIIQQQ", TASK_FIELDS),
 }

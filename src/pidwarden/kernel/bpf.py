@@ -124,6 +124,7 @@ def parse_signal(data: bytes) -> Signal:
 _MAPS = ("tasks", "procs", "groups", "dump", "exes", "config", "state", "events")
 _SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (8, abi.GROUP), "dump": (4, abi.DUMP)}
 _SIZES |= {"exes": (abi.EXE.size, Struct("<I")), "config": (4, abi.CONFIG), "state": (4, abi.STATE)}
+_TIMES_RECORDS = {"tasks": 2, "procs": 1, "groups": 1, "dump": 1}  # threads, and processes that are only counted
 _RUN = ("control", "ask", "sweep", "seed", "gate_every")
 
 
@@ -151,8 +152,8 @@ class Programs:
         check_layouts(path)
         loaded = Object(path)
         try:
-            for name in ("tasks", "procs", "groups", "dump"):
-                loaded.resize(name, max_records)
+            for name, times in _TIMES_RECORDS.items():
+                loaded.resize(name, times * max_records)
             loaded.load()
             return cls({n: loaded.map(n) for n in _MAPS}, {n: loaded.program(n) for n in _RUN}, loaded)
         except BaseException:
@@ -206,7 +207,11 @@ class Programs:
             self.links.append(self._loaded().attach_raw(program, tracepoint))
 
     def seed(self) -> int:
-        """Enrols the tasks that were there before; how many."""
+        """Walks over all tasks and sets the books right; how many were enrolled so far.
+
+        Those nobody told us of are enrolled, those that records were too short for get one, and those that two walks
+        more than 0.1 s apart do not meet are taken off.
+        """
         runner(self._programs["seed"], "seed")()
         return self.counters().seeded
 
@@ -312,10 +317,6 @@ class Programs:
         many records went.
         """
         return self._sweep(cutoff_ns, early_ns)
-
-    def gone(self, key: ProcessKey) -> int:
-        """Repairs the books: /proc says the process is gone, so its release was missed. The slots that gave back."""
-        return self._control(abi.OP_GONE, 0, key.tgid, key.start_ns)
 
     def forget(self, group: int) -> None:
         """Stops watching a group; it goes when it is empty."""

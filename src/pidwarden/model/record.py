@@ -169,4 +169,5 @@ class Counters(NamedTuple):
     folded_alive: int  # … and living ones, that never had a record
     hidden: int  # of those: still without one right now
     short_ns: int  # when records last ran short
+    walks: int  # over all tasks of the machine
     dumped: int  # elements copied for the last question
