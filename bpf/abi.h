@@ -65,6 +65,7 @@ struct pw_proc {
 	__u32 exit_code; /* as wait(2) would give it */
 	__u32 flags;     /* enum pw_proc_flag */
 	__u32 stops;     /* times a gate stopped it */
+	__s32 hidden;       /* living tasks among `live` that are processes of their own, without a record */
 	__u32 folded;       /* descendants that have no record (any more), but are counted here */
 	__u32 skipped;      /* dead ancestors that were left out between this record and `parent` */
 	__u32 thread_forks; /* tasks made by threads other than the leader */
@@ -97,7 +98,8 @@ struct pw_group {
 	__u64 alarm_ns; /* last alarm */
 	__u64 held_ns;  /* since when it is held, 0: not held */
 	__u64 forks;    /* processes and threads created in it, ever */
-	__u64 settle_at; /* do not settle again before `forks` is here */
+	__u64 asks;      /* slots asked for, ever */
+	__u64 settle_at; /* it cannot be over its limit before `asks` is here */
 	__s32 slots;
 	__s32 inflight;    /* slots reserved by forks that have passed the gate and are not done */
 	__u32 peak;

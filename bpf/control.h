@@ -15,10 +15,10 @@ static __always_inline int move(struct pw_proc *rec, struct pw_group *to)
 
 	if (family == to->id)
 		return 0;
-	count_record(family, -1);
-	count_record(to->id, 1);
+	count_member(family, -1);
+	count_member(to->id, 1);
 	rec->family = to->id;
-	rec->branch = to->id;
+	rec->branch = 0; /* or it would be counted twice */
 	rec->generation = 0;
 	__sync_fetch_and_add(&to->slots, n);
 	if (to->slots > (__s32)to->peak)
@@ -62,6 +62,7 @@ int control(struct bpf_raw_tracepoint_args *ctx)
 			g->limit = limit;
 		if (depth)
 			g->depth_limit = depth;
+		g->settle_at = 0;
 		if (op == PW_OP_RELEASE)
 			release(g);
 		return 1;

@@ -148,20 +148,19 @@ static __noinline int settle(void)
 	return 0;
 }
 
-/* Whether the group has more than its limit, reserved slots included, once the books are right. */
+/* Whether the group has more than its limit, reserved slots included, once the books are right. Ask for each slot once. */
 static __always_inline bool is_over(struct pw_group *g)
 {
+	__u64 asked = __sync_fetch_and_add(&g->asks, 1) + 1;
 	__s32 room = (__s32)g->limit - g->slots - g->inflight;
 
-	if (room >= 0 || g->forks < g->settle_at)
+	if (room >= 0 || asked < g->settle_at)
 		return false;
 	settle();
 	room = (__s32)g->limit - g->slots - g->inflight;
 	if (room < 0)
 		return true;
-	if (room < (__s32)(g->limit >> 5))
-		room = g->limit >> 5;
-	g->settle_at = g->forks + room; /* it cannot be over before that many more forks */
+	g->settle_at = g->asks + room;
 	return false;
 }
 

@@ -31,14 +31,21 @@ static __always_inline void count(__u64 *counter)
 	__sync_fetch_and_add(counter, 1);
 }
 
-/* A record more or less. */
-static __always_inline void count_record(__u64 family, __s32 by)
+/* A record more or less in a family. */
+static __always_inline void count_member(__u64 family, __s32 by)
 {
 	struct pw_group *g = family ? bpf_map_lookup_elem(&groups, &family) : NULL;
-	struct pw_state *st = get_state();
 
 	if (g)
 		__sync_fetch_and_add(&g->records, by);
+}
+
+/* A record more or less. */
+static __always_inline void count_record(__u64 family, __s32 by)
+{
+	struct pw_state *st = get_state();
+
+	count_member(family, by);
 	if (st)
 		__sync_fetch_and_add(&st->records, by);
 }
@@ -197,7 +204,7 @@ static __always_inline void tell_short(void)
 	bpf_ringbuf_submit(e, 0);
 }
 
-/* Whether a new process of this family gets no record. */
+/* Whether a child gets no record, because its family has many. Who founds a family of his own is none of that one. */
 static __always_inline bool is_crowded(const struct pw_proc *parent)
 {
 	__u32 full = sixteenths();
@@ -205,6 +212,8 @@ static __always_inline bool is_crowded(const struct pw_proc *parent)
 	if (full < 12)
 		return false;
 	tell_short();
+	if (parent->flags & (PW_PROC_SPAWNER | PW_PROC_SHELL))
+		return false;
 	return full >= 16 || (full >= 15 && has_many(parent->family, 4));
 }
 

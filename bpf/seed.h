@@ -2,7 +2,8 @@
 /*
  * Seeding: the tasks that were there before us, by one walk over the kernel's own list inside one RCU section.
  *
- * The hooks are attached first. A task forked since then is already known and is left alone; one that is freed while we
+ * The hooks are attached first, and a walk goes before that, so that whoever forks in between is not met before his own
+ * parent. A task forked since then is already known and is left alone; one that is freed while we
  * walk cannot reach sched_process_free before the walk's RCU section ends. So nothing is missed and nothing counted
  * twice. The list is in order of birth, so a creator comes before its children.
  *
@@ -45,9 +46,18 @@ static __always_inline void seed_task(task_p p)
 	__u64 addr = (__u64)p;
 	struct pw_state *st = get_state();
 	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
+	struct pw_key key = {};
 
 	if (!st)
 		return;
+	if (task && !(task->flags & PW_TASK_FOLDED)) {
+		read_key(p, &key);
+		if (task->key.tgid != key.tgid || task->key.start_ns != key.start_ns) {
+			forget_task(p); /* its release was missed, and the memory has been used again */
+			count(&st->missed_frees);
+			task = NULL;
+		}
+	}
 	if (task) {
 		task->walk = st->walks;
 		task->absent_ns = 0;

@@ -98,6 +98,27 @@ static __always_inline int add_task(task_p p, const struct pw_key *key, __u32 fl
 	return bpf_map_update_elem(&tasks, &addr, &task, BPF_NOEXIST);
 }
 
+/* A task of the process does not run any more. Whether that was the last of its own. */
+static __always_inline bool end_task(struct pw_proc *rec, __u32 flags)
+{
+	__s32 live = __sync_fetch_and_add(&rec->live, -1) - 1;
+
+	if (flags & PW_TASK_FOLDED) {
+		__sync_fetch_and_add(&rec->hidden, -1);
+		return false;
+	}
+	return live <= rec->hidden;
+}
+
+/* The last thread of a process has exited, `p`; the code is what wait(2) says. */
+static __always_inline void note_exit(struct pw_proc *rec, task_p p)
+{
+	int code = BPF_CORE_READ(p, signal, group_exit_code);
+
+	rec->exit_code = code ? code : BPF_CORE_READ(p, group_leader, exit_code);
+	rec->exit_ns = bpf_ktime_get_boot_ns();
+}
+
 /* The task is gone: its slot, unless that is off the books already, and its part in its process's record. */
 static __noinline int forget_task(task_p p)
 {
@@ -118,7 +139,7 @@ static __noinline int forget_task(task_p p)
 	rec = bpf_map_lookup_elem(&procs, &key);
 	if (!rec)
 		return 1;
-	if (!(flags & PW_TASK_EXITED) && __sync_fetch_and_add(&rec->live, -1) == 1)
+	if (!(flags & PW_TASK_EXITED) && end_task(rec, flags) && !rec->exit_ns)
 		rec->exit_ns = bpf_ktime_get_boot_ns(); /* its exit was missed as well */
 	if (!(flags & PW_TASK_RELEASED)) {
 		__sync_fetch_and_add(&rec->slots, -1);
@@ -146,13 +167,18 @@ static __noinline int enrol(task_p p, struct pw_key *key, struct pw_key *pkey, t
 	parent = pkey->tgid ? bpf_map_lookup_elem(&procs, pkey) : NULL;
 	if (parent && !(extra_flags & PW_PROC_GUESSED) && is_crowded(parent))
 		return FOLDED;
+	if (sixteenths() >= 16) {
+		count(&st->lost_procs);
+		return NO_ROOM;
+	}
 	rec.uid = BPF_CORE_READ(p, cred, uid.val);
 	rec.flags = extra_flags;
 	rec.leader = (__u64)BPF_CORE_READ(p, group_leader);
 	bpf_probe_read_kernel_str(&rec.comm, sizeof(rec.comm), &p->comm);
 	if (parent) {
 		rec.parent = *pkey;
-		rec.flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED); /* a copy is still that program */
+		if (!(extra_flags & PW_PROC_GUESSED)) /* a copy is still that program */
+			rec.flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED);
 		rec.exe_ino = parent->exe_ino;
 		rec.exe_dev = parent->exe_dev;
 	}
@@ -203,14 +229,15 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, st
 	__sync_fetch_and_add(&rec->slots, 1);
 	if (!(flags & PW_TASK_EXITED)) {
 		__sync_fetch_and_add(&rec->live, 1);
-		rec->exit_ns = 0;
+		if (!(flags & PW_TASK_FOLDED))
+			rec->exit_ns = 0;
+	} else if (rec->live <= 0 && !rec->exit_ns) {
+		note_exit(rec, p);
 	}
 	if (depth > rec->thread_depth)
 		rec->thread_depth = depth;
 	if (flags & PW_TASK_FOLDED) {
-		__sync_fetch_and_add(&rec->folded, 1);
-		__sync_fetch_and_add(&rec->forks, 1);
-		count(&st->folded_alive);
+		__sync_fetch_and_add(&rec->hidden, 1);
 		count(&st->hidden);
 	}
 	if (from) {
@@ -266,7 +293,7 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 	struct pw_state *st = get_state();
 	struct pw_proc *rec, *creator, fresh = {};
 	struct pw_key key = {};
-	__s32 alive;
+	bool alive;
 
 	creator = bpf_map_lookup_elem(&procs, &task->key);
 	if (!creator || !st)
@@ -287,6 +314,7 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 			return 0;
 		count_record(fresh.family, 1);
 		__sync_fetch_and_add(&creator->kids, 1);
+		__sync_fetch_and_add(&creator->folded, -1);
 	}
 	rec = bpf_map_lookup_elem(&procs, &key);
 	if (!rec)
@@ -295,11 +323,14 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 	if (task->flags & PW_TASK_STOPPED)
 		rec->held_ns = bpf_ktime_get_boot_ns();
 	__sync_fetch_and_add(&rec->slots, 1);
-	__sync_fetch_and_add(&rec->live, alive);
-	__sync_fetch_and_add(&creator->folded, -1);
 	__sync_fetch_and_add(&creator->slots, -1);
-	if (__sync_fetch_and_add(&creator->live, -alive) == alive && !creator->exit_ns)
-		creator->exit_ns = bpf_ktime_get_boot_ns();
+	if (alive) {
+		__sync_fetch_and_add(&rec->live, 1);
+		end_task(creator, PW_TASK_FOLDED);
+		rec->exit_ns = 0;
+	} else if (rec->live <= 0 && !rec->exit_ns) {
+		note_exit(rec, p);
+	}
 	__sync_fetch_and_add(&st->hidden, -1);
 	task->key = key;
 	__sync_fetch_and_and(&task->flags, ~(PW_TASK_FOLDED | PW_TASK_STOPPED));
@@ -365,9 +396,15 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		case FOLDED:
 			key = by;
 			flags = PW_TASK_FOLDED;
+			count(&st->folded_alive);
+			if (rec) {
+				__sync_fetch_and_add(&rec->folded, 1);
+				__sync_fetch_and_add(&rec->forks, 1);
+			}
 		}
 	} else {
 		key = by; /* CLONE_THREAD: the same process, the same record */
+		flags = task->flags & PW_TASK_FOLDED;
 	}
 	if (!enlist(child, &key, &by, task, flags))
 		give_back(task);
@@ -398,13 +435,13 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 
 		rec->flags &= ~PW_PROC_KTHREAD;
 		join(rec, &key, NULL, p, key.start_ns);
-		count_record(rec->family, 1);
+		count_member(rec->family, 1);
 		charge(rec->branch, &key, 0, false);
 		charge(rec->family, &key, 0, false);
 	}
 	/* Forking again as another program: what SCOPE and EXEMPT say is about the process, the rest about its program. */
 	rec->flags &= ~(PW_PROC_SHELL | PW_PROC_PROTECTED);
-	if (!(rec->flags & PW_PROC_SCOPE))
+	if (!(rec->flags & PW_PROC_SCOPE) && task->key.tgid != 1)
 		rec->flags &= ~PW_PROC_SPAWNER;
 	rec->flags |= read_exe(p, rec);
 	return 0;
@@ -423,10 +460,9 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	give_back(task);
 	rec = bpf_map_lookup_elem(&procs, &task->key);
-	if (!rec || __sync_fetch_and_add(&rec->live, -1) > 1)
+	if (!rec || !end_task(rec, task->flags))
 		return 0;
-	rec->exit_ns = bpf_ktime_get_boot_ns();
-	rec->exit_code = BPF_CORE_READ(p, exit_code);
+	note_exit(rec, p);
 	cfg = get_config();
 	if (cfg && cfg->guard == task->key.tgid)
 		__sync_fetch_and_and(&cfg->flags, ~PW_CONFIG_AUTOHOLD);

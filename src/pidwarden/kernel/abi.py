@@ -80,7 +80,7 @@ CONFIG_FIELDS: Final = (
     "only",
 )
 
-DUMP: Final = Struct("<QIIQIIQQQQQQQQQiiiIIIIIIIIIIIII16sQQII")
+DUMP: Final = Struct("<QIIQIIQQQQQQQQQiiiIIIIIIIiIIIIII16s4xQQII")
 DUMP_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
@@ -107,6 +107,7 @@ DUMP_FIELDS: Final = (
     "proc_exit_code",
     "proc_flags",
     "proc_stops",
+    "proc_hidden",
     "proc_folded",
     "proc_skipped",
     "proc_thread_forks",
@@ -140,7 +141,7 @@ EXE_FIELDS: Final = (
     "dev",
 )
 
-GROUP: Final = Struct("<QQQIIQIIQQQQQiiIIIIIIIi")
+GROUP: Final = Struct("<QQQIIQIIQQQQQQiiIIIIIIIi")
 GROUP_FIELDS: Final = (
     "id",
     "family",
@@ -154,6 +155,7 @@ GROUP_FIELDS: Final = (
     "alarm_ns",
     "held_ns",
     "forks",
+    "asks",
     "settle_at",
     "slots",
     "inflight",
@@ -174,7 +176,7 @@ KEY_FIELDS: Final = (
     "pad",
 )
 
-PROC: Final = Struct("<QIIQQQQQQQQQiiiIIIIIIIIIIIII16sQQ")
+PROC: Final = Struct("<QIIQQQQQQQQQiiiIIIIIIIiIIIIII16s4xQQ")
 PROC_FIELDS: Final = (
     "parent_start_ns",
     "parent_tgid",
@@ -198,6 +200,7 @@ PROC_FIELDS: Final = (
     "exit_code",
     "flags",
     "stops",
+    "hidden",
     "folded",
     "skipped",
     "thread_forks",
@@ -250,12 +253,12 @@ TASK_FIELDS: Final = (
 # struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
 LAYOUTS: Final = {
     "pw_config": (72, "<QQIIIIII8I", CONFIG_FIELDS),
-    "pw_dump": (208, "<QIIQIIQQQQQQQQQiiiIIIIIIIIIIIII16sQQII", DUMP_FIELDS),
+    "pw_dump": (216, "<QIIQIIQQQQQQQQQiiiIIIIIIIiIIIIII16s4xQQII", DUMP_FIELDS),
     "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
     "pw_exe": (16, "<QQ", EXE_FIELDS),
-    "pw_group": (128, "<QQQIIQIIQQQQQiiIIIIIIIi", GROUP_FIELDS),
+    "pw_group": (136, "<QQQIIQIIQQQQQQiiIIIIIIIi", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
-    "pw_proc": (184, "<QIIQQQQQQQQQiiiIIIIIIIIIIIII16sQQ", PROC_FIELDS),
+    "pw_proc": (192, "<QIIQQQQQQQQQiiiIIIIIIIiIIIIII16s4xQQ", PROC_FIELDS),
     "pw_state": (160, "<QQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
     "pw_task": (56, "<QIIIIIIQQQ", TASK_FIELDS),
 }

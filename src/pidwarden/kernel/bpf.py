@@ -202,7 +202,11 @@ class Programs:
             exes.set(abi.EXE.pack(ino, dev), value.to_bytes(4, "little"))
 
     def attach_history(self) -> None:
-        """From here on every fork, exec, exit and release is recorded. Seed afterwards."""
+        """From here on every fork, exec, exit and release is recorded. Seed afterwards.
+
+        A walk goes before: a busy process that forks before the walk reaches it would be met before its own parent.
+        """
+        self.seed()
         for program, tracepoint in _HISTORY:
             self.links.append(self._loaded().attach_raw(program, tracepoint))
 

@@ -104,6 +104,7 @@ class Group(NamedTuple):
     alarm_ns: int
     held_ns: int
     forks: int
+    asks: int
     settle_at: int
     slots: int
     inflight: int
