@@ -65,6 +65,7 @@ struct pw_proc {
 	__u32 exit_code; /* as wait(2) would give it */
 	__u32 flags;     /* enum pw_proc_flag */
 	__u32 stops;     /* times a gate stopped it */
+	__u32 mark;         /* the last question for a lineage that it is an answer to */
 	__s32 hidden;       /* living tasks among `live` that are processes of their own, without a record */
 	__u32 folded;       /* descendants that have no record (any more), but are counted here */
 	__u32 skipped;      /* dead ancestors that were left out between this record and `parent` */
@@ -196,6 +197,7 @@ struct pw_state {
 	__u64 hidden;       /* of those: still without one right now */
 	__u64 short_ns;     /* when user space was last told that records run short */
 	__u64 walks;        /* over all tasks */
+	__u64 marks;        /* questions for a lineage */
 	__u64 dumped;       /* elements of `dump` that answer the last question */
 };
 
@@ -220,10 +222,12 @@ enum pw_op {
 
 /* Arguments of the `ask` program, likewise: the answer is in `dump`. */
 enum pw_ask {
-	PW_ASK_PROCS = 1,  /* of up to three families (0: all) */
-	PW_ASK_GROUPS = 2, /* - */
-	PW_ASK_PROC = 3,   /* -, tgid, start_ns: one record, if it is there */
-	PW_ASK_GROUP = 4,  /* group: one group, if it is there */
+	PW_ASK_PROCS = 1,   /* of up to three families (0: all): every record */
+	PW_ASK_LINEAGE = 2, /* the same, but of the dead only those from whom somebody with a slot descends */
+	PW_ASK_STOPPED = 3, /* -: those that a gate stopped */
+	PW_ASK_PROC = 4,    /* -, tgid, start_ns: one record, if it is there */
+	PW_ASK_GROUPS = 5,  /* - */
+	PW_ASK_GROUP = 6,   /* group: one group, if it is there */
 };
 
 #endif

@@ -60,12 +60,48 @@ static __always_inline void read_now(struct pw_dump *slot)
 	BPF_CORE_READ_STR_INTO(&slot->proc.comm, p, comm);
 }
 
-static long dump_proc(void *map, struct pw_key *key, struct pw_proc *rec, const __u64 *families)
+/* What is asked for. */
+struct ask {
+	__u64 families[3]; /* all 0: of every one */
+	__u32 kind;        /* enum pw_ask */
+	__u32 mark;
+	struct pw_key key; /* the next ancestor to mark */
+};
+
+static __always_inline bool is_asked(const struct pw_proc *rec, const struct ask *a)
 {
-	struct pw_dump *slot;
 	__u64 f = rec->family;
 
-	if (families[0] && (!f || (f != families[0] && f != families[1] && f != families[2])))
+	return !a->families[0] || (f && (f == a->families[0] || f == a->families[1] || f == a->families[2]));
+}
+
+static long mark_one(__u32 i, struct ask *a)
+{
+	struct pw_proc *rec = bpf_map_lookup_elem(&procs, &a->key);
+
+	if (!rec || rec->mark == a->mark || !is_asked(rec, a))
+		return 1;
+	rec->mark = a->mark;
+	a->key = rec->parent;
+	return 0;
+}
+
+static long mark_proc(void *map, struct pw_key *key, struct pw_proc *rec, struct ask *a)
+{
+	if (rec->slots <= 0)
+		return 0;
+	a->key = *key;
+	bpf_loop(DEFAULT_RECORDS, mark_one, a, 0);
+	return 0;
+}
+
+static long dump_proc(void *map, struct pw_key *key, struct pw_proc *rec, struct ask *a)
+{
+	struct pw_dump *slot;
+
+	if (!is_asked(rec, a))
+		return 0;
+	if ((a->kind == PW_ASK_LINEAGE && rec->mark != a->mark) || (a->kind == PW_ASK_STOPPED && !rec->held_ns))
 		return 0;
 	slot = dump_slot();
 	if (!slot)
@@ -92,30 +128,41 @@ _Static_assert(sizeof(struct pw_group) <= sizeof(struct pw_dump), "a group is la
 SEC("raw_tp")
 int ask(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct pw_key key = {.tgid = ctx->args[2], .start_ns = ctx->args[3]};
-	__u64 families[3] = {ctx->args[1], ctx->args[2], ctx->args[3]};
+	struct ask a = {.kind = ctx->args[0]};
 	struct pw_state *st = get_state();
+	__u64 id = ctx->args[1];
 	struct pw_proc *rec;
 	struct pw_group *g;
 
 	if (!st)
 		return 0;
 	st->dumped = 0;
-	switch (ctx->args[0]) {
+	switch (a.kind) {
+	case PW_ASK_LINEAGE:
 	case PW_ASK_PROCS:
-		bpf_for_each_map_elem(&procs, dump_proc, families, 0);
+		a.families[0] = ctx->args[1];
+		a.families[1] = ctx->args[2];
+		a.families[2] = ctx->args[3];
+		/* fall through */
+	case PW_ASK_STOPPED:
+		if (a.kind == PW_ASK_LINEAGE) {
+			a.mark = ++st->marks;
+			bpf_for_each_map_elem(&procs, mark_proc, &a, 0);
+		}
+		bpf_for_each_map_elem(&procs, dump_proc, &a, 0);
+		break;
+	case PW_ASK_PROC:
+		a.key.tgid = ctx->args[2];
+		a.key.start_ns = ctx->args[3];
+		rec = bpf_map_lookup_elem(&procs, &a.key);
+		if (rec)
+			dump_proc(NULL, &a.key, rec, &a);
 		break;
 	case PW_ASK_GROUPS:
 		bpf_for_each_map_elem(&groups, dump_group, NULL, 0);
 		break;
-	case PW_ASK_PROC:
-		families[0] = 0;
-		rec = bpf_map_lookup_elem(&procs, &key);
-		if (rec)
-			dump_proc(NULL, &key, rec, families);
-		break;
 	case PW_ASK_GROUP:
-		g = bpf_map_lookup_elem(&groups, &families[0]);
+		g = bpf_map_lookup_elem(&groups, &id);
 		if (g)
 			dump_group(NULL, NULL, g, NULL);
 	}

@@ -38,17 +38,17 @@ class Lookout:
         """
         time.sleep(_SETTLING_SECONDS)
         self._programs.settle()
-        records = self._programs.records(family)
+        records = self._programs.lineage(family)
         for _ in range(_LOOKS):
             before = len(records)
-            records = self._programs.records(family)
+            records = self._programs.lineage(family)
             if len(records) == before:
                 break
         return records
 
     def guilty(self, incident: Incident) -> list[Record]:
         """Everybody who now descends from the guilty roots, or is already in the guilty family."""
-        records = self._programs.records(incident.family, incident.guilty_family or incident.family)
+        records = self._programs.lineage(incident.family, incident.guilty_family or incident.family)
         spared = self.spared(records)
         tree = Tree(records)
         found = {r.key: r for root in incident.roots for r in tree.subtree(root)}

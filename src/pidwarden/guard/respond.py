@@ -74,7 +74,7 @@ class Responder:
         now = boot_ns()
         if self._wake_at_ns and now >= self._wake_at_ns:
             self._wake_at_ns = 0
-            self._wake_released(self.programs.records())
+            self._wake_released()
         for incident in self.incidents:
             if incident.state is State.WAITING and incident.deadline_ns and now >= incident.deadline_ns:
                 self._kill(incident)
@@ -153,9 +153,9 @@ class Responder:
         for group in self.programs.groups().values():
             if group.held:
                 self.programs.release(group.id)
-        self._wake_released(self.programs.records())
+        self._wake_released()
         time.sleep(_WAKE_AGAIN_NS / SECOND)
-        self._wake_released(self.programs.records())
+        self._wake_released()
 
     # -- an incident, in order -------------------------------------------------------------------------------------
 
@@ -324,7 +324,7 @@ class Responder:
             names = ", ".join(f"{k.tgid} ({why})" for k, why in incident.execution.spared.items())
             self.report("note", text=f"family {incident.family}: spared by rule: {names}")
             self.programs.release(incident.guilty_family)
-            self._wake_released(self.programs.records())
+            self._wake_released()
 
     def _cleared(self, incident: Incident, when_ns: int) -> None:
         self.report("cleared", family=incident.family, clear_ms=milliseconds(when_ns - incident.signal.time_ns))
@@ -342,13 +342,13 @@ class Responder:
         incident.state = State.DONE
 
     def _released(self, incident: Incident) -> None:
-        self._wake_released(self.programs.records())
+        self._wake_released()
         self._wake_at_ns = boot_ns() + _WAKE_AGAIN_NS
         self.report("released", family=incident.family, after_ms=milliseconds(boot_ns() - incident.signal.time_ns))
 
-    def _wake_released(self, records: list[Record]) -> None:
+    def _wake_released(self) -> None:
         held = {g.id for g in self.programs.groups().values() if g.held}
-        free = [r for r in records if r.held_ns and r.family not in held and r.branch not in held]
+        free = [r for r in self.programs.stopped() if r.family not in held and r.branch not in held]
         holding.wake(self.programs, free)
 
     # -- small things ----------------------------------------------------------------------------------------------

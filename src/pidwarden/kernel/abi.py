@@ -7,9 +7,11 @@ from typing import Final
 
 # enum pw_ask
 ASK_PROCS: Final = 1
-ASK_GROUPS: Final = 2
-ASK_PROC: Final = 3
-ASK_GROUP: Final = 4
+ASK_LINEAGE: Final = 2
+ASK_STOPPED: Final = 3
+ASK_PROC: Final = 4
+ASK_GROUPS: Final = 5
+ASK_GROUP: Final = 6
 
 # enum pw_config_flag
 CONFIG_AUTOHOLD: Final = 1
@@ -80,7 +82,7 @@ CONFIG_FIELDS: Final = (
     "only",
 )
 
-DUMP: Final = Struct("<QIIQIIQQQQQQQQQiiiIIIIIIIiIIIIII16s4xQQII")
+DUMP: Final = Struct("<QIIQIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII")
 DUMP_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
@@ -107,6 +109,7 @@ DUMP_FIELDS: Final = (
     "proc_exit_code",
     "proc_flags",
     "proc_stops",
+    "proc_mark",
     "proc_hidden",
     "proc_folded",
     "proc_skipped",
@@ -176,7 +179,7 @@ KEY_FIELDS: Final = (
     "pad",
 )
 
-PROC: Final = Struct("<QIIQQQQQQQQQiiiIIIIIIIiIIIIII16s4xQQ")
+PROC: Final = Struct("<QIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ")
 PROC_FIELDS: Final = (
     "parent_start_ns",
     "parent_tgid",
@@ -200,6 +203,7 @@ PROC_FIELDS: Final = (
     "exit_code",
     "flags",
     "stops",
+    "mark",
     "hidden",
     "folded",
     "skipped",
@@ -212,7 +216,7 @@ PROC_FIELDS: Final = (
     "exe_dev",
 )
 
-STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQ")
+STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQQ")
 STATE_FIELDS: Final = (
     "next_id",
     "holds",
@@ -233,6 +237,7 @@ STATE_FIELDS: Final = (
     "hidden",
     "short_ns",
     "walks",
+    "marks",
     "dumped",
 )
 
@@ -253,12 +258,12 @@ TASK_FIELDS: Final = (
 # struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
 LAYOUTS: Final = {
     "pw_config": (72, "<QQIIIIII8I", CONFIG_FIELDS),
-    "pw_dump": (216, "<QIIQIIQQQQQQQQQiiiIIIIIIIiIIIIII16s4xQQII", DUMP_FIELDS),
+    "pw_dump": (216, "<QIIQIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII", DUMP_FIELDS),
     "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
     "pw_exe": (16, "<QQ", EXE_FIELDS),
     "pw_group": (136, "<QQQIIQIIQQQQQQiiIIIIIIIi", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
-    "pw_proc": (192, "<QIIQQQQQQQQQiiiIIIIIIIiIIIIII16s4xQQ", PROC_FIELDS),
-    "pw_state": (160, "<QQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
+    "pw_proc": (192, "<QIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ", PROC_FIELDS),
+    "pw_state": (168, "<QQQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
     "pw_task": (56, "<QIIIIIIQQQ", TASK_FIELDS),
 }

@@ -256,6 +256,14 @@ class Programs:
         """Every process known, alive or dead; or those of up to three families."""
         return parse_records(self._dumped(self._ask(abi.ASK_PROCS, *families)))
 
+    def lineage(self, *families: int) -> list[Record]:
+        """Who holds a slot in up to three families, and of the dead only their ancestors there; no family: everybody."""
+        return parse_records(self._dumped(self._ask(abi.ASK_LINEAGE, *families)))
+
+    def stopped(self) -> list[Record]:
+        """Those that a gate stopped and nobody has continued since."""
+        return parse_records(self._dumped(self._ask(abi.ASK_STOPPED)))
+
     def groups(self) -> dict[int, Group]:
         """Families and branches by id."""
         data, size = self._dumped(self._ask(abi.ASK_GROUPS)), abi.DUMP.size

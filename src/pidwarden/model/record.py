@@ -171,4 +171,5 @@ class Counters(NamedTuple):
     hidden: int  # of those: still without one right now
     short_ns: int  # when records last ran short
     walks: int  # over all tasks of the machine
+    marks: int  # questions for a lineage
     dumped: int  # elements copied for the last question
