@@ -257,7 +257,7 @@ class Programs:
         return parse_records(self._dumped(self._ask(abi.ASK_PROCS, *families)))
 
     def lineage(self, *families: int) -> list[Record]:
-        """Who holds a slot in up to three families, and of the dead only their ancestors there; no family: everybody."""
+        """Who holds a slot in up to three families (none: in any), and of the dead only their ancestors there."""
         return parse_records(self._dumped(self._ask(abi.ASK_LINEAGE, *families)))
 
     def stopped(self) -> list[Record]:
