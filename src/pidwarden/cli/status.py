@@ -153,10 +153,8 @@ def history_lines(answer: Mapping[str, Any]) -> list[str]:
     if history["contracted"]:
         lines.append(f"  left out of long chains: {history['contracted']} dead ancestors")
     if history["folded"]:
-        alive = f"{history['without_record']} of them alive"
-        lines.append(
-            f"  only counted, for want of room: {history['folded']} processes, {alive}; raise max_records in the configuration"
-        )
+        counted = f"{history['folded']} processes, {history['without_record']} of them alive"
+        lines.append(f"  only counted, for want of room: {counted}; raise max_records in the configuration")
     return lines
 
 
