@@ -144,10 +144,9 @@ def losses(answer: Mapping[str, Any]) -> dict[str, int]:
 def history_lines(answer: Mapping[str, Any]) -> list[str]:
     """How many processes the guard remembers, for how long, and what did not fit."""
     history = answer["history"]
-    size = (
-        f"{history['records']} of {history['max_records']} records ({history['ceiling_bytes'] / 1e6:.0f} MB, for good)"
-    )
-    lines = [f"history: {size}; the dead stay for {history['window_seconds']:g} s"]
+    size = f"{history['records']} of {history['max_records']} records"
+    ceiling = f"{history['ceiling_bytes'] / 1e6:.0f} MB, allocated at the start"
+    lines = [f"history: {size} ({ceiling}); the dead stay for {history['window_seconds']:g} s"]
     if history["kept_because"]:
         lines.append(f"  they stay longer now: {history['kept_because']}")
     if history["contracted"]:
