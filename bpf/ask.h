@@ -124,6 +124,25 @@ static long dump_group(void *map, __u64 *id, struct pw_group *g, void *ctx)
 
 _Static_assert(sizeof(struct pw_group) <= sizeof(struct pw_dump), "a group is laid over an element of `dump`");
 
+/* Functions, or the compiler makes one call out of calls for different maps, which kernels before 6.3 refuse. */
+static __noinline int ask_procs(struct ask *a)
+{
+	struct pw_state *st = get_state();
+
+	if (st && a->kind == PW_ASK_LINEAGE) {
+		a->mark = ++st->marks;
+		bpf_for_each_map_elem(&procs, mark_proc, a, 0);
+	}
+	bpf_for_each_map_elem(&procs, dump_proc, a, 0);
+	return 0;
+}
+
+static __noinline int ask_groups(void)
+{
+	bpf_for_each_map_elem(&groups, dump_group, NULL, 0);
+	return 0;
+}
+
 /* Returns how many elements it copied. */
 SEC("raw_tp")
 int ask(struct bpf_raw_tracepoint_args *ctx)
@@ -145,11 +164,7 @@ int ask(struct bpf_raw_tracepoint_args *ctx)
 		a.families[2] = ctx->args[3];
 		/* fall through */
 	case PW_ASK_STOPPED:
-		if (a.kind == PW_ASK_LINEAGE) {
-			a.mark = ++st->marks;
-			bpf_for_each_map_elem(&procs, mark_proc, &a, 0);
-		}
-		bpf_for_each_map_elem(&procs, dump_proc, &a, 0);
+		ask_procs(&a);
 		break;
 	case PW_ASK_PROC:
 		a.key.tgid = ctx->args[2];
@@ -159,7 +174,7 @@ int ask(struct bpf_raw_tracepoint_args *ctx)
 			dump_proc(NULL, &a.key, rec, &a);
 		break;
 	case PW_ASK_GROUPS:
-		bpf_for_each_map_elem(&groups, dump_group, NULL, 0);
+		ask_groups();
 		break;
 	case PW_ASK_GROUP:
 		g = bpf_map_lookup_elem(&groups, &id);

@@ -79,24 +79,29 @@ static __always_inline __u64 new_group(__u64 family, const struct pw_key *founde
 {
 	struct pw_state *st = get_state();
 	struct pw_config *cfg = get_config();
-	struct pw_group g = {};
+	struct pw_group *g;
+	__u64 id;
 
 	if (!st || !cfg)
 		return 0;
-	g.id = __sync_fetch_and_add(&st->next_id, 1) + 1;
-	g.family = family ? family : g.id;
-	g.founder = *founder;
-	g.spawner = *spawner;
-	g.born_ns = now;
-	g.kind = family ? PW_BRANCH : PW_FAMILY;
-	g.limit = family ? cfg->hold_at : cfg->family_hold_at;
-	g.depth_limit = cfg->depth_limit;
-	g.flags = scoped;
-	if (bpf_map_update_elem(&groups, &g.id, &g, BPF_NOEXIST)) {
+	id = __sync_fetch_and_add(&st->next_id, 1) + 1;
+	if (bpf_map_update_elem(&groups, &id, &NEW_GROUP, BPF_NOEXIST)) {
 		__sync_fetch_and_add(&st->lost_groups, 1);
 		return 0;
 	}
-	return g.id;
+	g = bpf_map_lookup_elem(&groups, &id);
+	if (!g)
+		return 0;
+	g->id = id;
+	g->family = family ? family : id;
+	g->founder = *founder;
+	g->spawner = *spawner;
+	g->born_ns = now;
+	g->kind = family ? PW_BRANCH : PW_FAMILY;
+	g->limit = family ? cfg->hold_at : cfg->family_hold_at;
+	g->depth_limit = cfg->depth_limit;
+	g->flags = scoped;
+	return id;
 }
 
 static __always_inline void uncharge(__u64 id, __s32 by)

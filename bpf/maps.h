@@ -74,6 +74,10 @@ struct {
 
 static const __u32 ZERO = 0;
 
+/* Elements are made empty and filled where they lie: on the stack (512 bytes for all calls) they are too large. */
+static const struct pw_proc NEW_PROC = {};
+static const struct pw_group NEW_GROUP = {};
+
 static __always_inline struct pw_config *get_config(void)
 {
 	return bpf_map_lookup_elem(&config, &ZERO);

@@ -160,42 +160,40 @@ enum {
 static __noinline int enrol(task_p p, struct pw_key *key, struct pw_key *pkey, task_p creator, __u32 extra_flags)
 {
 	struct pw_state *st = get_state();
-	struct pw_proc *parent, rec = {};
+	struct pw_proc *parent, *rec;
 
 	if (!st || !key || !pkey)
 		return NO_ROOM;
 	parent = pkey->tgid ? bpf_map_lookup_elem(&procs, pkey) : NULL;
 	if (parent && !(extra_flags & PW_PROC_GUESSED) && is_crowded(parent))
 		return FOLDED;
-	if (sixteenths() >= 16) {
+	bpf_map_update_elem(&procs, key, &NEW_PROC, BPF_NOEXIST);
+	rec = bpf_map_lookup_elem(&procs, key);
+	if (!rec) {
 		count(&st->lost_procs);
 		return NO_ROOM;
 	}
-	rec.uid = BPF_CORE_READ(p, cred, uid.val);
-	rec.flags = extra_flags;
-	rec.leader = (__u64)BPF_CORE_READ(p, group_leader);
-	bpf_probe_read_kernel_str(&rec.comm, sizeof(rec.comm), &p->comm);
+	rec->uid = BPF_CORE_READ(p, cred, uid.val);
+	rec->flags = extra_flags;
+	rec->leader = (__u64)BPF_CORE_READ(p, group_leader);
+	BPF_CORE_READ_STR_INTO(&rec->comm, p, comm);
 	if (parent) {
-		rec.parent = *pkey;
+		rec->parent = *pkey;
 		if (!(extra_flags & PW_PROC_GUESSED)) /* a copy is still that program */
-			rec.flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED);
-		rec.exe_ino = parent->exe_ino;
-		rec.exe_dev = parent->exe_dev;
+			rec->flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED);
+		rec->exe_ino = parent->exe_ino;
+		rec->exe_dev = parent->exe_dev;
 	}
 	if (extra_flags & PW_PROC_GUESSED)
-		rec.flags |= read_exe(p, &rec);
-	if (!(rec.flags & PW_PROC_KTHREAD))
-		join(&rec, key, parent, creator, key->start_ns);
-	if (bpf_map_update_elem(&procs, key, &rec, BPF_NOEXIST)) {
-		count(&st->lost_procs);
-		return NO_ROOM;
-	}
-	count_record(rec.family, 1);
+		rec->flags |= read_exe(p, rec);
+	if (!(rec->flags & PW_PROC_KTHREAD))
+		join(rec, key, parent, creator, key->start_ns);
+	count_record(rec->family, 1);
 	if (parent) {
 		__sync_fetch_and_add(&parent->kids, 1);
 		__sync_fetch_and_add(&parent->forks, 1);
 		if (!(extra_flags & PW_PROC_GUESSED))
-			parent->uid = rec.uid; /* just copied from it */
+			parent->uid = rec->uid; /* just copied from it */
 	}
 	return ENROLLED;
 }
@@ -291,7 +289,7 @@ static __noinline int adopt(task_p p)
 static __noinline int unfold(task_p p, struct pw_task *task)
 {
 	struct pw_state *st = get_state();
-	struct pw_proc *rec, *creator, fresh = {};
+	struct pw_proc *rec, *creator;
 	struct pw_key key = {};
 	bool alive;
 
@@ -299,26 +297,26 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 	if (!creator || !st)
 		return 0;
 	read_key(p, &key);
-	if (!bpf_map_lookup_elem(&procs, &key)) {
+	rec = bpf_map_lookup_elem(&procs, &key);
+	if (!rec) {
 		if (sixteenths() >= 15)
 			return 0;
-		fresh.parent = task->key;
-		fresh.family = creator->family;
-		fresh.branch = creator->branch;
-		fresh.generation = creator->generation + 1;
-		fresh.uid = BPF_CORE_READ(p, cred, uid.val);
-		fresh.leader = (__u64)BPF_CORE_READ(p, group_leader);
-		fresh.flags = PW_PROC_GUESSED | (creator->flags & PW_PROC_KTHREAD) | read_exe(p, &fresh);
-		bpf_probe_read_kernel_str(&fresh.comm, sizeof(fresh.comm), &p->comm);
-		if (bpf_map_update_elem(&procs, &key, &fresh, BPF_NOEXIST))
+		bpf_map_update_elem(&procs, &key, &NEW_PROC, BPF_NOEXIST);
+		rec = bpf_map_lookup_elem(&procs, &key);
+		if (!rec)
 			return 0;
-		count_record(fresh.family, 1);
+		rec->parent = task->key;
+		rec->family = creator->family;
+		rec->branch = creator->branch;
+		rec->generation = creator->generation + 1;
+		rec->uid = BPF_CORE_READ(p, cred, uid.val);
+		rec->leader = (__u64)BPF_CORE_READ(p, group_leader);
+		rec->flags = PW_PROC_GUESSED | (creator->flags & PW_PROC_KTHREAD) | read_exe(p, rec);
+		BPF_CORE_READ_STR_INTO(&rec->comm, p, comm);
+		count_record(rec->family, 1);
 		__sync_fetch_and_add(&creator->kids, 1);
 		__sync_fetch_and_add(&creator->folded, -1);
 	}
-	rec = bpf_map_lookup_elem(&procs, &key);
-	if (!rec)
-		return 0;
 	alive = !(task->flags & PW_TASK_EXITED);
 	if (task->flags & PW_TASK_STOPPED)
 		rec->held_ns = bpf_ktime_get_boot_ns();
