@@ -46,6 +46,7 @@ class Task:
     state: str = "alive"  # zombie, dead (reaped), freed
     doing: int = 0
     missed: bool = False  # freed, and nobody was told
+    known: bool = True  # not reaped before the kernel side came
 
 
 @dataclass(eq=False)
@@ -134,6 +135,8 @@ class World:
     def attach(self) -> int:
         """Hooks on, then the walk over all that are there; how many it found."""
         self.attached = True
+        for task in self.dead():
+            task.known = False
         order = [p for p in self.processes if p.slots]
         for process in order:
             parent = process.parent.process if process.parent else None
@@ -310,7 +313,7 @@ class World:
     def free(self, task: Task, *, missed: bool = False) -> None:
         self.say(f"{task.process.key}: task {task.pid} is freed{', unseen' * missed}")
         self.sim.free(task.address, silent=missed or not self.attached)
-        task.state, task.missed = "freed", missed
+        task.state, task.missed = "freed", missed and task.known and self.attached
         self.tasks.remove(task)
 
     def setuid(self, process: Process, uid: int) -> None:
