@@ -278,3 +278,17 @@ int sim_control(__u64 op, __u64 a, __u64 b, __u64 c, __u64 d)
 
 	return control((void *)args);
 }
+
+int sim_ask(__u64 what, __u64 a, __u64 b, __u64 c)
+{
+	__u64 args[4] = {what, a, b, c};
+
+	return ask((void *)args);
+}
+
+int sim_sweep(__u64 cutoff, __u64 early)
+{
+	__u64 args[2] = {cutoff, early};
+
+	return sweep((void *)args);
+}

@@ -73,6 +73,8 @@ def library() -> ctypes.CDLL:
         ("gate", u64, task, number, u64),
         ("seed", number, task),
         ("control", number, u64, u64, u64, u64, u64),
+        ("ask", number, u64, u64, u64, u64),
+        ("sweep", number, u64, u64),
         ("set_now", None, u64),
         ("resize", number, text, u32),
         ("count", number, text),
@@ -87,13 +89,19 @@ def library() -> ctypes.CDLL:
     return lib
 
 
-def _values(layout: Struct, fields: tuple[str, ...], data: bytes, at: int = 0) -> SimpleNamespace:
-    """The struct's fields by name; pairs of a start time and a tgid become one ProcessKey."""
-    unpacked = layout.unpack_from(data, at)
-    found = SimpleNamespace(**dict(zip(fields, unpacked, strict=False)))
-    for name in [field.removesuffix("_tgid") for field in fields if field.endswith("_tgid")]:
-        setattr(found, name, ProcessKey(getattr(found, f"{name}_tgid"), getattr(found, f"{name}_start_ns")))
-    return found
+@functools.cache
+def _keys(fields: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Fields that are a struct pw_key: its name, and those of its two numbers."""
+    names = [field.removesuffix("_tgid") for field in fields if field.endswith("_tgid")]
+    return [(name, f"{name}_tgid", f"{name}_start_ns") for name in names]
+
+
+def _values(layout: Struct, fields: tuple[str, ...], data: bytes) -> SimpleNamespace:
+    """The struct's fields by name; a start time and a tgid make one ProcessKey as well."""
+    found = dict(zip(fields, layout.unpack_from(data), strict=False))
+    for name, tgid, start_ns in _keys(fields):
+        found[name] = ProcessKey(found[tgid], found[start_ns])
+    return SimpleNamespace(**found)
 
 
 class Simulator:
@@ -183,6 +191,11 @@ class Simulator:
         found: int = self._lib.sim_control(op, *[*arguments, 0, 0, 0, 0][:4])
         return found
 
+    def sweep(self, cutoff: int, early: int = 0) -> int:
+        """Forgets who exited before `cutoff`, and in families with many records before `early`; how many went."""
+        found: int = self._lib.sim_sweep(cutoff, early)
+        return found
+
     def settle(self) -> None:
         self.control(abi.OP_SETTLE)
 
@@ -237,8 +250,8 @@ class Simulator:
             found.append(_values(abi.EVENT, abi.EVENT_FIELDS, data))
         return found
 
-    def dumped(self, op: int, *arguments: int) -> bytes:
-        """What `control` copied into `dump`."""
-        n = self.control(op, *arguments)
+    def asked(self, what: int, *arguments: int) -> bytes:
+        """What `ask` copied into `dump`."""
+        n = self._lib.sim_ask(what, *[*arguments, 0, 0, 0][:3])
         at = self._lib.sim_find(b"dump", bytes(4))
         return ctypes.string_at(at, n * abi.DUMP.size) if n else b""

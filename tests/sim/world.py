@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from simulator import KTHREAD, SIBLING, SILENT, THREAD, Simulator
 
+from pidwarden.kernel import abi
 from pidwarden.model.key import NOBODY, ProcessKey
 from pidwarden.model.record import ProcFlag
 
@@ -71,6 +72,7 @@ class Process:
     job: tuple[int, Group | None] = (0, None)
     leads_terminal: bool = False
     guessed: bool = False
+    end_unseen: bool = False  # it had ended before the kernel side came
     subreaper: bool = False
 
     @property
@@ -141,6 +143,7 @@ class World:
         for process in order:
             parent = process.parent.process if process.parent else None
             process.creator, process.guessed = parent if parent in order else None, True
+            process.end_unseen = not process.living
             process.execs = process.forks = 0
             process.noted_uid, process.flags = process.uid, process.flags | PROGRAMS.get(process.program, 0)
             process.comm = process.leader.comm if process.leader else b""
@@ -333,16 +336,6 @@ class World:
         process.leads_terminal = on
         self.sim.session(process.living[0].address, leader=on, tty=on)
 
-    # -- what has to be true ---------------------------------------------------------------------------------------
-
-    def expected_records(self) -> list[Process]:
-        """Processes that must have a record: they hold a slot, or somebody who does descends from them."""
-        found: dict[int, Process] = {}
-        for process in self.processes:
-            if process.slots:
-                found.update((id(above), above) for above in process.ancestors())
-        return list(found.values())
-
 
 def note_groups(groups: Sequence[Group | None], ids: Sequence[int], known: dict[int, Group]) -> None:
     """Learns ids: a group has one, and no two groups the same."""
@@ -357,25 +350,34 @@ def note_groups(groups: Sequence[Group | None], ids: Sequence[int], known: dict[
 def books_are_consistent(sim: Simulator) -> None:
     """What holds whatever happened, also after losses: counts are sums of what is on record."""
     tasks, procs, groups, counters = sim.tasks(), sim.procs(), sim.groups(), sim.counters()
-    slots, live, reserved, of_group = Counter(), Counter(), Counter(), Counter()
+    slots, live, reserved = Counter(), Counter(), Counter()
     for task in tasks.values():
-        assert task.key in procs, f"a task of {task.key}, which has no record"
-        slots[task.key] += not task.flags & 2
-        live[task.key] += not task.flags & 1
+        assert task.key in procs or task.flags & abi.TASK_RELEASED, f"a task of {task.key}, which has no record"
+        slots[task.key] += not task.flags & abi.TASK_RELEASED
+        live[task.key] += not task.flags & abi.TASK_EXITED
         reserved[task.reserved_branch] += 1
         reserved[task.reserved_family] += 1
+    of_group, of_family, kids = Counter(), Counter(), Counter()
     for key, record in procs.items():
         assert (record.slots, record.live) == (slots[key], live[key]), f"slots and live of {key}"
+        assert not record.flags & abi.PROC_GOING
+        kids[record.parent] += 1
+        of_family[record.family] += 1
         for group in {record.family, record.branch}:
             of_group[group] += record.slots
+    for key, record in procs.items():
+        assert record.kids == kids[key], f"{key} has {kids[key]} kids, not {record.kids}"
     for number, group in groups.items():
-        kind = "family" if group.kind == 1 else "branch"
-        assert group.slots == of_group[number], f"{kind} {number}: {group.slots} slots, its records have {of_group[number]}"
-        assert group.inflight == reserved[number], f"{kind} {number}: {group.inflight} in flight, {reserved[number]} reserved"
-        assert group.slots > 0 or group.flags & 8, f"{kind} {number} is empty and still there"
+        name = f"{'family' if group.kind == abi.FAMILY else 'branch'} {number}"
+        assert group.slots == of_group[number], f"{name}: {group.slots} slots, its records have {of_group[number]}"
+        assert group.inflight == reserved[number], f"{name}: {group.inflight} in flight, {reserved[number]} reserved"
+        assert group.slots > 0 or group.flags & abi.GROUP_WATCHED, f"{name} is empty and still there"
+        assert group.records == (of_family[number] if group.kind == abi.FAMILY else 0), f"records of {name}"
         assert group.peak >= group.slots
-        assert bool(group.held_ns) == bool(group.flags & 4)
-    assert counters.holds == sum(bool(group.flags & 4) for group in groups.values())
+        assert bool(group.held_ns) == bool(group.flags & abi.GROUP_HELD)
+    assert counters.holds == sum(bool(group.flags & abi.GROUP_HELD) for group in groups.values())
+    assert counters.records == len(procs)
+    assert counters.hidden == sum(bool(task.flags & abi.TASK_FOLDED) for task in tasks.values())
 
 
 __all__ = ["NOBODY", "Group", "Process", "Task", "World", "books_are_consistent", "note_groups"]

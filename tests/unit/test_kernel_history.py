@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator import Simulator
 from world import BRANCH_AGE, JOB_GAP, MS, World, books_are_consistent, note_groups
@@ -52,6 +52,10 @@ def do(world: World, op: str, a: int, b: int) -> None:
     elif op == "subreaper" and task:
         task.process.subreaper = True
         world.say(f"{task.process.key} is a subreaper")
+    elif op == "sweep":
+        cutoff = world.sim.now - pick(TIMES, a)
+        world.say(f"sweep: who exited before {cutoff}")
+        world.sim.sweep(cutoff)
     elif op == "kthread":
         helper = world.kernel_thread()
         if b % 2:
@@ -68,38 +72,39 @@ def steps(*ops: str, most: int = 60):
     return st.lists(step, max_size=most) | st.lists(step, min_size=most // 2, max_size=most)
 
 
-def told(world: World) -> str:
-    return "\n".join(world.log)
+def record_is_true(process, record, known):
+    note_groups((process.family, process.branch), (record.family, record.branch), known)
+    assert (record.slots, record.live) == (process.slots, len(process.living))
+    assert record.generation == process.generation
+    above = process.ancestors()[1 + record.skipped :]  # dead ones may be left out
+    assert record.parent == (above[0].key if above else NOBODY)
+    assert ProcFlag(record.flags) == ProcFlag(process.flags | ProcFlag.GUESSED * process.guessed)
+    assert (record.forks, record.execs) == (process.forks, process.execs)
+    assert (record.comm, record.uid) == (process.comm, process.noted_uid)
+    if process.end_unseen:
+        assert record.exit_ns
+    else:
+        assert (record.exit_ns, record.exit_code) == (process.exit_ns, process.exit_code)
 
 
 def history_is_true(world: World, known: dict) -> None:
     sim = world.sim
     sim.settle()
     books_are_consistent(sim)
-    records, groups = sim.procs(), sim.groups()
-    of_group: dict[int, int] = {}
-    for process in world.expected_records():
-        record = records[process.key]
-        ids = (record.family, record.branch)
-        note_groups((process.family, process.branch), ids, known)
-        assert (record.slots, record.live) == (process.slots, len(process.living))
-        assert record.generation == process.generation
-        assert record.parent == (process.creator.key if process.creator else NOBODY)
-        assert ProcFlag(record.flags) == ProcFlag(process.flags | ProcFlag.GUESSED * process.guessed)
-        assert (record.forks, record.execs) == (process.forks, process.execs)
-        assert record.comm == process.comm
-        assert record.uid == process.noted_uid
-        if not (process.guessed and not record.exit_ns):  # ended before we came: when, nobody knows
-            assert (record.exit_ns, record.exit_code) == (process.exit_ns, process.exit_code)
-        for number in ids:
-            of_group[number] = of_group.get(number, 0) + process.slots
+    records, groups, slots = sim.procs(), sim.groups(), {}
+    everybody = {process.key: process for process in world.processes}
+    for key, record in records.items():
+        record_is_true(everybody[key], record, known)
+        for number in {record.family, record.branch} - {0}:
+            slots[number] = slots.get(number, 0) + everybody[key].slots
+    assert {number: group.slots for number, group in groups.items()} == {g: n for g, n in slots.items() if n}
+    for process in everybody.values():
         if process.slots and process.family:
+            record = records[process.key]
             assert groups[record.family].founder == process.family.founder.key
             assert groups[record.branch].founder == process.branch.founder.key
             assert groups[record.branch].family == record.family
             the_founder_is_found(records, process)
-    of_group.pop(0, None)
-    assert {number: group.slots for number, group in groups.items()} == {g: n for g, n in of_group.items() if n}
 
 
 def the_founder_is_found(records, process):
@@ -113,25 +118,52 @@ def the_founder_is_found(records, process):
         assert seen < 10_000
 
 
-@settings(deadline=None, max_examples=200)
-@given(before=steps(*LIFE, *RARE, most=20), after=steps(*LIFE, *RARE), seed=st.integers(0, 3))
-def test_the_history_is_what_the_rules_say(before, after, seed):
-    world, known = World(seed=seed), {}
-    for step in before:
-        do(world, *step)
-    there = sum(t.state in ("alive", "zombie") for t in world.tasks)
+def retold(world: World, exception: BaseException) -> None:
+    """Tells what happened, in words, below the failure."""
+    exception.add_note("\n".join(world.log))
+
+
+@settings(deadline=None, max_examples=120)
+@given(before=steps(*LIFE, *RARE, most=20), after=steps(*LIFE, *RARE, "sweep"), seed=st.integers(0, 3), history=st.booleans())
+def test_the_history_is_what_the_rules_say(before, after, seed, history):
+    world, known, seen = World(seed=seed, flags=abi.CONFIG_HISTORY * history), {}, set()
     try:
+        for step in before:
+            do(world, *step)
+        there = sum(t.state in ("alive", "zombie") for t in world.tasks)
         assert world.attach() == there
         history_is_true(world, known)
         for step in after:
             do(world, *step)
             history_is_true(world, known)
+            seen |= world.sim.procs().keys()
         counters = world.sim.counters()
         assert counters.missed_frees == world.missed
         assert (counters.adopted, counters.lost_tasks, counters.lost_procs, counters.lost_groups) == (0, 0, 0, 0)
-    except BaseException:
-        note(told(world))
+        if seen:
+            assert len(seen) == counters.records + counters.aged + counters.contracted
+        swept_clean(world)
+        history_is_true(world, known)
+    except BaseException as exception:
+        retold(world, exception)
         raise
+
+
+def swept_clean(world: World) -> None:
+    """Sweeps until nothing more goes: then what is dead is where two chains meet, or where a family begins."""
+    world.say("sweep until nothing more goes")
+    for _ in range(100):
+        if not world.sim.sweep(world.sim.now + 1):
+            break
+    else:
+        pytest.fail("it never ends")
+    records = world.sim.procs()
+    for key, record in records.items():
+        if record.slots > 0 or record.kids > 1:
+            continue
+        above = records.get(record.parent)
+        assert record.kids == 1, f"{key} is dead and nobody descends from it"
+        assert not above or above.family != record.family, f"{key} is dead and has a single child"
 
 
 @pytest.mark.parametrize(
