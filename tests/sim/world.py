@@ -323,7 +323,7 @@ class World:
         self.say(f"{process.key} becomes uid {uid}")
         process.uid = uid
         for task in process.tasks:
-            if task.state == "alive":
+            if task.state in ("alive", "zombie"):  # a zombie leader too: it speaks for its process
                 self.sim.setuid(task.address, uid)
 
     def rename(self, task: Task, comm: bytes) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from signal import SIGSTOP
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator import Simulator
-from world import BRANCH_AGE, JOB_GAP, MS, World, books_are_consistent, note_groups
+from world import BRANCH_AGE, ENTERED, JOB_GAP, MS, PLAIN, STOPPED, World, books_are_consistent, note_groups
 
 from pidwarden.kernel import abi
 from pidwarden.model.key import NOBODY
@@ -171,3 +173,139 @@ def swept_clean(world: World) -> None:
 )
 def test_this_machines_compiler_lays_out_as_the_bpf_one(name, layout):
     assert Simulator().sizes(name)[1] == layout.size
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+
+LIMIT, FAMILY_LIMIT, DEPTH = 6, 9, 4
+CALLS = ["fork", "vfork", "clone", "clone3", "every"]
+
+
+class Gated(World):
+    """Forks go through the gate; a task that is in a fork, or stopped, does nothing else."""
+
+    def __init__(self, **config: int) -> None:
+        super().__init__(flags=abi.CONFIG_AUTOHOLD, **config)
+        self.attach()
+        self.sim.control(abi.OP_FLAG, abi.PROC_EXEMPT, self.init.key.tgid, self.init.key.start_ns)
+        self.alarms: dict[int, int] = {}  # since the last answer
+        self.watched: dict[int, bool] = {}  # families that were split off: whether anybody is in them
+
+    def enter(self, task, call):
+        self.say(f"task {task.pid} of {task.process.key} enters {call}")
+        self.sim.compat(task.address, on=call == "every")
+        signal = self.sim.gate(task.address, call)
+        record, groups = self.sim.procs()[task.process.key], self.sim.groups()
+        held = any(groups[g].flags & abi.GROUP_HELD for g in (record.family, record.branch))
+        exempt = task.process is self.init
+        assert signal == (SIGSTOP if held and not exempt else 0)
+        task.doing = STOPPED if signal else ENTERED
+        entry = self.sim.tasks()[task.address]
+        reserved = (entry.reserved_branch, entry.reserved_family)
+        assert reserved == ((0, 0) if signal or exempt else (record.branch, record.family))
+
+    def leave(self, task, how):
+        """Out of the fork: a process, a thread, or an error."""
+        task.doing = 0
+        if how == "error":
+            self.say(f"the fork of task {task.pid} fails")
+        elif how == "thread" and task.process is not self.init:
+            self.thread(task)
+        else:
+            self.fork(task)
+        if how != "error":
+            entry = self.sim.tasks()[task.address]
+            assert (entry.reserved_branch, entry.reserved_family) == (0, 0)
+
+    def release(self, number, limit, depth):
+        self.say(f"group {number} is released, with limit {limit}")
+        assert self.sim.control(abi.OP_RELEASE, number, limit, depth)
+        self.alarms[number] = 0
+        for task in self.tasks:
+            if task.doing == STOPPED:
+                task.doing = 0  # SIGCONT; it enters the same call again
+
+    def split(self, guilty):
+        """A family of its own for a process and its living descendants; then it is forgotten again, to be let go."""
+        key = guilty.key
+        number = self.sim.control(abi.OP_NEW_FAMILY, self.sim.procs()[key].family, key.tgid, key.start_ns)
+        moved = [p for p in self.processes if p.slots and guilty in p.ancestors()]
+        self.say(f"{', '.join(str(p.key) for p in moved)} move into family {number}")
+        for process in moved:
+            assert self.sim.control(abi.OP_MOVE, number, process.key.tgid, process.key.start_ns)
+        self.alarms[number] = 1
+        self.watched[number] = True
+
+    def one_alarm(self):
+        for event in self.sim.events():
+            if event.kind == abi.EVENT_ALARM:
+                self.alarms[event.group] = self.alarms.get(event.group, 0) + 1
+                assert self.alarms[event.group] == 1, f"a second alarm of group {event.group}"
+            elif event.kind == abi.EVENT_EMPTY:
+                assert self.watched[event.group]
+                assert not self.true_slots().get(event.group), f"group {event.group} is not empty"
+                self.watched[event.group] = False
+        for number, group in self.sim.groups().items():
+            assert bool(group.flags & abi.GROUP_ALARMED) == bool(self.alarms.get(number)), f"alarm of {number}"
+
+    def true_slots(self):
+        found = {}
+        records = self.sim.procs()
+        for process in self.processes:
+            record = records.get(process.key)
+            for number in {record.family, record.branch} - {0} if record else ():
+                found[number] = found.get(number, 0) + process.slots
+        return found
+
+
+def gated_step(world: Gated, op: str, a: int, b: int) -> None:
+    if op == "enter" and (task := pick(world.living(), a)):
+        world.enter(task, CALLS[b % len(CALLS)])
+    elif op == "leave" and (task := pick([t for t in world.tasks if t.doing == ENTERED and t.state == "alive"], a)):
+        world.leave(task, ["fork", "fork", "thread", "error"][b % 4])
+    elif op == "storm":  # as many at once as there are
+        for task in world.living():
+            world.enter(task, CALLS[b % 5])
+    elif op == "calm":
+        for task in [t for t in world.tasks if t.doing == ENTERED]:
+            world.leave(task, ["fork", "fork", "thread", "error"][(a + task.pid) % 4])
+    elif op == "harvest":
+        for process in dict.fromkeys(task.process for task in world.mortal()[: a % 9]):
+            world.exit_group(process, 0, delay=b % 4 != 0)
+        for process in world.zombies():
+            world.reap(process, delay=b % 4 != 0)
+    elif op == "split" and (task := pick(world.living(), a)) and task.process is not world.init:
+        world.split(task.process)
+    elif op == "release" and (held := [n for n, g in world.sim.groups().items() if g.flags & abi.GROUP_HELD]):
+        number = pick(sorted(held), a)
+        group = world.sim.groups()[number]
+        world.release(number, group.limit + b % 4, group.depth_limit + b % 3)
+    elif op == "exec" and (task := pick(world.living(), a)) and task.process is not world.init:
+        world.exec(task, PLAIN, b"sh", delay=b % 2 != 0)
+    elif op not in ("exec", "enter", "leave", "release", "split"):
+        do(world, op, a, b)
+
+
+GATED = ["enter", "enter", "leave", "leave", "storm", "calm", "harvest", "kill", "reap", "free", "release", "wait", "exec"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(run=steps(*GATED, "exit", "split", most=50), limits=st.tuples(st.integers(1, 31), st.integers(1, 31)))
+def test_no_group_ever_has_more_slots_than_its_limit(run, limits):
+    world = Gated(hold_at=limits[0], family_hold_at=limits[1], depth_limit=DEPTH)
+    try:
+        for step in run:
+            gated_step(world, *step)
+            books_are_consistent(world.sim)
+            world.one_alarm()
+            groups = world.sim.groups()
+            for number, slots in world.true_slots().items():
+                if slots:
+                    assert slots <= groups[number].slots
+                    assert slots <= groups[number].limit or slots == 1 or number <= 2, f"group {number} has {slots} slots"
+        for process in [p for p in world.processes if p.living and p is not world.init and p is not world.kthreadd]:
+            world.exit_group(process, 9)
+        assert not any(group.inflight for group in world.sim.groups().values())
+    except BaseException as exception:
+        retold(world, exception)
+        raise
