@@ -125,7 +125,7 @@ def retold(world: World, exception: BaseException) -> None:
     exception.add_note("\n".join(world.log))
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=500)
 @given(before=steps(*LIFE, *RARE, most=20), after=steps(*LIFE, *RARE, "sweep"), seed=st.integers(0, 3), history=st.booleans())
 def test_the_history_is_what_the_rules_say(before, after, seed, history):
     world, known, seen = World(seed=seed, flags=abi.CONFIG_HISTORY * history), {}, set()
@@ -289,7 +289,7 @@ def gated_step(world: Gated, op: str, a: int, b: int) -> None:
 GATED = ["enter", "enter", "leave", "leave", "storm", "calm", "harvest", "kill", "reap", "free", "release", "wait", "exec"]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=1000)
 @given(run=steps(*GATED, "exit", "split", most=50), limits=st.tuples(st.integers(1, 31), st.integers(1, 31)))
 def test_no_group_ever_has_more_slots_than_its_limit(run, limits):
     world = Gated(hold_at=limits[0], family_hold_at=limits[1], depth_limit=DEPTH)
@@ -309,3 +309,125 @@ def test_no_group_ever_has_more_slots_than_its_limit(run, limits):
     except BaseException as exception:
         retold(world, exception)
         raise
+
+
+@settings(deadline=None, max_examples=300)
+@given(limit=st.integers(2, 31), rounds=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3)), max_size=8))
+def test_the_limit_is_exact_also_when_all_fork_at_once_and_the_books_are_late(limit, rounds):
+    world = Gated(hold_at=limit, family_hold_at=1 << 30, depth_limit=1 << 30)
+    try:
+        root = world.fork(world.init.tasks[0])
+        for ends, single in [*rounds, (0, 0)]:
+            for process in [p for p in world.processes if p.living and root in p.ancestors()][1 : 1 + ends]:
+                world.exit_group(process, 0)
+                world.reap(process)  # and not freed: the kernel side cannot know yet
+            for _ in range(single):
+                enter_and_fork(world, [root.tasks[0]])
+            enter_and_fork(world, [t for t in world.living() if root in t.process.ancestors()])
+            for number, slots in world.true_slots().items():
+                assert slots <= world.sim.groups()[number].limit, f"group {number} has {slots} slots"
+    except BaseException as exception:
+        retold(world, exception)
+        raise
+
+
+def enter_and_fork(world, tasks):
+    for task in tasks:
+        if not task.doing:
+            world.enter(task, "clone")
+    for task in tasks:
+        if task.doing == ENTERED:
+            world.leave(task, "fork")
+
+
+# -- maps that are full ------------------------------------------------------------------------------------------------
+
+ROOM = 32
+
+
+def crowd_step(world: World, op: str, a: int, b: int) -> None:
+    if op == "burst" and (task := pick(world.living(), a)):
+        for _ in range(b % 12):
+            world.fork(task)
+    elif op == "reseed":
+        world.say("seed")
+        world.sim.seed(world.init.tasks[0].address)
+    elif op == "drain":
+        for process in [p for p in world.processes if p.living and p not in (world.init, world.kthreadd)][: a % 20]:
+            world.exit_group(process, 0, delay=b % 2 != 0)
+        for process in world.zombies():
+            world.reap(process, delay=b % 2 != 0)
+        for task in world.dead():
+            world.free(task)
+    else:
+        do(world, op, a, b)
+
+
+def make_room(world: World) -> None:
+    """As user space does: sweep, then give a record to whoever has none."""
+    world.say("all that is dead is swept, then seed")
+    for task in world.dead():
+        world.free(task)
+    for _ in range(5):
+        world.sim.sweep(world.sim.now + 1)
+    world.sim.seed(world.init.tasks[0].address)
+    world.sim.settle()
+
+
+def living_processes(world: World):
+    return [p for p in world.processes if p.slots]
+
+
+def true_family(process, records):
+    """The families of its creators on record: it has to be in that of one of them, or have one of its own."""
+    return {records[above.key].family for above in process.ancestors() if above.key in records}
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    run=steps("burst", "burst", "drain", "fork", "thread", "exec", "exit", "kill", "reap", "free", "wait", "reseed"),
+    seed=st.integers(0, 3),
+    room=st.tuples(st.integers(ROOM, 64), st.integers(ROOM, 200), st.integers(ROOM, 200)),
+)
+def test_what_does_not_fit_is_counted_and_gets_its_record_later(run, seed, room):
+    procs, tasks, groups = room
+    sizes = {"procs": procs, "tasks": tasks, "groups": groups}
+    world = World(seed=seed, sizes=sizes, flags=abi.CONFIG_HISTORY, max_records=procs)
+    sim = world.sim
+    try:
+        world.attach()
+        seen = set(sim.procs())
+        for step in run:
+            crowd_step(world, *step)
+            sim.settle()
+            books_are_consistent(sim)
+            seen |= sim.procs().keys()
+        known, alive, counters = sim.tasks(), world.tasks, sim.counters()
+        missing = [t for t in alive if t.address not in known and t.state in ("alive", "zombie")]
+        assert len(missing) <= counters.lost_tasks + counters.lost_procs
+        assert sim.count("procs") <= procs
+        for task in [t for t in world.tasks if t.process not in (world.init, world.kthreadd)]:
+            if len(living_processes(world)) > procs // 2 and task.state == "alive":
+                world.exit_group(task.process, 0)
+        for process in world.zombies():
+            world.reap(process)
+        make_room(world)
+        books_are_consistent(sim)
+        records = sim.procs()
+        if len(living_processes(world)) < procs * 11 // 16 and sum(p.slots for p in living_processes(world)) < tasks:
+            everybody_has_a_record(world, records)
+    except BaseException as exception:
+        retold(world, exception)
+        raise
+
+
+def everybody_has_a_record(world, records):
+    for process in living_processes(world):
+        assert process.key in records, f"{process.key} has no record though there is room"
+        record = records[process.key]
+        assert (record.slots, record.live) == (process.slots, len(process.living)), f"slots and live of {process.key}"
+        ancestors = [above.key for above in process.ancestors()]
+        assert record.parent in [*ancestors[1:], NOBODY] or process.parent.process.key == record.parent
+        if process.creator is world.init:
+            assert record.family != records[world.init.key].family, f"{process.key} is in its spawner's family"
+    assert world.sim.counters().hidden == 0
