@@ -387,7 +387,7 @@ def true_family(process, records):
 @given(
     run=steps("burst", "burst", "drain", "fork", "thread", "exec", "exit", "kill", "reap", "free", "wait", "reseed"),
     seed=st.integers(0, 3),
-    room=st.tuples(st.integers(ROOM, 64), st.integers(ROOM, 200), st.integers(ROOM, 200)),
+    room=st.tuples(st.integers(ROOM, 64), st.integers(ROOM, 200), st.integers(ROOM, 400)),
 )
 def test_what_does_not_fit_is_counted_and_gets_its_record_later(run, seed, room):
     procs, tasks, groups = room
@@ -428,6 +428,10 @@ def everybody_has_a_record(world, records):
         assert (record.slots, record.live) == (process.slots, len(process.living)), f"slots and live of {process.key}"
         ancestors = [above.key for above in process.ancestors()]
         assert record.parent in [*ancestors[1:], NOBODY] or process.parent.process.key == record.parent
-        if process.creator is world.init:
+        if process.creator is world.init and record.family:
             assert record.family != records[world.init.key].family, f"{process.key} is in its spawner's family"
     assert world.sim.counters().hidden == 0
+    for process in world.processes:
+        record = records.get(process.key)
+        if record and not process.living and not record.flags & abi.PROC_GUESSED:
+            assert record.exit_code == process.exit_code, f"exit code of {process.key}"
