@@ -135,6 +135,7 @@ def test_the_history_is_what_the_rules_say(before, after, seed, history):
         there = sum(t.state in ("alive", "zombie") for t in world.tasks)
         assert world.attach() == there
         history_is_true(world, known)
+        seen |= world.sim.procs().keys()
         for step in after:
             do(world, *step)
             history_is_true(world, known)
@@ -142,8 +143,7 @@ def test_the_history_is_what_the_rules_say(before, after, seed, history):
         counters = world.sim.counters()
         assert counters.missed_frees == world.missed
         assert (counters.adopted, counters.lost_tasks, counters.lost_procs, counters.lost_groups) == (0, 0, 0, 0)
-        if seen:
-            assert len(seen) == counters.records + counters.aged + counters.contracted
+        assert len(seen) == counters.records + counters.aged + counters.contracted
         swept_clean(world)
         history_is_true(world, known)
     except BaseException as exception:
@@ -435,3 +435,49 @@ def everybody_has_a_record(world, records):
         record = records.get(process.key)
         if record and not process.living and not record.flags & abi.PROC_GUESSED:
             assert record.exit_code == process.exit_code, f"exit code of {process.key}"
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    shape=st.lists(st.sampled_from(["chain", "chain", "leaf", "keep", "sweep"]), min_size=80, max_size=160),
+    honest=st.integers(1, 6),
+    seed=st.integers(0, 3),
+)
+def test_a_bomb_is_folded_and_an_honest_familys_dead_stay(shape, honest, seed):
+    world = World(seed=seed, sizes={"procs": 64}, flags=abi.CONFIG_HISTORY, max_records=64)
+    sim, kept = world.sim, []
+    try:
+        world.attach()
+        good, bomb = world.fork(world.init.tasks[0]), world.fork(world.init.tasks[0])
+        dead = [world.fork(good.tasks[0]) for _ in range(honest)]
+        for process in dead:
+            end(world, process)
+        born, tip = 4 + honest, bomb
+        for step in shape:
+            if step == "sweep":
+                sim.sweep(world.sim.now - 10**9, world.sim.now)
+                continue
+            new, born = world.fork(tip.tasks[0]), born + 1
+            if step == "chain" or len(kept) > 20:
+                end(world, tip)
+                tip = new
+            elif step == "leaf":
+                end(world, new)
+            else:
+                kept.append(new)
+            books_are_consistent(sim)
+            assert sim.count("procs") <= 64
+            assert {good.key, *(process.key for process in dead)} <= sim.procs().keys()
+        counters = sim.counters()
+        assert counters.lost_procs == 0
+        assert born == counters.records + counters.aged + counters.contracted + counters.folded + counters.folded_alive
+        families = {record.family for record in (sim.procs()[p.key] for p in (bomb, *kept) if p.key in sim.procs())}
+        assert len(families) <= 1
+    except BaseException as exception:
+        retold(world, exception)
+        raise
+
+
+def end(world, process):
+    world.exit_group(process, 0)
+    world.reap(process, delay=False)
