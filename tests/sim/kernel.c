@@ -185,6 +185,8 @@ void sim_exit(struct task_struct *p, int code, bool group_dead, bool silent)
 
 	p->flags |= PF_EXITING;
 	p->exit_code = code;
+	if (group_dead)
+		p->signal->group_exit_code = code; /* synchronize_group_exit() */
 	sim_set_current(p);
 	if (!silent)
 		on_exit((void *)args);
