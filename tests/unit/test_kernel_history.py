@@ -1,77 +1,26 @@
-"""The kernel side's books against the design's rules: bpf/ compiled natively and driven by random histories (tests/sim)."""
+"""The books of bpf/ against the rules of the design: compiled natively, driven by random histories (tests/sim)."""
 
 from __future__ import annotations
-
-from signal import SIGSTOP
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator import Simulator
-from world import BRANCH_AGE, ENTERED, JOB_GAP, MS, PLAIN, STOPPED, World, books_are_consistent, note_groups
+from steps import CROWD, ENTERED, GATES, LIFE, RARE, Gated, crowd_step, gated_step, step
+from world import World, books_are_consistent, note_groups
 
 from pidwarden.kernel import abi
 from pidwarden.model.key import NOBODY
 from pidwarden.model.record import ProcFlag
 
 NUMBERS = st.integers(0, 40)
-COMMS = [b"sh", b"a) R 1 (", b"\xff\n\x1b[2J", b"fifteen-bytes-x", b"more than fifteen bytes"]
-TIMES = [1, MS, JOB_GAP - 1, JOB_GAP, BRANCH_AGE - 1, BRANCH_AGE, 60 * BRANCH_AGE]
-
-
-def pick(choices, number):
-    return choices[number % len(choices)] if choices else None
-
-
-def do(world: World, op: str, a: int, b: int) -> None:
-    """One step, if there is somebody who can take it."""
-    task, zombie, dead = pick(world.living(), a), pick(world.zombies(), a), pick(world.dead(), a)
-    victim = pick(world.mortal(), a)
-    if op == "fork" and task:
-        world.fork(task, sibling=b % 8 == 7 and task.process is not world.init)
-    elif op == "thread" and task and task.process is not world.init:
-        world.thread(task)
-    elif op == "exec" and task and task.process is not world.init:
-        world.exec(task, 1 + b % 4, COMMS[b % 5], delay=b % 3 != 0)
-    elif op == "exit" and victim and not victim.process.flags & ProcFlag.KTHREAD:
-        last = len(victim.process.living) == 1
-        world.exit_task(victim, b % 3 << 8 if last else 0, delay=b % 2 != 0)
-    elif op == "kill" and victim:
-        world.exit_group(victim.process, b % 16, delay=b % 2 != 0)
-    elif op == "reap" and zombie:
-        world.reap(zombie, delay=b % 2 != 0)
-    elif op == "free" and dead:
-        world.free(dead, missed=b % 5 == 4)
-    elif op == "wait":
-        world.tick(pick(TIMES, a))
-        world.say(f"now is {world.sim.now}")
-    elif op == "setuid" and task:
-        world.setuid(task.process, b)
-    elif op == "rename" and task:
-        world.rename(task, COMMS[b % 5])
-    elif op == "terminal" and task:
-        world.terminal(task.process, on=b % 3 != 0)
-    elif op == "subreaper" and task:
-        task.process.subreaper = True
-        world.say(f"{task.process.key} is a subreaper")
-    elif op == "sweep":
-        cutoff = world.sim.now - pick(TIMES, a)
-        world.say(f"sweep: who exited before {cutoff}")
-        world.sim.sweep(cutoff)
-    elif op == "kthread":
-        helper = world.kernel_thread()
-        if b % 2:
-            world.exec(helper.tasks[0], 1 + b % 4, b"modprobe")
-
-
-LIFE = ["fork", "fork", "fork", "thread", "exec", "exit", "kill", "reap", "free", "wait"]
-RARE = ["setuid", "rename", "terminal", "subreaper", "kthread"]
+ROOM = 32  # elements of a small map
 
 
 def steps(*ops: str, most: int = 60):
     """Short lists to shrink to, long ones to find something with."""
-    step = st.tuples(st.sampled_from(ops), NUMBERS, NUMBERS)
-    return st.lists(step, max_size=most) | st.lists(step, min_size=most // 2, max_size=most)
+    one = st.tuples(st.sampled_from(ops), NUMBERS, NUMBERS)
+    return st.lists(one, max_size=most) | st.lists(one, min_size=most // 2, max_size=most)
 
 
 def record_is_true(process, record, known):
@@ -126,18 +75,23 @@ def retold(world: World, exception: BaseException) -> None:
 
 
 @settings(deadline=None, max_examples=250)
-@given(before=steps(*LIFE, *RARE, most=20), after=steps(*LIFE, *RARE, "sweep"), seed=st.integers(0, 3), history=st.booleans())
+@given(
+    before=steps(*LIFE, *RARE, most=20),
+    after=steps(*LIFE, *RARE, "sweep"),
+    seed=st.integers(0, 3),
+    history=st.booleans(),
+)
 def test_the_history_is_what_the_rules_say(before, after, seed, history):
     world, known, seen = World(seed=seed, flags=abi.CONFIG_HISTORY * history), {}, set()
     try:
-        for step in before:
-            do(world, *step)
+        for one in before:
+            step(world, *one)
         there = sum(t.state in ("alive", "zombie") for t in world.tasks)
         assert world.attach() == there
         history_is_true(world, known)
         seen |= world.sim.procs().keys()
-        for step in after:
-            do(world, *step)
+        for one in after:
+            step(world, *one)
             history_is_true(world, known)
             seen |= world.sim.procs().keys()
         counters = world.sim.counters()
@@ -175,134 +129,20 @@ def test_this_machines_compiler_lays_out_as_the_bpf_one(name, layout):
     assert Simulator().sizes(name)[1] == layout.size
 
 
-# -- gates -------------------------------------------------------------------------------------------------------------
-
-LIMIT, FAMILY_LIMIT, DEPTH = 6, 9, 4
-CALLS = ["fork", "vfork", "clone", "clone3", "every"]
-
-
-class Gated(World):
-    """Forks go through the gate; a task that is in a fork, or stopped, does nothing else."""
-
-    def __init__(self, **config: int) -> None:
-        super().__init__(flags=abi.CONFIG_AUTOHOLD, **config)
-        self.attach()
-        self.sim.control(abi.OP_FLAG, abi.PROC_EXEMPT, self.init.key.tgid, self.init.key.start_ns)
-        self.alarms: dict[int, int] = {}  # since the last answer
-        self.watched: dict[int, bool] = {}  # families that were split off: whether anybody is in them
-
-    def enter(self, task, call):
-        self.say(f"task {task.pid} of {task.process.key} enters {call}")
-        self.sim.compat(task.address, on=call == "every")
-        signal = self.sim.gate(task.address, call)
-        record, groups = self.sim.procs()[task.process.key], self.sim.groups()
-        held = any(groups[g].flags & abi.GROUP_HELD for g in {record.family, record.branch} & groups.keys())
-        exempt = task.process is self.init
-        assert signal == (SIGSTOP if held and not exempt else 0)
-        task.doing = STOPPED if signal else ENTERED
-        entry = self.sim.tasks()[task.address]
-        reserved = (entry.reserved_branch, entry.reserved_family)
-        assert reserved == ((0, 0) if signal or exempt else (record.branch, record.family))
-
-    def leave(self, task, how):
-        """Out of the fork: a process, a thread, or an error."""
-        task.doing = 0
-        if how == "error":
-            self.say(f"the fork of task {task.pid} fails")
-        elif how == "thread" and task.process is not self.init:
-            self.thread(task)
-        else:
-            self.fork(task)
-        if how != "error":
-            entry = self.sim.tasks()[task.address]
-            assert (entry.reserved_branch, entry.reserved_family) == (0, 0)
-
-    def release(self, number, limit, depth):
-        self.say(f"group {number} is released, with limit {limit}")
-        assert self.sim.control(abi.OP_RELEASE, number, limit, depth)
-        self.alarms[number] = 0
-        for task in self.tasks:
-            if task.doing == STOPPED:
-                task.doing = 0  # SIGCONT; it enters the same call again
-
-    def split(self, guilty):
-        """A family of its own for a process and its living descendants; then it is forgotten again, to be let go."""
-        key = guilty.key
-        number = self.sim.control(abi.OP_NEW_FAMILY, self.sim.procs()[key].family, key.tgid, key.start_ns)
-        moved = [p for p in self.processes if p.slots and guilty in p.ancestors()]
-        self.say(f"{', '.join(str(p.key) for p in moved)} move into family {number}")
-        for process in moved:
-            assert self.sim.control(abi.OP_MOVE, number, process.key.tgid, process.key.start_ns)
-        self.alarms[number] = 1
-        self.watched[number] = True
-
-    def one_alarm(self):
-        for event in self.sim.events():
-            if event.kind == abi.EVENT_ALARM:
-                self.alarms[event.group] = self.alarms.get(event.group, 0) + 1
-                assert self.alarms[event.group] == 1, f"a second alarm of group {event.group}"
-            elif event.kind == abi.EVENT_EMPTY:
-                assert self.watched[event.group]
-                assert not self.true_slots().get(event.group), f"group {event.group} is not empty"
-                self.watched[event.group] = False
-        for number, group in self.sim.groups().items():
-            assert bool(group.flags & abi.GROUP_ALARMED) == bool(self.alarms.get(number)), f"alarm of {number}"
-
-    def true_slots(self):
-        found = {}
-        records = self.sim.procs()
-        for process in self.processes:
-            record = records.get(process.key)
-            for number in {record.family, record.branch} - {0} if record else ():
-                found[number] = found.get(number, 0) + process.slots
-        return found
-
-
-def gated_step(world: Gated, op: str, a: int, b: int) -> None:
-    if op == "enter" and (task := pick(world.living(), a)):
-        world.enter(task, CALLS[b % len(CALLS)])
-    elif op == "leave" and (task := pick([t for t in world.tasks if t.doing == ENTERED and t.state == "alive"], a)):
-        world.leave(task, ["fork", "fork", "thread", "error"][b % 4])
-    elif op == "storm":  # as many at once as there are
-        for task in world.living():
-            world.enter(task, CALLS[b % 5])
-    elif op == "calm":
-        for task in [t for t in world.tasks if t.doing == ENTERED]:
-            world.leave(task, ["fork", "fork", "thread", "error"][(a + task.pid) % 4])
-    elif op == "harvest":
-        for process in dict.fromkeys(task.process for task in world.mortal()[: a % 9]):
-            world.exit_group(process, 0, delay=b % 4 != 0)
-        for process in world.zombies():
-            world.reap(process, delay=b % 4 != 0)
-    elif op == "split" and (task := pick(world.living(), a)) and task.process is not world.init:
-        world.split(task.process)
-    elif op == "release" and (held := [n for n, g in world.sim.groups().items() if g.flags & abi.GROUP_HELD]):
-        number = pick(sorted(held), a)
-        group = world.sim.groups()[number]
-        world.release(number, group.limit + b % 4, group.depth_limit + b % 3)
-    elif op == "exec" and (task := pick(world.living(), a)) and task.process is not world.init:
-        world.exec(task, PLAIN, b"sh", delay=b % 2 != 0)
-    elif op not in ("exec", "enter", "leave", "release", "split"):
-        do(world, op, a, b)
-
-
-GATED = ["enter", "enter", "leave", "leave", "storm", "calm", "harvest", "kill", "reap", "free", "release", "wait", "exec"]
-
-
 @settings(deadline=None, max_examples=500)
-@given(run=steps(*GATED, "exit", "split", most=50), limits=st.tuples(st.integers(1, 31), st.integers(1, 31)))
+@given(run=steps(*GATES, most=50), limits=st.tuples(st.integers(1, 31), st.integers(1, 31)))
 def test_no_group_ever_has_more_slots_than_its_limit(run, limits):
-    world = Gated(hold_at=limits[0], family_hold_at=limits[1], depth_limit=DEPTH)
+    world = Gated(hold_at=limits[0], family_hold_at=limits[1], depth_limit=4)
     try:
-        for step in run:
-            gated_step(world, *step)
+        for one in run:
+            gated_step(world, *one)
             books_are_consistent(world.sim)
             world.one_alarm()
             groups = world.sim.groups()
             for number, slots in world.true_slots().items():
                 if slots:
                     assert slots <= groups[number].slots
-                    assert slots <= groups[number].limit or slots == 1 or number <= 2, f"group {number} has {slots} slots"
+                    assert slots <= max(1, groups[number].limit), f"group {number} has {slots} slots"
         for process in [p for p in world.processes if p.living and p is not world.init and p is not world.kthreadd]:
             world.exit_group(process, 9)
         assert not any(group.inflight for group in world.sim.groups().values())
@@ -340,29 +180,6 @@ def enter_and_fork(world, tasks):
             world.leave(task, "fork")
 
 
-# -- maps that are full ------------------------------------------------------------------------------------------------
-
-ROOM = 32
-
-
-def crowd_step(world: World, op: str, a: int, b: int) -> None:
-    if op == "burst" and (task := pick(world.living(), a)):
-        for _ in range(b % 12):
-            world.fork(task)
-    elif op == "reseed":
-        world.say("seed")
-        world.sim.seed(world.init.tasks[0].address)
-    elif op == "drain":
-        for process in [p for p in world.processes if p.living and p not in (world.init, world.kthreadd)][: a % 20]:
-            world.exit_group(process, 0, delay=b % 2 != 0)
-        for process in world.zombies():
-            world.reap(process, delay=b % 2 != 0)
-        for task in world.dead():
-            world.free(task)
-    else:
-        do(world, op, a, b)
-
-
 def make_room(world: World) -> None:
     """As user space does: sweep, then give a record to whoever has none."""
     world.say("all that is dead is swept, then seed")
@@ -385,7 +202,7 @@ def true_family(process, records):
 
 @settings(deadline=None, max_examples=200)
 @given(
-    run=steps("burst", "burst", "drain", "fork", "thread", "exec", "exit", "kill", "reap", "free", "wait", "reseed"),
+    run=steps(*CROWD),
     seed=st.integers(0, 3),
     room=st.tuples(st.integers(ROOM, 64), st.integers(ROOM, 200), st.integers(ROOM, 400)),
 )
@@ -397,8 +214,8 @@ def test_what_does_not_fit_is_counted_and_gets_its_record_later(run, seed, room)
     try:
         world.attach()
         seen = set(sim.procs())
-        for step in run:
-            crowd_step(world, *step)
+        for one in run:
+            crowd_step(world, *one)
             sim.settle()
             books_are_consistent(sim)
             seen |= sim.procs().keys()
@@ -453,15 +270,15 @@ def test_a_bomb_is_folded_and_an_honest_familys_dead_stay(shape, honest, seed):
         for process in dead:
             end(world, process)
         born, tip = 4 + honest, bomb
-        for step in shape:
-            if step == "sweep":
+        for what in shape:
+            if what == "sweep":
                 sim.sweep(world.sim.now - 10**9, world.sim.now)
                 continue
             new, born = world.fork(tip.tasks[0]), born + 1
-            if step == "chain" or len(kept) > 20:
+            if what == "chain" or len(kept) > 20:
                 end(world, tip)
                 tip = new
-            elif step == "leaf":
+            elif what == "leaf":
                 end(world, new)
             else:
                 kept.append(new)
