@@ -149,8 +149,8 @@ def crowd_step(world: World, op: str, a: int, b: int) -> None:
 class Gated(World):
     """Forks go through the gate; a task that is in a fork, or stopped, does nothing else."""
 
-    def __init__(self, **config: int) -> None:
-        super().__init__(flags=abi.CONFIG_AUTOHOLD, **config)
+    def __init__(self, *, autohold: bool = True, **config: int) -> None:
+        super().__init__(flags=abi.CONFIG_AUTOHOLD * autohold, **config)
         self.attach()
         self.sim.control(abi.OP_FLAG, abi.PROC_EXEMPT, self.init.key.tgid, self.init.key.start_ns)
         self.alarms: dict[int, int] = {}  # since the last answer

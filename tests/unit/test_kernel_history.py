@@ -74,7 +74,7 @@ def retold(world: World, exception: BaseException) -> None:
     exception.add_note("\n".join(world.log))
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=200)
 @given(
     before=steps(*LIFE, *RARE, most=20),
     after=steps(*LIFE, *RARE, "sweep"),
@@ -129,10 +129,11 @@ def test_this_machines_compiler_lays_out_as_the_bpf_one(name, layout):
     assert Simulator().sizes(name)[1] == layout.size
 
 
-@settings(deadline=None, max_examples=500)
-@given(run=steps(*GATES, most=50), limits=st.tuples(st.integers(1, 31), st.integers(1, 31)))
-def test_no_group_ever_has_more_slots_than_its_limit(run, limits):
-    world = Gated(hold_at=limits[0], family_hold_at=limits[1], depth_limit=4)
+@settings(deadline=None, max_examples=250)
+@given(run=steps(*GATES, most=50), limits=st.tuples(st.integers(1, 31), st.integers(1, 31)), autohold=st.booleans())
+def test_no_group_ever_has_more_slots_than_its_limit_and_each_crossing_is_one_alarm(run, limits, autohold):
+    """Without the automatic hold there is the alarm alone."""
+    world = Gated(hold_at=limits[0], family_hold_at=limits[1], depth_limit=4, autohold=autohold)
     try:
         for one in run:
             gated_step(world, *one)
@@ -140,9 +141,12 @@ def test_no_group_ever_has_more_slots_than_its_limit(run, limits):
             world.one_alarm()
             groups = world.sim.groups()
             for number, slots in world.true_slots().items():
-                if slots:
-                    assert slots <= groups[number].slots
-                    assert slots <= max(1, groups[number].limit), f"group {number} has {slots} slots"
+                if not slots:
+                    continue
+                assert slots <= groups[number].slots
+                if slots > max(1, groups[number].limit):
+                    assert not autohold, f"group {number} has {slots} slots"
+                    assert world.alarms[number]
         for process in [p for p in world.processes if p.living and p is not world.init and p is not world.kthreadd]:
             world.exit_group(process, 9)
         assert not any(group.inflight for group in world.sim.groups().values())
@@ -200,7 +204,7 @@ def true_family(process, records):
     return {records[above.key].family for above in process.ancestors() if above.key in records}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     run=steps(*CROWD),
     seed=st.integers(0, 3),
@@ -298,3 +302,28 @@ def test_a_bomb_is_folded_and_an_honest_familys_dead_stay(shape, honest, seed):
 def end(world, process):
     world.exit_group(process, 0)
     world.reap(process, delay=False)
+
+
+@settings(deadline=None, max_examples=40)
+@given(parts=st.lists(st.integers(0, 4), max_size=12), seed=st.integers(0, 3))
+def test_a_service_that_goes_on_as_its_own_child_is_a_few_records_and_knows_how_many_it_was(parts, seed):
+    world, known = World(seed=seed, flags=abi.CONFIG_HISTORY), {}
+    try:
+        world.attach()
+        founder = tip = world.fork(world.init.tasks[0])
+        for generations in parts:
+            for _ in range(generations):
+                child = world.fork(tip.tasks[0])
+                end(world, tip)
+                tip = child
+            world.sim.sweep(world.sim.now + 1)
+            history_is_true(world, known)
+            records = world.sim.procs()
+            key, passed = tip.key, 0
+            while key != founder.key:
+                key, passed = records[key].parent, passed + 1 + records[key].skipped
+            assert passed == len(tip.ancestors()) - len(founder.ancestors())
+            assert len(records) <= 5  # init, the father of kernel threads, the founder, and the tip
+    except BaseException as exception:
+        retold(world, exception)
+        raise
