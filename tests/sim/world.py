@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from simulator import KTHREAD, SIBLING, SILENT, THREAD, Simulator
 
 from pidwarden.kernel import abi
-from pidwarden.model.key import NOBODY, ProcessKey
+from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import ProcFlag
 
 if TYPE_CHECKING:
@@ -155,9 +155,8 @@ class World:
         return self.sim.seed(self.init.tasks[0].address)
 
     def _born(self, creator: Process | None, address: int, pid: int, parent: Task | None, flags: int) -> Process:
-        by = creator or None
         key = ProcessKey(pid, self.sim.now)
-        comm = by.living[0].comm if by and by.living else b""
+        comm = creator.living[0].comm if creator and creator.living else b""
         process = Process(key, creator, parent, flags, comm)
         if creator:
             process.uid = process.noted_uid = creator.uid
@@ -378,6 +377,3 @@ def books_are_consistent(sim: Simulator) -> None:
     assert counters.holds == sum(bool(group.flags & abi.GROUP_HELD) for group in groups.values())
     assert counters.records == len(procs)
     assert counters.hidden == sum(bool(task.flags & abi.TASK_FOLDED) for task in tasks.values())
-
-
-__all__ = ["NOBODY", "Group", "Process", "Task", "World", "books_are_consistent", "note_groups"]
