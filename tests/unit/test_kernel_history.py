@@ -155,7 +155,7 @@ def test_no_group_ever_has_more_slots_than_its_limit_and_each_crossing_is_one_al
         raise
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(limit=st.integers(2, 31), rounds=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3)), max_size=8))
 def test_the_limit_is_exact_also_when_all_fork_at_once_and_the_books_are_late(limit, rounds):
     world = Gated(hold_at=limit, family_hold_at=1 << 30, depth_limit=1 << 30)
@@ -208,7 +208,7 @@ def true_family(process, records):
 @given(
     run=steps(*CROWD),
     seed=st.integers(0, 3),
-    room=st.tuples(st.integers(ROOM, 64), st.integers(ROOM, 200), st.integers(ROOM, 400)),
+    room=st.tuples(st.integers(ROOM, 40), st.integers(ROOM, 200), st.integers(ROOM, 400)),
 )
 def test_what_does_not_fit_is_counted_and_gets_its_record_later(run, seed, room):
     procs, tasks, groups = room
