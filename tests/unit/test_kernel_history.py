@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator import Simulator
 from steps import CROWD, ENTERED, GATES, LIFE, RARE, Gated, crowd_step, gated_step, step
-from world import World, books_are_consistent, note_groups
+from world import BRANCH_AGE, JOB_GAP, SHELL, World, books_are_consistent, note_groups
 
 from pidwarden.kernel import abi
 from pidwarden.model.key import NOBODY
@@ -327,3 +327,17 @@ def test_a_service_that_goes_on_as_its_own_child_is_a_few_records_and_knows_how_
     except BaseException as exception:
         retold(world, exception)
         raise
+
+
+@settings(deadline=None, max_examples=40)
+@given(gaps=st.lists(st.sampled_from([1, JOB_GAP - 2, JOB_GAP - 1, JOB_GAP, BRANCH_AGE]), max_size=8), on=st.booleans())
+def test_what_a_shell_starts_within_the_gap_is_one_job(gaps, on):
+    world, known = World(), {}
+    world.attach()
+    shell = world.fork(world.init.tasks[0])
+    world.exec(shell.tasks[0], SHELL, b"bash")
+    world.terminal(shell, on=on)
+    for gap in gaps:
+        world.tick(gap)
+        world.fork(shell.tasks[0])
+        history_is_true(world, known)
