@@ -12,6 +12,28 @@
 
 #include "track.h"
 
+/*
+ * An interactive shell is never stopped: somebody may be typing in it. But a loop typed at its prompt that starts program
+ * after program is this shell's own. So where the family of its jobs is held, it gets what Ctrl-C would send, which ends the
+ * loop and brings back the prompt; the fork it is in, and what is typed next, are a job of their own.
+ */
+static __always_inline bool interrupt_shell(struct pw_proc *rec)
+{
+	struct pw_config *cfg = get_config();
+	struct pw_group *g;
+
+	if (!cfg || !(rec->flags & PW_PROC_SHELL) || !rec->found_family ||
+	    bpf_ktime_get_boot_ns() - rec->found_ns >= cfg->job_gap_ns)
+		return false;
+	g = bpf_map_lookup_elem(&groups, &rec->found_family);
+	if (!g || !(g->flags & PW_GROUP_HELD) || !leads_terminal((task_p)bpf_get_current_task()))
+		return false;
+	rec->found_family = 0;
+	__sync_fetch_and_add(&g->stops, 1);
+	bpf_send_signal(SIGINT);
+	return true;
+}
+
 static __noinline int stop_if_held(void *ctx)
 {
 	struct pw_state *st = get_state();
@@ -19,6 +41,8 @@ static __noinline int stop_if_held(void *ctx)
 	struct pw_proc *rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
 
 	if (!st || !rec || rec->flags & PW_PROC_EXEMPT)
+		return 0;
+	if (interrupt_shell(rec))
 		return 0;
 	give_back(task); /* of a fork that failed, or that was interrupted and now begins again */
 	if (reserve(rec->branch, &task->key)) {

@@ -185,7 +185,8 @@ static __noinline int reserve(__u64 id, struct pw_key *by)
 	if (!g || !by)
 		return 1;
 	__sync_fetch_and_add(&g->inflight, 1);
-	if (!(g->flags & PW_GROUP_HELD) && is_over(g))
+	/* A held one that has no alarm had one that found no room in the ring buffer. */
+	if (g->flags & PW_GROUP_HELD ? !(g->flags & PW_GROUP_ALARMED) : is_over(g))
 		cross(g, by, slots_rule(g));
 	if (!(g->flags & PW_GROUP_HELD))
 		return 1;

@@ -24,6 +24,8 @@
 #define TASK_FROZEN 0x00008000
 #define TS_COMPAT 0x0002 /* arch/x86/include/asm/thread_info.h: in a 32-bit system call */
 #define EXIT_DEAD 0x00000010 /* released: waits only for the last reference to go */
+#define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
+#define SIGINT 2
 #define SIGSTOP 19
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -62,6 +64,7 @@ struct tty_struct;
 struct signal_struct {
 	struct list_head thread_head;
 	int group_exit_code;
+	unsigned int flags;
 	int leader;
 	struct tty_struct *tty;
 };

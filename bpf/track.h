@@ -113,9 +113,10 @@ static __always_inline bool end_task(struct pw_proc *rec, __u32 flags)
 /* The last thread of a process has exited, `p`; the code is what wait(2) says. */
 static __always_inline void note_exit(struct pw_proc *rec, task_p p)
 {
-	int code = BPF_CORE_READ(p, signal, group_exit_code);
-
-	rec->exit_code = code ? code : BPF_CORE_READ(p, group_leader, exit_code);
+	if (BPF_CORE_READ(p, signal, flags) & SIGNAL_GROUP_EXIT)
+		rec->exit_code = BPF_CORE_READ(p, signal, group_exit_code);
+	else
+		rec->exit_code = BPF_CORE_READ(p, group_leader, exit_code);
 	rec->exit_ns = bpf_ktime_get_boot_ns();
 }
 
@@ -219,8 +220,11 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, st
 			count(&st->missed_frees);
 		if (add_task(p, key, flags, depth)) {
 			count(&st->lost_tasks);
-			if (rec->slots <= 0)
+			if (rec->slots <= 0) {
 				rec->exit_ns = bpf_ktime_get_boot_ns(); /* nobody will tell us when */
+				uncharge(rec->branch, 0); /* gone, if it was made for this one */
+				uncharge(rec->family, 0);
+			}
 			return 0;
 		}
 	}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -50,6 +51,7 @@ class Child:
     """A prop that runs and talks; ended with the test."""
 
     def __init__(self, *argv: str, group: bool = False) -> None:
+        self._group = group
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0 if group else None
         )
@@ -72,6 +74,9 @@ class Child:
     def end(self) -> None:
         with contextlib.suppress(OSError):
             _pipe(self.process.stdin).close()
+        if self._group and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # its children outlive a test that fails
         self.process.kill()
         self.process.wait()
         _pipe(self.process.stdout).close()

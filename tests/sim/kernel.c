@@ -185,8 +185,10 @@ void sim_exit(struct task_struct *p, int code, bool group_dead, bool silent)
 
 	p->flags |= PF_EXITING;
 	p->exit_code = code;
-	if (group_dead)
-		p->signal->group_exit_code = code; /* synchronize_group_exit() */
+	if (group_dead) { /* synchronize_group_exit() */
+		p->signal->group_exit_code = code;
+		p->signal->flags |= SIGNAL_GROUP_EXIT;
+	}
 	sim_set_current(p);
 	if (!silent)
 		on_exit((void *)args);

@@ -47,6 +47,7 @@ __u32 sim_random(void);
 #define bpf_ringbuf_discard(record, flags) sim_ring_discard(record)
 #define bpf_ktime_get_boot_ns() sim_now()
 #define bpf_get_current_task() sim_current()
+#define bpf_send_signal(number) sim_signal(number)
 #define bpf_send_signal_thread(number) sim_signal(number)
 #define bpf_probe_read_kernel(to, size, from) sim_read(to, size, from)
 #define bpf_probe_read_kernel_str(to, size, from) sim_read_str(to, size, from)
