@@ -64,8 +64,6 @@ def _list_columns() -> str:
     return "\n".join(lines) + "\n"
 
 
-Keep = "Callable[[columns.Rows], Sequence[bool]]"
-
 
 def _filters(args: argparse.Namespace) -> tuple[list[Callable[[columns.Rows], Sequence[Any]]], set[str]]:
     """One function for each condition that gives something true for each row to keep; and the fields they look at."""
@@ -149,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     names = column_names(args.columns)
     sort = _column(args.sort.lstrip("-")) if args.sort else "pid"
     filters, needed = _filters(args)
-    taken = source.take(args, _WITHOUT)
+    taken = source.take(args, _WITHOUT, as_asked="")
     needed |= columns.fields_of({*names, sort})
     if taken.answer is None:
         frame = snapshot.from_proc(needed | {"tgid"})

@@ -55,9 +55,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
-def take(args: argparse.Namespace, without: str) -> Source:
-    """Asks the guard. What falls short is said on standard error; `without` names what /proc cannot tell."""
-    source = _from_proc(without) if args.no_guard else _ask(run_dir(args.run_dir), without)
+def take(args: argparse.Namespace, without: str, *, as_asked: str = "as asked") -> Source:
+    """Asks the guard. What falls short is said on standard error; `without` names what /proc cannot tell.
+
+    `as_asked` is the reason given with ``--no-guard``; if it is empty, that goes without saying.
+    """
+    source = _from_proc(without, as_asked) if args.no_guard else _ask(run_dir(args.run_dir), without)
     for note in source.notes:
         print(f"pidwarden {args.command}: {note}", file=sys.stderr)
     return source
@@ -78,8 +81,8 @@ def _ask(directory: str, without: str) -> Source:
     return Source(answer, data, int(answer["boot_ns"]), gaps(answer["counters"]))
 
 
-def _from_proc(without: str, why: str = "") -> Source:
-    notes = [f"from /proc, without {without}: {why}"] if why else []
+def _from_proc(without: str, why: str) -> Source:
+    notes = [f"from /proc, without {without} ({why})"] if why else []
     if os.geteuid() and (hidden := _hidden()):
         notes.append(f"/proc is mounted with {hidden}: processes of others may be missing; type `sudo pidwarden …`")
     return Source(None, b"", boot_ns(), tuple(notes))
