@@ -1,7 +1,7 @@
 """`pidwarden ps` beside procps' `ps` over 20,000 processes, with the same columns, in turn, in one run.
 
-Run as root: ``python bench/ps.py [PROCESSES] [ROUNDS]``. Prints Markdown. The processes sleep, children of one process in a
-pen; the guard observes and holds nobody.
+Run as root: ``python bench/ps.py [PROCESSES] [ROUNDS]``. Prints Markdown. The processes sleep, children of one process
+in a pen; the guard observes and holds nobody.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ def crowd(count: int) -> Iterator[None]:
         program = f"{folder}/crowd"
         subprocess.run(["gcc", "-O2", "-o", program, SOURCE], check=True)
         made = Pen(count + 1000, slow=False)
-        with DeadMan(made.directories, DEADLINE), made, subprocess.Popen(
-            [program, str(count)], preexec_fn=made.enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:  # fmt: skip
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(DeadMan(made.directories, DEADLINE))
+            stack.enter_context(made)
+            process = subprocess.Popen([program, str(count)], preexec_fn=made.enter, **pipes)  # noqa: PLW1509  (no threads here)
             assert process.stdout
             assert process.stdin
             process.stdout.readline()
@@ -108,7 +110,7 @@ def measure(count: int, rounds: int, run: Callable[[list[str]], tuple[float, int
 
 def main() -> int:
     """Measures and prints; 1 if a target is missed."""
-    count, rounds = (int(a) if a else d for a, d in zip((sys.argv[1:] + ["", ""])[:2], (PROCESSES, ROUNDS), strict=True))
+    count, rounds = (int(a) if a else d for a, d in zip([*sys.argv[1:], "", ""][:2], (PROCESSES, ROUNDS), strict=True))
     with guard(), crowd(count):
         took = measure(count, rounds)
     medians = {way: statistics.median(times) for way, times in took.items()}

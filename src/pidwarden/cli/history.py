@@ -31,7 +31,9 @@ def _several(view: View, rows: Sequence[int], command: str) -> str:
     for row in rows:
         r = view.records[row]
         what = "in the process table" if r.slots > 0 else f"dead: {view.ended(r)}"
-        lines.append(f"  pidwarden {command} {r.key}  {view.who(row)}, started {view.clock.wall(r.key.start_ns)}, {what}")
+        lines.append(
+            f"  pidwarden {command} {r.key}  {view.who(row)}, started {view.clock.wall(r.key.start_ns)}, {what}"
+        )
     return "\n".join(lines)
 
 

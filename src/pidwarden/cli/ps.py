@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _WITHOUT = "families, creators, forks and the dead"
-_TEXT = {"comm", "user", "marks", "stat", "state"}  # sorted as text, all else as numbers with the unknown last
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--columns", action="append", metavar="A,B,…", help=f"columns (default: {','.join(columns.DEFAULT)})"
     )
     parser.add_argument("--list-columns", action="store_true", help="print all columns and what they mean")
-    parser.add_argument("--sort", metavar="[-]COLUMN", help="sort by a column, with - the largest first (default: pid)")
+    parser.add_argument("--sort", metavar="[-]COLUMN", help="sort by a column; --sort=-slots: the largest first")
     parser.add_argument("--zombies", action="store_true", help="only the dead that nobody has reaped")
     parser.add_argument("--state", metavar="LETTERS", help="only these states: D, or DR for both")
     parser.add_argument("--user", metavar="NAME", help="only this user's processes")
@@ -62,7 +61,6 @@ def _column(name: str) -> str:
 def _list_columns() -> str:
     lines = [f"{name:<10}  {column.heading:<8}  {column.about}" for name, column in columns.COLUMNS.items()]
     return "\n".join(lines) + "\n"
-
 
 
 def _filters(args: argparse.Namespace) -> tuple[list[Callable[[columns.Rows], Sequence[Any]]], set[str]]:
@@ -129,7 +127,7 @@ def _descends(rows: columns.Rows, pid: int, start: int, text: str) -> Sequence[b
     return [row in inside for row in range(rows.size)]
 
 
-def _order(name: str, values: Sequence[Any], rows: list[int], *, largest_first: bool) -> list[int]:
+def _order(values: Sequence[Any], rows: list[int], *, largest_first: bool) -> list[int]:
     """The rows by a column's values; what is not known comes last either way."""
     known = [row for row in rows if values[row] is not None]
     known.sort(key=values.__getitem__, reverse=largest_first)
@@ -149,6 +147,9 @@ def run(args: argparse.Namespace) -> int:
     filters, needed = _filters(args)
     taken = source.take(args, _WITHOUT, as_asked="")
     needed |= columns.fields_of({*names, sort})
+    if args.dead and taken.answer is None:
+        msg = "--dead: the dead are known only while a guard runs; type `sudo pidwarden guard`"
+        raise PidwardenError(msg)
     if taken.answer is None:
         frame = snapshot.from_proc(needed | {"tgid"})
     else:
@@ -157,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
     keep = [test(rows) for test in filters]
     picked = [row for row in range(rows.size) if all(k[row] for k in keep)] if keep else list(range(rows.size))
     worked_out = {name: columns.values_of(name, rows) for name in {*names, sort}}
-    picked = _order(sort, worked_out[sort], picked, largest_first=bool(args.sort) and args.sort.startswith("-"))
+    picked = _order(worked_out[sort], picked, largest_first=bool(args.sort) and args.sort.startswith("-"))
     shown = [list(map(worked_out[name].__getitem__, picked)) for name in names]
     if args.json:
         import json  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Where a command takes processes from: the guard's history if there is one to ask, else /proc; and whom it is asked for."""
+"""Where a command takes processes from: the guard's history if there is one to ask, else /proc; and who is meant."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ def _ask(directory: str, without: str) -> Source:
     try:
         found = ask_bulk(directory, "records")
         if found and (found[0].get("format"), found[0].get("size")) != (abi.DUMP.format, abi.DUMP.size):
-            msg = f"the guard in {directory} is of another version; restart it"
-            raise PidwardenError(msg)
+            return _from_proc(without, f"the guard in {directory} is of another version; restart it")
     except PidwardenError as why:
         return _from_proc(without, str(why))
     if found is None:
@@ -103,7 +102,9 @@ def gaps(counters: Mapping[str, int]) -> tuple[str, ...]:
     hidden = counters.get("hidden", 0)
     found = []
     if hidden:
-        found.append(f"{hidden} living processes have no record of their own (records ran short) and are counted with others")
+        found.append(
+            f"{hidden} living processes have no record of their own, as records ran short: counted with others"
+        )
     if lost:
         found.append(f"{lost} tasks were never recorded: a map was full; raise max_records in the configuration")
     return tuple(found)
@@ -167,6 +168,6 @@ def parse_pid(text: str) -> tuple[int, int]:
 
 
 def newest(candidates: Iterable[tuple[int, bool, int]]) -> int | None:
-    """Of (row, whether it holds a slot, start) the row that is meant by a bare pid: the living one, else the youngest."""
+    """Of (row, whether it holds a slot, start) the row that a bare pid means: who holds one, else the youngest."""
     best = max(candidates, key=lambda c: (c[1], c[2]), default=None)
     return best[0] if best else None

@@ -26,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument(
         "selector", nargs="?", metavar="SELECTOR",
-        help="pid:N (it and all that descends from it), family:N, user:NAME or cgroup:PATH (those and all that descends "
-        "from them); without one: every family, the biggest first",
+        help="pid:N (it and all that descends from it), family:N, user:NAME or cgroup:PATH (those and all that "
+        "descends from them); without one: every family, the biggest first",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="also kernel threads, and families with nobody left alive")
     parser.add_argument("--full", action="store_true", help="a line for each process, also where many are alike")
@@ -71,7 +71,9 @@ def _chosen(view: View, text: str) -> Tree:
         rows = rows_of_pid(view, pid, start)
         root = source.newest((row, view.records[row].slots > 0, view.records[row].key.start_ns) for row in rows)
         if root is None:
-            msg = f"{text}: no such process is known" + ("" if view.creators else "; the dead are known only to a guard")
+            msg = f"{text}: no such process is known" + (
+                "" if view.creators else "; the dead are known only to a guard"
+            )
             raise PidwardenError(msg)
         return Tree("", [root], None)
     selector = parse_selector(text, ASKABLE)

@@ -2,7 +2,7 @@
 
 A ``SOCK_SEQPACKET`` keeps packets whole, so there are no half lines to wait for and a client that never reads can block
 nobody: every send and receive is non-blocking. What is too much for a packet goes beside it as a sealed memfd
-(memfd_create(2), SCM_RIGHTS in unix(7)): the client reads it when it likes, and nobody can change or shrink it meanwhile.
+(memfd_create(2), SCM_RIGHTS in unix(7)): the client reads it when it likes, and nobody can change it meanwhile.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ class Server:
         client = self._clients.pop(fd)
         with client, contextlib.suppress(OSError):
             words = client.recv(_REQUEST).decode("utf-8", "replace").split()
-            answer, fd = self._answer(words)
+            answer, memfd = self._answer(words)
             try:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ANSWER)
-                socket.send_fds(client, [json.dumps(answer).encode()], [] if fd is None else [fd])
+                socket.send_fds(client, [json.dumps(answer).encode()], [] if memfd is None else [memfd])
             finally:
-                if fd is not None:
-                    os.close(fd)
+                if memfd is not None:
+                    os.close(memfd)
 
     def _answer(self, words: list[str]) -> tuple[dict[str, Any], int | None]:
         """What to say, and the descriptor to say it with."""
@@ -114,7 +114,9 @@ class Server:
         except PidwardenError as why:
             return {"error": str(why)}, None
         except OSError as why:
-            return {"error": f"answering {' '.join(words)!r}: {why.strerror}; try again when the machine has room"}, None
+            return {
+                "error": f"answering {' '.join(words)!r}: {why.strerror}; try again when the machine has room"
+            }, None
 
     def close(self) -> None:
         """Stops listening."""

@@ -1,7 +1,7 @@
 """All processes at one moment, a column a field: out of the guard's bytes, or out of /proc.
 
-Twenty thousand rows are read here while somebody waits, so only the fields that are asked for are taken out of the bytes,
-and only the files that hold them are opened.
+Twenty thousand rows are read here while somebody waits, so only the fields that are asked for are taken out of the
+bytes, and only the files that hold them are opened.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def from_proc(wanted: Iterable[str], root: str = PROC) -> Frame:
         parse, names = _start_of_stat, ("state", "ppid", "comm")
     directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        rows = _rows([name for name in os.listdir(directory) if name.isdecimal()], directory, parse, uid="uid" in wanted)
+        rows = _rows(
+            [name for name in os.listdir(directory) if name.isdecimal()], directory, parse, uid="uid" in wanted
+        )
     finally:
         os.close(directory)
     names = ("tgid", *names, *(("uid",) if "uid" in wanted else ()))

@@ -22,7 +22,7 @@ _HELD_LETTERS = [f"{letter}h" for letter in _LETTERS]
 
 
 class Rows:
-    """What columns are worked out from. ``fields`` are those of the kernel side's records; what is unknown is missing."""
+    """What columns are worked out from. ``fields`` are those of the kernel side's records; the unknown is missing."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ COLUMNS = {
     "uid": _number("UID", "user id", "uid"),
     "family": _number("FAMILY", "number of its family", "family"),
     "branch": _number("BRANCH", "number of its branch", "branch"),
-    "slots": Column("SLOTS", "slots of the process table held by it and all that descend from it", ("slots",), _subtree),
+    "slots": Column("SLOTS", "slots of the process table held by it and its descendants", ("slots",), _subtree),
     "own": _number("OWN", "slots that it holds itself: threads, or one as a zombie", "slots"),
     "threads": _number("THREADS", "threads that have not exited", "live"),
     "rate": Column("FORKS/S", "tasks it makes a second", _TICKS, _rate, _one_decimal),

@@ -31,7 +31,7 @@ class Style(NamedTuple):
     down: str
 
 
-BOX = Style("├─ ", "└─ ", "│  ", "   ", "×", "…", "⋮")
+BOX = Style("├─ ", "└─ ", "│  ", "   ", "×", "…", "⋮")  # noqa: RUF001  (a multiplication sign is meant)
 ASCII = Style("|- ", "`- ", "|  ", "   ", "x", "..", ":")
 
 
@@ -44,7 +44,9 @@ class _Node(NamedTuple):
     depth: int
 
 
-def draw(view: View, root: int, style: Style, *, full: bool = False, inside: Collection[int] | None = None) -> Iterator[str]:
+def draw(
+    view: View, root: int, style: Style, *, full: bool = False, inside: Collection[int] | None = None
+) -> Iterator[str]:
     """The lines of one tree. `inside` limits it to some rows; `full` shows each process on a line of its own."""
     todo = [_Node((root,), "", None, 0)]
     while todo:
@@ -55,7 +57,10 @@ def draw(view: View, root: int, style: Style, *, full: bool = False, inside: Col
         if run:
             text, below = _run_text(view, run, style), run[-1]
         else:
-            text, below = _alike_text(view, node.rows, style) if alike else describe(view, row), row
+            text, below = (
+                _alike_text(view, node.rows, style) if alike else describe(view, row, headed=inside is not None),
+                row,
+            )
         yield node.prefix + _joint(node, style) + text
         if alike:
             continue
@@ -113,7 +118,7 @@ def _groups(
         record = view.records[kid]
         leaf = not record.folded and not record.skipped and not _kids(view, kid, inside)
         alike.setdefault(_likeness(view, record) if leaf else kid, []).append(kid)
-    found = []
+    found: list[tuple[int, ...]] = []
     for group in alike.values():
         found += [tuple(group)] if len(group) >= _ALIKE else [(kid,) for kid in group]
     found.sort(key=lambda group: group[0])  # rows are in the order of birth
@@ -125,10 +130,13 @@ def _likeness(view: View, r: Record) -> tuple[object, ...]:
     return r.comm, r.uid, r.state, r.slots, end, r.family, view.moved(r) and r.ppid, view.guessed(r), view.is_held(r)
 
 
-def describe(view: View, row: int) -> str:
-    """One process in one line: ``name pid user age state`` and whatever is unusual about it."""
+def describe(view: View, row: int, *, headed: bool = False) -> str:
+    """One process in one line: ``name pid user age state`` and whatever is unusual about it.
+
+    `headed` says that the number of its family stands above.
+    """
     r = view.records[row]
-    return f"{escape(r.comm) or '?'} {r.key.tgid}{_tail(view, row, _age(view, r))}"
+    return f"{escape(r.comm) or '?'} {r.key.tgid}{_tail(view, row, span(_lived(view, r)), headed=headed)}"
 
 
 def _alike_text(view: View, rows: Sequence[int], style: Style) -> str:
@@ -137,18 +145,14 @@ def _alike_text(view: View, rows: Sequence[int], style: Style) -> str:
     youngest, oldest = span(min(ages)), span(max(ages))
     age = youngest if youngest == oldest else f"{youngest} {style.to} {oldest}"
     pids = f"({first.key.tgid} {style.to} {last.key.tgid})"
-    return f"{escape(first.comm) or '?'} {style.times}{len(rows)} {pids}{_tail(view, rows[0], age)}"
+    return f"{escape(first.comm) or '?'} {style.times}{len(rows)} {pids}{_tail(view, rows[0], age, headed=True)}"
 
 
 def _lived(view: View, r: Record) -> int:
     return (r.exit_ns or view.clock.boot_ns) - r.key.start_ns
 
 
-def _age(view: View, r: Record) -> str:
-    return span(_lived(view, r))
-
-
-def _tail(view: View, row: int, age: str) -> str:
+def _tail(view: View, row: int, age: str, *, headed: bool) -> str:
     """All after the name and the pid."""
     r, above = view.records[row], view.above[row]
     dead = r.slots <= 0
@@ -166,7 +170,7 @@ def _tail(view: View, row: int, age: str) -> str:
         words.append("HELD")
     if view.moved(r):
         words.append(f"now child of {view.who_has(r.ppid)}")
-    if above >= 0 and r.family != view.records[above].family and r.family:
+    if not headed and above >= 0 and r.family and r.family != view.records[above].family:
         words.append(f"founded family {r.family}")
     if r.skipped:
         words.append(f"{r.skipped} ancestors left out above it")

@@ -1,7 +1,7 @@
 """Who descends from whom, over rows by number: no recursion, no cycle, whatever the rows say. Pure.
 
-A history may be a hundred thousand deep, may lack ancestors, and may, where it is put together from /proc while processes
-come and go, even claim that two processes made each other.
+A history may be a hundred thousand deep, may lack ancestors, and may, where it is put together from /proc while
+processes come and go, even claim that two processes made each other.
 """
 
 from __future__ import annotations

@@ -117,4 +117,3 @@ def _origin(view: View, row: int) -> Iterator[str]:
         yield "creator  unknown: none was recorded"
     if view.moved(r):
         yield f"parent   {view.who_has(r.ppid)} now"
-

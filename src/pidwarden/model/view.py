@@ -1,4 +1,4 @@
-"""A history to be shown: records by row, who made whom, and what is said of one of them in text and as an object. Pure."""
+"""A history to be shown: records by row, who made whom, and what is said of one, in text and as an object. Pure."""
 
 from __future__ import annotations
 
@@ -84,20 +84,39 @@ class View(NamedTuple):
         """All that is known of one process, for programs. Times of day in UTC, null for never or not known."""
         r, wall = self.records[row], self.clock.rfc3339
         above = self.above[row]
-        by = {"pid": r.parent.tgid, "start_ns": r.parent.start_ns} if r.parent.tgid else None
+        by: dict[str, Any] | None = {"pid": r.parent.tgid, "start_ns": r.parent.start_ns} if r.parent.tgid else None
         if by is not None:
             by["comm"] = escape(self.records[above].comm) if above >= 0 else None
         found: dict[str, Any] = {
-            "pid": r.key.tgid, "start_ns": r.key.start_ns, "comm": escape(r.comm), "uid": r.uid, "user": self.user(r.uid),
-            "state": r.state or None, "in_table": r.slots > 0, "alive": r.alive, "ppid": r.ppid or None,
-            "started": wall(r.key.start_ns), "slots": r.slots, "threads": r.live,
-        }  # fmt: skip
+            "pid": r.key.tgid,
+            "start_ns": r.key.start_ns,
+            "comm": escape(r.comm),
+            "uid": r.uid,
+            "user": self.user(r.uid),
+            "state": r.state or None,
+            "in_table": r.slots > 0,
+            "alive": r.alive,
+            "ppid": r.ppid or None,
+            "started": wall(r.key.start_ns),
+            "slots": r.slots,
+            "threads": r.live,
+        }
         if not self.creators:
             return found | {"parent": by}
         return found | {
-            "creator": by, "guessed": self.guessed(r), "skipped": r.skipped, "folded": r.folded, "family": r.family,
-            "branch": r.branch, "generation": r.generation, "forks": r.forks, "execs": r.execs, "exec": wall(r.exec_ns),
-            "ended": wall(r.exit_ns), "exit_code": r.exit_code if r.exit_ns else None,
-            "ending": ending(r.exit_code) if r.exit_ns else None, "held": self.is_held(r),
+            "creator": by,
+            "guessed": self.guessed(r),
+            "skipped": r.skipped,
+            "folded": r.folded,
+            "family": r.family,
+            "branch": r.branch,
+            "generation": r.generation,
+            "forks": r.forks,
+            "execs": r.execs,
+            "exec": wall(r.exec_ns),
+            "ended": wall(r.exit_ns),
+            "exit_code": r.exit_code if r.exit_ns else None,
+            "ending": ending(r.exit_code) if r.exit_ns else None,
+            "held": self.is_held(r),
             "marks": marks(r.flags).split(",") if r.flags else [],
-        }  # fmt: skip
+        }
