@@ -132,7 +132,7 @@ def test_a_guard_that_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(control, "_TIMEOUT_SECONDS", 1)
     server = Server(str(tmp_path), lambda _words: {})
     try:
-        with pytest.raises(PidwardenError, match="does not answer .nothing for 1 s"):
+        with pytest.raises(PidwardenError, match=r"does not answer \(nothing for 1 s"):
             ask(str(tmp_path), "status")
     finally:
         server.close()

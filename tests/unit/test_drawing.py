@@ -12,6 +12,7 @@ from pidwarden.model.key import NOBODY
 from pidwarden.model.record import ProcFlag
 
 SECOND = 1_000_000_000
+TIMES = drawing.BOX.times
 
 
 def drawn(shown, root, style=drawing.BOX, **options):
@@ -85,7 +86,7 @@ def test_like_leaves_are_one_line():
     kids = [living(10 + n, 1, b"sleep") for n in range(37)]
     shown = view(living(1), *kids, living(90, 1, b"other"))
     assert drawn(shown, 1)[1:] == [
-        "├─ sleep ×37 (10 … 46) root  15m54s … 16m30s  S",
+        f"├─ sleep {TIMES}37 (10 … 46) root  15m54s … 16m30s  S",
         "└─ other 90 root  15m10s  S",
     ]
     assert len(drawn(shown, 1, full=True)) == 39
@@ -101,7 +102,7 @@ def test_what_differs_stands_alone(different):
     shown = view(living(1), *kids, living(50, 1, **({"comm": b"sleep"} | different)))
     lines = drawn(shown, 1)
     assert len(lines) == 3
-    assert "×5" in lines[1]
+    assert f"{TIMES}5" in lines[1]
     assert " 50" in lines[2]
 
 
@@ -109,14 +110,14 @@ def test_one_with_children_is_no_leaf():
     kids = [living(10 + n, 1, b"sleep") for n in range(5)]
     shown = view(living(1), *kids, living(50, 12, b"below"))
     assert sum("below 50" in line for line in drawn(shown, 1)) == 1
-    assert any("×4" in line for line in drawn(shown, 1))
+    assert any(f"{TIMES}4" in line for line in drawn(shown, 1))
 
 
 def test_a_run_of_the_dead_is_one_line():
     chain = [dead(2 + n, 1 + n, b"odd", skipped=2 * (n == 4)) for n in range(30)]
     shown = view(living(1), *chain, living(32, 31, b"leaf", ppid=1))
     lines = drawn(shown, 1)
-    assert lines[1] == "└─ ⋮ 30 dead, each made by the one before: odd ×30 (2 … 31), 2 more of them left out"
+    assert lines[1] == f"└─ ⋮ 30 dead, each made by the one before: odd {TIMES}30 (2 … 31), 2 more of them left out"
     assert lines[2].startswith("   └─ leaf 32")
     assert len(drawn(shown, 1, full=True)) == 32
 

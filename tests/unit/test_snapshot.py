@@ -1,4 +1,4 @@
-"""All processes at one moment: the guard's bytes taken apart, and /proc read, with names that would like to be fields."""
+"""All processes at one moment: the guard's bytes taken apart, and /proc read, with names that pretend to be fields."""
 
 from __future__ import annotations
 
@@ -61,9 +61,13 @@ def test_it_agrees_with_the_records():
     )
 
 
-def fake(root, pid, comm, ppid=1, state="S", flags=0, threads=1, ticks=100):
+def fake(root, pid, comm, **given):
+    """A process in a false /proc."""
     (root / str(pid)).mkdir()
-    rest = f"{state} {ppid} 1 1 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 {threads} 0 {ticks} 1000 50" + " 0" * 30
+    values = {"ppid": 1, "state": "S", "flags": 0, "threads": 1, "ticks": 100} | given
+    rest = (
+        "{state} {ppid} 1 1 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 {threads} 0 {ticks} 1000 50".format(**values) + " 0" * 30
+    )
     (root / str(pid) / "stat").write_bytes(f"{pid} (".encode() + comm + b") " + rest.encode())
 
 
@@ -103,9 +107,7 @@ def test_records_have_their_parent_for_creator_and_say_that_it_is_guessed(tmp_pa
     fake(tmp_path, 5, b"kworker", ppid=2, flags=0x00200000)
     fake(tmp_path, 6, b"zombie", ppid=99, state="Z")
     fake(tmp_path, 7, b"leader gone", ppid=5, state="Z", threads=3)
-    kthread, worker, zombie, busy = snapshot.records_from_proc(str(tmp_path))[:4] and sorted(
-        snapshot.records_from_proc(str(tmp_path))
-    )
+    kthread, worker, zombie, busy = sorted(snapshot.records_from_proc(str(tmp_path)))
     assert kthread.parent.tgid == 0
     assert worker.parent == kthread.key
     assert worker.flags == ProcFlag.KTHREAD | ProcFlag.GUESSED

@@ -20,14 +20,9 @@ def told(shown, pid, **options):
 
 def paragraphs(lines):
     """Lines by the title above them."""
-    found = {}
-    for line in lines:
-        if line.startswith("    "):
-            found[title].append(line.strip())
-        else:
-            title = line
-            found[title] = []
-    return found
+    titles = [at for at, line in enumerate(lines) if not line.startswith("    ")]
+    ends = [*titles[1:], len(lines)]
+    return {lines[at]: [line.strip() for line in lines[at + 1 : end]] for at, end in zip(titles, ends, strict=True)}
 
 
 def test_up_to_the_founder_and_who_made_it():

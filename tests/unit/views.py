@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from histories import SECOND, record
 
 from pidwarden.model.key import NOBODY, ProcessKey
 from pidwarden.model.moment import Clock
-from pidwarden.model.record import Record
 from pidwarden.model.view import View
+
+if TYPE_CHECKING:
+    from pidwarden.model.record import Record
 
 NOW = 1000 * SECOND
 CLOCK = Clock(NOW, 1_700_000_000 * SECOND)

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from pidwarden.cli import source
-from pidwarden.cli.tree import rows_of_pid, take_view
 from pidwarden.errors import PidwardenError
 from pidwarden.model import lineage, story
 
@@ -43,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     Raises PidwardenError: nothing is known of such a process, or several had this pid.
     """
     pid, start = source.parse_pid(args.pid)
-    taken, view = take_view(args, _WITHOUT)
-    rows = rows_of_pid(view, pid, start)
+    taken, view = source.take_view(args, _WITHOUT)
+    rows = view.had_pid(pid, start)
     if not rows:
         msg = f"nothing is known of a process {args.pid}; " + (
             "it may have ended longer ago than the history goes back; `pidwarden ps --all` lists all that is known"

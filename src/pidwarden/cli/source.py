@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pidwarden.model.moment import Clock
+    from pidwarden.model.view import View
 
 
 class Source(NamedTuple):
@@ -64,6 +65,19 @@ def take(args: argparse.Namespace, without: str, *, as_asked: str = "as asked") 
     for note in source.notes:
         print(f"pidwarden {args.command}: {note}", file=sys.stderr)
     return source
+
+
+def take_view(args: argparse.Namespace, without: str) -> tuple[Source, View]:
+    """The same as records with their links, ready to be shown."""
+    from pidwarden.kernel import snapshot  # noqa: PLC0415  (what `ps` does not need, it does not wait for)
+    from pidwarden.model.view import View  # noqa: PLC0415
+
+    taken = take(args, without)
+    if taken.answer is None:
+        return taken, View.of(snapshot.records_from_proc(), taken.clock(), user_name, creators=False)
+    from pidwarden.kernel.bpf import parse_records  # noqa: PLC0415  (brings ctypes)
+
+    return taken, View.of(parse_records(taken.data), taken.clock(), user_name, held=frozenset(taken.answer["held"]))
 
 
 def _ask(directory: str, without: str) -> Source:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.cli import source
 from pidwarden.errors import PidwardenError
-from pidwarden.kernel import snapshot
 from pidwarden.model import drawing, lineage
 from pidwarden.model.record import ProcFlag
 from pidwarden.model.selector import ASKABLE, SelectorKind, parse_selector
-from pidwarden.model.view import GUESSED_LEGEND, View
+from pidwarden.model.view import GUESSED_LEGEND
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Iterator, Sequence
 
     from pidwarden.model.record import Record
+    from pidwarden.model.view import View
 
 _WITHOUT = "the dead and who created whom: parents are those of this moment"
 
@@ -35,30 +35,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     source.arguments(parser)
 
 
-def take_view(args: argparse.Namespace, without: str) -> tuple[source.Source, View]:
-    """What the guard knows, or /proc, ready to be shown."""
-    taken = source.take(args, without)
-    if taken.answer is None:
-        records = snapshot.records_from_proc()
-    else:
-        from pidwarden.kernel.bpf import parse_records  # noqa: PLC0415  (brings ctypes)
-
-        records = parse_records(taken.data)
-    held = frozenset(taken.answer["held"]) if taken.answer else frozenset()
-    return taken, View.of(records, taken.clock(), source.user_name, held=held, creators=taken.answer is not None)
-
-
 class Tree(NamedTuple):
     """Roots that are drawn below one heading, and the rows they are limited to, if they are."""
 
     heading: str
     roots: Sequence[int]
     inside: Collection[int] | None
-
-
-def rows_of_pid(view: View, pid: int, start: int) -> list[int]:
-    """The rows of all processes that had this pid, or of the one that started then; oldest first."""
-    return [row for row, r in enumerate(view.records) if r.key.tgid == pid and start in (0, r.key.start_ns)]
 
 
 def _chosen(view: View, text: str) -> Tree:
@@ -68,7 +50,7 @@ def _chosen(view: View, text: str) -> Tree:
     """
     if text.startswith("pid:"):
         pid, start = source.parse_pid(text)
-        rows = rows_of_pid(view, pid, start)
+        rows = view.had_pid(pid, start)
         root = source.newest((row, view.records[row].slots > 0, view.records[row].key.start_ns) for row in rows)
         if root is None:
             msg = f"{text}: no such process is known" + (
@@ -181,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
         parse_selector(args.selector, ASKABLE)  # what is malformed is said before anybody is asked
     elif args.selector:
         source.parse_pid(args.selector)
-    taken, view = take_view(args, _WITHOUT)
+    taken, view = source.take_view(args, _WITHOUT)
     if args.selector:
         trees, left_out = [_chosen(view, args.selector)], 0
     else:

@@ -54,6 +54,10 @@ class View(NamedTuple):
 
         return cls(records, above, lineage.children(above), in_table, clock, name, held, creators)
 
+    def had_pid(self, pid: int, start_ns: int = 0) -> list[int]:
+        """The rows of all processes that had this pid, or of the one that started then; oldest first."""
+        return [row for row, r in enumerate(self.records) if r.key.tgid == pid and start_ns in (0, r.key.start_ns)]
+
     def who(self, row: int) -> str:
         """``comm (pid)``."""
         return f"{escape(self.records[row].comm) or '?'} ({self.records[row].key.tgid})"
