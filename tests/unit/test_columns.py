@@ -16,7 +16,8 @@ GUARD = {
     "live": (3, 0, 0), "comm": (b"init\0\0", b"a\nb\0", b"gone\0"), "uid": (0, 7, 7), "family": (1, 2, 2),
     "branch": (4, 5, 6), "held_ns": (0, 0, 0), "forks": (2, 1, 0), "execs": (1, 0, 0), "generation": (0, 1, 2),
     "exec_ns": (SECOND, 0, 0), "exit_ns": (0, NOW, NOW - SECOND), "exit_code": (0, 9, 512), "flags": (1, 0, 33),
-    "folded": (0, 5, 0), "skipped": (0, 0, 8), "tick_ns": (NOW - 2 * SECOND, 0, 0), "tick_forks": (9, 0, 0), "last_forks": (0, 0, 0),
+    "folded": (0, 5, 0), "skipped": (0, 0, 8), "tick_ns": (NOW - 2 * SECOND, 0, 0), "tick_forks": (9, 0, 0),
+    "last_forks": (0, 0, 0),
 }  # fmt: skip
 PROC = {name: GUARD[name] for name in ("tgid", "start_ns", "ppid", "state", "slots", "live", "comm", "uid", "flags")}
 
