@@ -265,7 +265,7 @@ class Programs:
         return parse_records(self._dumped(self._ask(abi.ASK_STOPPED)))
 
     def dump_records(self) -> memoryview:
-        """The same as bytes, of struct pw_dump, good until the next question. Release it before :meth:`close`."""
+        """Everybody, as bytes of struct pw_dump: good until the next question, to be released before :meth:`close`."""
         count = self._ask(abi.ASK_PROCS)
         return memoryview(self._dump)[: count * abi.DUMP.size]
 
