@@ -67,7 +67,7 @@ def test_a_double_fork_whose_middle_died():
         assert f"parent   {name} ({now}) now" in paragraphs[0]
         assert paragraphs[1].startswith(f"{middle})")
         assert "DEAD (exit 7)" in paragraphs[1].splitlines()[0]
-        assert "made     1 processes" in paragraphs[1]
+        assert "made     1 process\n" in paragraphs[1]
         assert paragraphs[2].startswith(f"{odd.pid})")
         assert "founder of family " in paragraphs[2].splitlines()[0]
         assert f"({os.getpid()})  user root (0)" in history
