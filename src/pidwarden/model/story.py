@@ -95,7 +95,8 @@ def _facts(view: View, row: int) -> Iterator[str]:
             f"lived {span(r.exit_ns - r.key.start_ns)}, {ending(r.exit_code)}"
         )
     if r.forks or r.folded:
-        yield f"made     {r.forks} process{'es' * (r.forks != 1)}" + (f", {r.folded} descendants folded into its counts" if r.folded else "")
+        folded = f", {r.folded} descendants folded into its counts" if r.folded else ""
+        yield f"made     {r.forks} process{'es' * (r.forks != 1)}{folded}"
     yield from _origin(view, row)
 
 
