@@ -11,13 +11,14 @@ import msgspec
 from msgspec import Meta
 
 from pidwarden.errors import ConfigError, UsageError
+from pidwarden.model import paths
 from pidwarden.model.text import escape
 
 Mode = Literal["observe", "hold", "kill"]
 OnUnsure = Literal["hold", "release"]
 
-DEFAULT_CONFIG = "/etc/pidwarden.toml"
-DEFAULT_RUN_DIR = "/run/pidwarden"
+DEFAULT_CONFIG = paths.CONFIG
+DEFAULT_RUN_DIR = paths.RUN_DIR
 
 SPAWNERS = (
     "/sbin/init",

@@ -150,8 +150,8 @@ def test_a_held_family_is_marked_in_the_list():
 def test_a_broken_configuration_does_not_keep_status_from_working(monkeypatch, tmp_path, text):
     path = tmp_path / "pidwarden.toml"
     path.write_text(text)
-    monkeypatch.setattr(where, "DEFAULT_CONFIG", str(path))
-    assert where.run_dir(None) == ("/run/elsewhere" if "elsewhere" in text else where.DEFAULT_RUN_DIR)
+    monkeypatch.setattr(where.paths, "CONFIG", str(path))
+    assert where.run_dir(None) == ("/run/elsewhere" if "elsewhere" in text else where.paths.RUN_DIR)
     assert where.run_dir("/run/given") == "/run/given"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pidwarden.errors import UsageError
-from pidwarden.model.selector import PID_MAX, Selector, SelectorKind, parse_selector
+from pidwarden.model.selector import ASKABLE, PID_MAX, Selector, SelectorKind, parse_selector
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,21 @@ def test_selectors_come_back_as_they_were_typed(text):
 def test_what_is_no_selector_is_refused_with_what_to_type(text):
     with pytest.raises(UsageError, match=r"type pid:N|starts with a slash"):
         parse_selector(text)
+
+
+@pytest.mark.parametrize("text", ["family:1", f"family:{2**64 - 1}"])
+def test_a_family_can_be_asked_for_but_no_guard_be_limited_to_it(text):
+    assert parse_selector(text, ASKABLE) == Selector(SelectorKind.FAMILY, text[7:])
+    with pytest.raises(UsageError, match="type pid:N, user:NAME or cgroup:PATH"):
+        parse_selector(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["family:", "family:0", "family:x", "family:-1", "family:" + "9" * 5000, "family:\u0661"]
+)
+def test_what_is_no_family_is_refused(text):
+    with pytest.raises(UsageError):
+        parse_selector(text, ASKABLE)
 
 
 @given(st.text(max_size=20))

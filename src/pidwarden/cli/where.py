@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 
 from pidwarden.errors import NoPermission, PidwardenError
 from pidwarden.guard.control import ask
-from pidwarden.settings import DEFAULT_CONFIG, DEFAULT_RUN_DIR, load
+from pidwarden.model import paths
 
 
 def run_dir(given: str | None) -> str:
     """The run directory asked for, else the configured one, else the default. A broken configuration is passed over."""
     if given:
         return given
+    if not os.path.exists(paths.CONFIG):
+        return paths.RUN_DIR
+    from pidwarden.settings import load  # noqa: PLC0415  (20 ms, and most machines have no such file)
+
     try:
-        return load(DEFAULT_CONFIG).run_dir if os.path.exists(DEFAULT_CONFIG) else DEFAULT_RUN_DIR
+        return load(paths.CONFIG).run_dir
     except PidwardenError:
-        return DEFAULT_RUN_DIR
+        return paths.RUN_DIR
 
 
 def other_guards(but: str) -> list[str]:
     """Run directories beside the default one where a guard answers; also those that may have one, but not for us."""
+    import glob  # noqa: PLC0415  (not on the way to an answer)
+
     found = []
-    for directory in sorted(glob.glob(f"{DEFAULT_RUN_DIR}*")):
+    for directory in sorted(glob.glob(f"{paths.RUN_DIR}*")):
         if directory.rstrip("/") == but.rstrip("/"):
             continue
         with contextlib.suppress(PidwardenError):

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pidwarden import __version__
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables
-from pidwarden.guard.control import Server
+from pidwarden.guard.control import Bulk, Server
 from pidwarden.guard.harden import harden
 from pidwarden.guard.instance import Instance
+from pidwarden.guard.records import everything_known
 from pidwarden.guard.report import Reporter, who
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.retention import Retention
@@ -242,10 +243,12 @@ class Guard:
             "kill": "closed set by pidfd" if self.settings.mode == "kill" else "by order only",
         }
 
-    def _handle(self, words: list[str]) -> dict[str, Any]:
+    def _handle(self, words: list[str]) -> dict[str, Any] | Bulk:
         match words:
             case ["status"]:
                 return self._status()
+            case ["records"]:
+                return everything_known(self._programs)
             case ["release" | "kill" as action, number] if number.isdecimal():
                 incident = self._responder.find(int(number))
                 if incident is None:

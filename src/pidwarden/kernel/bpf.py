@@ -264,6 +264,11 @@ class Programs:
         """Those that a gate stopped and nobody has continued since."""
         return parse_records(self._dumped(self._ask(abi.ASK_STOPPED)))
 
+    def dump_records(self) -> memoryview:
+        """Everybody, as bytes of struct pw_dump: good until the next question, to be released before :meth:`close`."""
+        count = self._ask(abi.ASK_PROCS)
+        return memoryview(self._dump)[: count * abi.DUMP.size]
+
     def groups(self) -> dict[int, Group]:
         """Families and branches by id."""
         data, size = self._dumped(self._ask(abi.ASK_GROUPS)), abi.DUMP.size

@@ -1,11 +1,14 @@
-"""Selectors: ``pid:N``, ``user:NAME``, ``cgroup:PATH``. Parsing only; nothing is looked up here."""
+"""Selectors: ``pid:N``, ``user:NAME``, ``cgroup:PATH``, ``family:N``. Parsing only; nothing is looked up here."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PID_MAX = 4_194_304
 
@@ -16,6 +19,14 @@ class SelectorKind(StrEnum):
     PID = "pid"
     USER = "user"
     CGROUP = "cgroup"
+    FAMILY = "family"
+
+
+# What a guard can be limited to, and what can be asked for: a family has a number only while a guard runs.
+SCOPES = (SelectorKind.PID, SelectorKind.USER, SelectorKind.CGROUP)
+ASKABLE = (*SCOPES, SelectorKind.FAMILY)
+_TYPE = {"pid": "pid:N", "user": "user:NAME", "cgroup": "cgroup:PATH", "family": "family:N"}
+_LARGEST_FAMILY = 2**64 - 1  # families are numbered in 64 bits
 
 
 class Selector(NamedTuple):
@@ -28,19 +39,26 @@ class Selector(NamedTuple):
         return f"{self.kind}:{self.value}"
 
 
-def parse_selector(text: str) -> Selector:
-    """Parses one selector.
+def _number(text: str, largest: int) -> bool:
+    """Whether it is one from 1 to `largest`, in plain digits; not more of them than Python converts."""
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(largest)) and 0 < int(text) <= largest
+
+
+def parse_selector(text: str, kinds: Sequence[SelectorKind] = SCOPES) -> Selector:
+    """Parses one selector, of one of these kinds.
 
     Raises:
         UsageError: it is none.
     """
     kind, colon, value = text.partition(":")
-    if not colon or kind not in list(SelectorKind) or not value or "\0" in value:
-        msg = f"{text!r} is not a selector; type pid:N, user:NAME or cgroup:PATH"
+    if not colon or kind not in kinds or not value or "\0" in value:
+        names = [_TYPE[k] for k in kinds]
+        msg = f"{text!r} is not a selector; type {', '.join(names[:-1])} or {names[-1]}"
         raise UsageError(msg)
-    if kind == SelectorKind.PID and not (
-        value.isascii() and value.isdecimal() and len(value) <= len(str(PID_MAX)) and 0 < int(value) <= PID_MAX
-    ):
+    if kind == SelectorKind.FAMILY and not _number(value, _LARGEST_FAMILY):
+        msg = f"{text!r}: {value!r} is not the number of a family; `pidwarden tree` and `pidwarden status` show them"
+        raise UsageError(msg)
+    if kind == SelectorKind.PID and not _number(value, PID_MAX):
         msg = f"{text!r}: {value!r} is not a process id; type pid:N with N from 1 to {PID_MAX}"
         raise UsageError(msg)
     if kind == SelectorKind.CGROUP and not value.startswith("/"):
