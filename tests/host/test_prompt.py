@@ -1,0 +1,80 @@
+"""An interactive shell at a terminal: its jobs are held like anybody's, the shell itself never is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import signal
+
+import pytest
+from guardkit import guard, members, pen
+from kit import until
+
+from pidwarden.guard.control import ask
+from pidwarden.kernel import procfs
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+HOLD_AT = 40
+PROMPT = b"ready> "
+
+
+class Terminal:
+    """A shell that leads a session with a terminal, in a pen."""
+
+    def __init__(self, made, *argv):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            made.enter()
+            os.execve(argv[0], argv, {"PS1": PROMPT.decode(), "PATH": os.environ["PATH"], "TERM": "dumb"})
+        self.seen = b""
+
+    def type(self, text):
+        self.seen = b""
+        os.write(self.fd, text.encode())
+
+    def read(self):
+        while select.select([self.fd], [], [], 0.01)[0]:
+            try:
+                self.seen += os.read(self.fd, 65536)
+            except OSError:
+                break
+        return self.seen
+
+    def close(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@contextlib.contextmanager
+def terminal(made, *argv):
+    shell = Terminal(made, *argv)
+    try:
+        until(lambda: PROMPT in shell.read(), "the first prompt")
+        yield shell
+    finally:
+        shell.close()
+        made.kill()
+
+
+@pytest.mark.parametrize("argv", [("/bin/bash", "--norc", "-i"), ("/bin/dash", "-i")], ids=["bash", "dash"])
+def test_a_loop_at_the_prompt_ends_where_its_job_is_held_and_the_shell_lives(argv, tmp_path):
+    config = tmp_path / "pidwarden.toml"
+    config.write_text('on_unsure = "hold"\n')
+    with pen(900) as made, guard("--config", str(config), "--hold-at", str(HOLD_AT), "--mode", "hold") as running:
+        with terminal(made, *argv) as shell:
+            shell.type("while :; do sleep 1000 & done\n")
+            running.wait("held")
+            until(lambda: shell.read().rstrip(b" ").endswith(PROMPT.rstrip()), "the prompt to come back")
+            assert procfs.stat(shell.pid).state == "S"
+            count = len(members(made))
+            assert count < 4 * HOLD_AT
+            shell.type("echo still $((40 + 2))\n")
+            until(lambda: b"still 42" in shell.read(), "the shell to answer")
+            held = ask(running.run_dir, "status")["incidents"]
+            assert held
+            assert len(members(made)) == count
