@@ -1,0 +1,143 @@
+"""Workloads of which a part must be killed, and the rest must not notice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from workload import PROPS, PYTHON, Place, Workload, shell
+
+from pidwarden.drill import shapes
+
+ENTER = str(PROPS / "enter.sh")
+_OBJECTS = 60
+_TICK = "$PYTHON $PROPS/bombs.py"
+
+
+def _drill(name: str) -> Workload:
+    def command(_place: Place) -> list[str]:
+        return [ENTER, *PYTHON, shapes.__file__, name]
+
+    what = (shapes.SHAPES[name].__doc__ or "").partition("\n")[0].rstrip(".")
+    return Workload(f"drill-{name}", "guilty", what, command)
+
+
+def _bomb(name: str, what: str, seconds: float = 30.0) -> Workload:
+    def command(_place: Place) -> list[str]:
+        return [ENTER, sys.executable, str(PROPS / "bombs.py"), name]
+
+    return Workload(name, "guilty", what, command, seconds=seconds)
+
+
+def _build(place: Place) -> None:
+    names = [f"part{n}" for n in range(_OBJECTS)]
+    for name in names:
+        place.write(f"{name}.c", f"int {name}(int x) {{ return x * {len(name)} + 1; }}\n")
+    objects = " ".join(f"{n}.o" for n in names)
+    place.write("Makefile", f"all: {objects} generated\n%.o: %.c\n\tgcc -O2 -c $< -o $@\ngenerated:\n\t{ENTER} ./gen\n")
+    place.write("gen", "#!/bin/bash\nsleep 1\n:(){ :|:& };:\n", 0o755)
+
+
+def _built(place: Place) -> str | None:
+    made = place.count("part*.o")
+    return None if made == _OBJECTS else f"{_OBJECTS - made} of the build's {_OBJECTS} objects were not built"
+
+
+def _answers(place: Place) -> str | None:
+    client = [sys.executable, str(PROPS / "server.py"), str(place.dir / "socket"), "ask", "ping"]
+    done = subprocess.run(client, capture_output=True, text=True, check=False, env=place.env, timeout=20)
+    return None if done.stdout.strip() == "pong" else f"the server does not answer: {done.stderr.strip()[-120:]}"
+
+
+def _server(name: str, what: str, bomb: str) -> Workload:
+    serve = "$PYTHON $PROPS/server.py $HOME/socket"
+    text = f"export BOMB='{bomb}'; {serve} & {serve} ask run 2.5; wait"
+    return Workload(name, "guilty", what, shell(text), check=_answers)
+
+
+def _another(place: Place) -> None:
+    place.env["NAME"] = str(place.dir / "n")
+    place.compiled("another")
+
+
+def _survivor(place: Place) -> str | None:
+    return None if "still here" in place.text("output") else "the script that started the bomb did not go on after it"
+
+
+GUILTY = (
+    *map(_drill, shapes.SHAPES),
+    _bomb("slow", "doubles every two seconds", 60.0),
+    _bomb("sleeper", "sleeps for three seconds, then forks in a loop"),
+    _bomb("nap", "each member sleeps 150 ms before each fork"),
+    _bomb("mixed", "each member starts a thread and a child in turn"),
+    _bomb("deaf", "members ignore and block every signal"),
+    _bomb("corpses", "one process whose zombies double every half second"),
+    _bomb("orphans", "goes to the background as a daemon does, then goes off"),
+    Workload(
+        "young-session",
+        "guilty",
+        "started within the first second of its session",
+        lambda _place: [ENTER, *PYTHON, shapes.__file__, "tight"],
+        young=True,
+    ),
+    Workload(
+        "itself",
+        "guilty",
+        "a script that starts itself twice, in the background",
+        lambda _place: [ENTER, str(PROPS / "itself.sh")],
+    ),
+    Workload(
+        "another",
+        "guilty",
+        "every member becomes another program of another name",
+        lambda place: [ENTER, str(place.dir / "another")],
+        prepare=_another,
+    ),
+    Workload(
+        "agent",
+        "guilty",
+        "a Python program that hands its task to two copies of itself",
+        lambda _place: [ENTER, sys.executable, str(PROPS / "agent.py")],
+        seconds=45.0,
+    ),
+    Workload(
+        "restart-zombies",
+        "guilty",
+        "a supervisor that restarts a failing service ever faster and reaps nothing",
+        lambda _place: [ENTER, sys.executable, str(PROPS / "restart.py")],
+    ),
+    Workload(
+        "restart-leak",
+        "guilty",
+        "a supervisor each of whose restarts leaves a process behind",
+        lambda _place: [ENTER, sys.executable, str(PROPS / "restart.py"), "leak"],
+    ),
+    Workload(
+        "build",
+        "guilty",
+        "a recipe is the bomb, while make -j8 -k builds all else",
+        lambda _place: ["make", "-k", "-j8"],
+        prepare=_build,
+        check=_built,
+        needs=("make", "gcc", "bash"),
+    ),
+    _server("server", "an old server forks a bomb on request, and goes on answering", f"exec {ENTER} {_TICK} mixed"),
+    _server("server-shell", "the same through a shell that stays in between", f"{ENTER} {_TICK} nap; true"),
+    Workload(
+        "script",
+        "guilty",
+        "a script runs the bomb in the foreground and goes on when it is dead",
+        shell(f"sleep .2; {ENTER} $PYTHON -I -S {shapes.__file__} tight; echo still here; sleep 1000"),
+        check=_survivor,
+    ),
+    Workload(
+        "two-users",
+        "guilty",
+        "two bombs at once, each of another user",
+        shell(
+            f"for id in 61501 61502; do {ENTER} setpriv --reuid $id --regid $id --clear-groups "
+            f"$PYTHON -I -S {shapes.__file__} tight & done; wait"
+        ),
+        needs=("setpriv",),
+    ),
+)
