@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from workload import PROPS, PYTHON, Place, Workload, shell
+from workload import ENTER, PROPS, PYTHON, Check, Place, Workload, shell
 
 from pidwarden.drill import shapes
 
-ENTER = str(PROPS / "enter.sh")
 _OBJECTS = 60
 _TICK = "$PYTHON $PROPS/bombs.py"
 
@@ -49,10 +48,10 @@ def _answers(place: Place) -> str | None:
     return None if done.stdout.strip() == "pong" else f"the server does not answer: {done.stderr.strip()[-120:]}"
 
 
-def _server(name: str, what: str, bomb: str) -> Workload:
+def _server(name: str, what: str, bomb: str, check: Check = _answers) -> Workload:
     serve = "$PYTHON $PROPS/server.py $HOME/socket"
     text = f"export BOMB='{bomb}'; {serve} & {serve} ask run 2.5; wait"
-    return Workload(name, "guilty", what, shell(text), check=_answers)
+    return Workload(name, "guilty", what, shell(text), check=check)
 
 
 def _another(place: Place) -> None:
@@ -60,8 +59,12 @@ def _another(place: Place) -> None:
     place.compiled("another")
 
 
-def _survivor(place: Place) -> str | None:
-    return None if "still here" in place.text("output") else "the script that started the bomb did not go on after it"
+def _goes_on(place: Place) -> str | None:
+    return None if "still here" in place.text("output") else "the shell that started the bomb did not go on after it"
+
+
+def _hook_goes_on(place: Place) -> str | None:
+    return _answers(place) or _goes_on(place)
 
 
 GUILTY = (
@@ -122,13 +125,18 @@ GUILTY = (
         needs=("make", "gcc", "bash"),
     ),
     _server("server", "an old server forks a bomb on request, and goes on answering", f"exec {ENTER} {_TICK} mixed"),
-    _server("server-shell", "the same through a shell that stays in between", f"{ENTER} {_TICK} nap; true"),
+    _server(
+        "server-shell",
+        "the same through a shell that stays in between",
+        f"{ENTER} {_TICK} nap; echo still here",
+        _hook_goes_on,
+    ),
     Workload(
         "script",
         "guilty",
         "a script runs the bomb in the foreground and goes on when it is dead",
         shell(f"sleep .2; {ENTER} $PYTHON -I -S {shapes.__file__} tight; echo still here; sleep 1000"),
-        check=_survivor,
+        check=_goes_on,
     ),
     Workload(
         "two-users",

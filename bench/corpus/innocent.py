@@ -5,19 +5,28 @@ from __future__ import annotations
 import sys
 
 from innocent_services import SERVICES
-from workload import PROPS, Place, Workload, shell
+from workload import PROPS, Check, Place, Workload, says, shell
 
 _FILES = 300
 
 
+_PART = """
+double g{n}_{k}(double *x, int m) {{
+  double s = {k};
+  for (int i = 0; i < m; i++) for (int j = 0; j < i; j++) s += sin(x[i] * {k}) * x[j] / (1 + fabs(x[i % {k}1]));
+  return s;
+}}"""
+
+
 def _c_project(place: Place) -> None:
+    """Files that take a tenth of a second each to compile, so that they overlap as those of real projects do."""
     for n in range(_FILES):
-        body = "\n".join(f"int f{n}_{k}(int x) {{ return x % {k + 2} ? x / {k + 1} : f{n}_0(x - 1); }}" for k in range(9))
-        place.write(f"src/f{n}.c", f"#include <stdlib.h>\nint f{n}_0(int);\n{body.replace(f'f{n}_0(int x) {{', f'f{n}_0(int x) {{ (void)abs(x);', 1)}\n")
+        parts = "".join(_PART.format(n=n, k=k) for k in range(1, 16))
+        place.write(f"src/f{n}.c", f"#include <math.h>\n#include <stdio.h>\n#include <stdlib.h>\n{parts}\n")
     objects = " ".join(f"src/f{n}.o" for n in range(_FILES))
-    place.write("Makefile", f"all: {objects}\n%.o: %.c\n\tgcc -O1 -c $< -o $@\n")
+    place.write("Makefile", f"all: {objects}\n%.o: %.c\n\tgcc -O2 -c $< -o $@\n")
     rules = [f"build src/f{n}.o: cc src/f{n}.c" for n in range(_FILES)]
-    place.write("build.ninja", "rule cc\n  command = gcc -O1 -c $in -o $out\n" + "\n".join(rules) + "\n")
+    place.write("build.ninja", "rule cc\n  command = gcc -O2 -c $in -o $out\n" + "\n".join(rules) + "\n")
 
 
 def _objects(place: Place) -> str | None:
@@ -30,7 +39,7 @@ def _build(name: str, what: str, *command: str) -> Workload:
     return Workload(name, "innocent", what, lambda _p: list(command), _c_project, _objects, needs, 120.0)
 
 
-def _lines(count: int) -> object:
+def _lines(count: int) -> Check:
     def check(place: Place) -> str | None:
         found = len(place.text("output").splitlines())
         return None if found == count else f"{found} lines of output, not {count}"
@@ -40,13 +49,6 @@ def _lines(count: int) -> object:
 
 def _pool(place: Place) -> None:
     place.compiled("pool")
-
-
-def _says(word: str) -> object:
-    def check(place: Place) -> str | None:
-        return None if word in place.text("output") else f"it did not say {word!r}"
-
-    return check
 
 
 INNOCENT = (
@@ -66,14 +68,14 @@ INNOCENT = (
         "innocent",
         "a shell script that starts 400 programs in the background and waits",
         shell("for i in $(seq 400); do sleep 1 & done; wait; echo all"),
-        check=_says("all"),
+        check=says("all"),
     ),
     Workload(
         "pool-python",
         "innocent",
         "1,000 threads of a Python pool, started at once",
         lambda _place: [sys.executable, str(PROPS / "pool.py"), "1000"],
-        check=_says("1000 done"),
+        check=says("1000 done"),
     ),
     Workload(
         "pool-c",
@@ -81,7 +83,7 @@ INNOCENT = (
         "1,000 threads of a C program, started at once",
         lambda place: [str(place.dir / "pool"), "1000"],
         prepare=_pool,
-        check=_says("1000 done"),
+        check=says("1000 done"),
     ),
     Workload(
         "shell-loop",
@@ -103,7 +105,7 @@ INNOCENT = (
         "innocent",
         "a Python multiprocessing pool of 350 workers",
         lambda _place: [sys.executable, str(PROPS / "workers.py"), "350"],
-        check=_says("350 done"),
+        check=says("350 done"),
         seconds=60.0,
     ),
     Workload(
@@ -111,14 +113,14 @@ INNOCENT = (
         "innocent",
         "a test suite that double-forks 120 daemons, all alive at once",
         lambda _place: [sys.executable, str(PROPS / "daemons.py"), "120"],
-        check=_says("120 daemons"),
+        check=says("120 daemons"),
     ),
     Workload(
         "cron",
         "innocent",
         "a scheduler that starts 60 jobs at once, four times; a minute lasts two seconds",
         lambda _place: [sys.executable, str(PROPS / "scheduler.py"), "60", "4", "2"],
-        check=_says("240 jobs"),
+        check=says("240 jobs"),
     ),
     Workload(
         "container",
@@ -126,10 +128,10 @@ INNOCENT = (
         "a pid namespace of its own with a small tree in it, as containers have",
         shell(
             "unshare --pid --fork --mount-proc sh -c '"
-            "for i in $(seq 30); do sh -c \"sleep 2 & sleep 2 & wait\" & done; sleep .5; ls -d /proc/[0-9]* | wc -l; wait; "
+            'for i in $(seq 30); do sh -c "sleep 2 & sleep 2 & wait" & done; sleep .5; ls -d /proc/[0-9]* | wc -l; wait; '
             "echo done'"
         ),
-        check=_says("done"),
+        check=says("done"),
         needs=("unshare",),
     ),
     *SERVICES,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from account import Run
-from workload import NotReady, Place, Workload, environment
+from workload import ENTER, NotReady, Place, Workload, environment
 
 from pidwarden.drill.guarded import GuardedBy
 from pidwarden.drill.lines import Ear, Speaker
@@ -87,7 +87,8 @@ class Stage:
         stack.enter_context(DeadMan([*bomb.directories, *yard.directories], seconds))
         stack.enter_context(bomb)
         stack.enter_context(yard)
-        command = [sys.executable, str(_SESSION), str(home / "output"), *workload.command(place)]
+        self._command = workload.command(place)
+        command = [sys.executable, str(_SESSION), str(home / "output"), *self._command]
         self._session = Speaker("session", command, preexec_fn=yard.enter, env=place.env, cwd=home)
         stack.callback(self._session.close)
         stack.callback(self._session.end, 5.0)
@@ -172,6 +173,8 @@ class Stage:
             bomb.kill()
         self._until(lambda: not bomb.current(), _REAPED_SECONDS)
         self.run.code = self._said.get("ended")
+        if self.run.code is not None and self.run.code < 0 and self._command[0] != ENTER:
+            self.run.hurt.append(f"who started the bomb was killed by signal {-self.run.code}")
 
     def _ask(self, place: Place) -> None:
         """What became of the bystanders and of the innocent part."""

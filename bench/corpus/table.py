@@ -39,7 +39,9 @@ def misses(runs: list[Run]) -> list[str]:
 def row(runs: list[Run]) -> str:
     """One line of the table: medians of the times, sums of the harm, the most of the holds."""
     first = runs[0]
-    verdicts = "; ".join(", ".join(e.verdict or "none" for e in r.episodes) or "no alarm" for r in runs if not r.not_run)
+    verdicts = "; ".join(
+        ", ".join(e.verdict or "none" for e in r.episodes) or "no alarm" for r in runs if not r.not_run
+    )
     judged = [j for j in (r.judged_ms() for r in runs) if j]
     cells = [
         first.name,
@@ -81,7 +83,9 @@ def reasons(rows: dict[str, list[Run]]) -> str:
         run = next(r for r in runs if r.missed())
         for e in run.episodes:
             after = (e.alarm_ns - run.started_ns) / 1e6
-            lines.append(f"- {after:.0f} ms: {e.rule} at {e.slots} slots, `{e.verdict or 'none'}`: {'; '.join(e.reasons)}")
+            lines.append(
+                f"- {after:.0f} ms: {e.rule} at {e.slots} slots, `{e.verdict or 'none'}`: {'; '.join(e.reasons)}"
+            )
         lines += [f"- {note}" for note in run.notes]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)

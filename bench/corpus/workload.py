@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 PROPS = Path(__file__).parent / "props"
+ENTER = str(PROPS / "enter.sh")
 PYTHON = [sys.executable, "-I", "-S"]
 _PREPARE_SECONDS = 120
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -92,6 +93,18 @@ def environment(home: Path, entrances: list[str]) -> dict[str, str]:
     }
 
 
+Check = Callable[[Place], str | None]
+
+
+def says(word: str) -> Check:
+    """A check: the word is in what the command printed."""
+
+    def check(place: Place) -> str | None:
+        return None if word in place.text("output") else f"it did not say {word!r}"
+
+    return check
+
+
 def _nothing(_place: Place) -> None:
     return None
 
@@ -112,7 +125,7 @@ class Workload:
     what: str
     command: Callable[[Place], list[str]]
     prepare: Callable[[Place], None] = _nothing
-    check: Callable[[Place], str | None] = _nothing
+    check: Check = _nothing
     needs: tuple[str, ...] = ()
     seconds: float = 30.0
     stop: bool = False
