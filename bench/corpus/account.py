@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -147,7 +148,7 @@ class Run:
         elif self.held_ms > MOST_HELD_MS:
             found.append(f"held {self.held_ms:.0f} ms in total, more than {MOST_HELD_MS:.0f}")
         at = sorted(e.alarm_ns for e in self.episodes if e.held)
-        pauses = [(b - a) / NS_PER_MS for a, b in zip(at, at[1:], strict=False)]
+        pauses = [(b - a) / NS_PER_MS for a, b in itertools.pairwise(at)]
         if pauses and min(pauses) < LEAST_APART_MS:
             found.append(f"held again after {min(pauses) / 1000:.1f} s")
         return found

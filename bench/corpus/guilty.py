@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-from workload import ENTER, PROPS, PYTHON, Check, Place, Workload, shell
+from workload import ENTER, PROPS, PYTHON, Check, Place, Workload, says, shell
 
 from pidwarden.drill import shapes
 
+_TEST_PROPS = Path(__file__).parent.parent.parent / "tests" / "props"
 _OBJECTS = 60
+_TERMINAL_SECONDS = 10.0
 _TICK = "$PYTHON $PROPS/bombs.py"
 
 
@@ -67,8 +72,46 @@ def _hook_goes_on(place: Place) -> str | None:
     return _answers(place) or _goes_on(place)
 
 
+def _typed(place: Place) -> list[str]:
+    # Only the subshell goes into the pen: the shell itself stays with the innocent.
+    enter = "for entrance in $PEN; do echo 0 >$entrance || exit; done"
+    typed = f"bomb() {{ bomb | bomb & }}; ({enter}; bomb) &"
+    return [sys.executable, str(PROPS / "terminal.py"), typed, str(place.dir / "done")]
+
+
+def _shell_lives(place: Place) -> str | None:
+    place.write("done", "")
+    end = time.monotonic() + _TERMINAL_SECONDS
+    while "the shell is" not in place.text("output") and time.monotonic() < end:
+        time.sleep(0.05)
+    return says("the shell is alive")(place)
+
+
+def _suite(place: Place) -> None:
+    place.write(
+        "test_corpus_sample.py",
+        "import subprocess, time\nimport pytest\n\n@pytest.mark.parametrize('n', range(40))\ndef test_one(n):\n"
+        "    time.sleep(.1)\n\ndef test_bomb():\n    time.sleep(1)\n"
+        f"    subprocess.run([{ENTER!r}, {sys.executable!r}, {str(PROPS / 'bombs.py')!r}, 'nap'])\n",
+    )
+
+
+def _c_bomb(shape: str, what: str) -> Workload:
+    return Workload(
+        f"c-{shape}",
+        "guilty",
+        what,
+        lambda place: [ENTER, str(place.dir / "bomb"), shape],
+        prepare=lambda place: place.compiled("bomb", _TEST_PROPS),
+    )
+
+
 GUILTY = (
     *map(_drill, shapes.SHAPES),
+    _c_bomb("vfork", "each member starts the same program again by vfork"),
+    _c_bomb("parent", "every member is a sibling of the first: CLONE_PARENT"),
+    _c_bomb("int80", "forks by 32-bit system calls"),
+    _c_bomb("signals", "members ignore every signal and wake each other up"),
     _bomb("slow", "doubles every two seconds", 60.0),
     _bomb("sleeper", "sleeps for three seconds, then forks in a loop"),
     _bomb("nap", "each member sleeps 150 ms before each fork"),
@@ -139,13 +182,40 @@ GUILTY = (
         check=_goes_on,
     ),
     Workload(
+        "terminal",
+        "guilty",
+        "a bomb typed at the prompt of an interactive shell, which goes on",
+        _typed,
+        check=_shell_lives,
+        needs=("bash",),
+    ),
+    Workload(
+        "test-suite",
+        "guilty",
+        "one test of a suite that runs on 8 workers is a bomb; the others pass",
+        lambda _place: [sys.executable, "-m", "pytest", "-q", "-n", "8", "-p", "no:cacheprovider"],
+        prepare=_suite,
+        check=says("41 passed"),
+        seconds=60.0,
+    ),
+    Workload(
+        "xargs-endless",
+        "guilty",
+        "xargs without a limit over input without an end",
+        lambda _place: [ENTER, "/bin/sh", "-c", "yes | xargs -P 0 -n 1 sh -c 'sleep 1000'"],
+        needs=("xargs",),
+    ),
+    Workload(
         "two-users",
         "guilty",
         "two bombs at once, each of another user",
         shell(
             f"for id in 61501 61502; do {ENTER} setpriv --reuid $id --regid $id --clear-groups "
-            f"$PYTHON -I -S {shapes.__file__} tight & done; wait"
+            f"{os.path.realpath(sys.executable)} -I -S $HOME/shapes.py tight & done; wait; echo still here"
         ),
+        # The users can hardly read where this repository lies.
+        prepare=lambda place: place.write("shapes.py", Path(shapes.__file__).read_text()),
+        check=_goes_on,
         needs=("setpriv",),
     ),
 )

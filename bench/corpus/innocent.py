@@ -7,9 +7,13 @@ import sys
 from innocent_services import SERVICES
 from workload import PROPS, Check, Place, Workload, says, shell
 
-_FILES = 300
+_FILES = 220
 
 
+_LATE = (
+    "import subprocess; started = [subprocess.Popen('true') for _ in range(400)]; "
+    "print(sum(p.wait() == 0 for p in started), 'ended', flush=True)"
+)
 _PART = """
 double g{n}_{k}(double *x, int m) {{
   double s = {k};
@@ -47,8 +51,17 @@ def _lines(count: int) -> Check:
     return check
 
 
-def _pool(place: Place) -> None:
-    place.compiled("pool")
+def _nested(place: Place) -> None:
+    for n in range(25):
+        recipe = "\n".join(f"t{k}:\n\t@sleep .3; echo $@ | cat >> ../log" for k in range(12))
+        place.write(f"d{n}/Makefile", f"all: {' '.join(f't{k}' for k in range(12))}\n{recipe}\n")
+    dirs = " ".join(f"d{n}" for n in range(25))
+    place.write("Makefile", f"all: {dirs}\n.PHONY: {dirs}\n{dirs}:\n\t$(MAKE) -C $@\n")
+
+
+def _logged(place: Place) -> str | None:
+    found = len(place.text("log").splitlines())
+    return None if found == 25 * 12 else f"{found} of {25 * 12} targets were made"
 
 
 INNOCENT = (
@@ -82,8 +95,53 @@ INNOCENT = (
         "innocent",
         "1,000 threads of a C program, started at once",
         lambda place: [str(place.dir / "pool"), "1000"],
-        prepare=_pool,
+        prepare=lambda place: place.compiled("pool"),
         check=says("1000 done"),
+    ),
+    Workload(
+        "teams",
+        "innocent",
+        "40 forked processes with 20 threads each, as numeric libraries start them",
+        lambda place: [str(place.dir / "teams"), "40", "20"],
+        prepare=lambda place: place.compiled("teams"),
+        check=says("40 teams"),
+    ),
+    Workload(
+        "make-nested",
+        "innocent",
+        "make -j in 25 directories, each a make of its own with 12 targets",
+        lambda _place: ["make", "-s", "-j"],
+        prepare=_nested,
+        check=_logged,
+        needs=("make",),
+    ),
+    Workload(
+        "walk",
+        "innocent",
+        "a script that calls itself for every part of a tree, in parallel: 5 wide, 4 deep",
+        lambda _place: [str(PROPS / "walk.sh"), "4", "5"],
+        check=_lines(5**4),
+    ),
+    Workload(
+        "fork-tree",
+        "innocent",
+        "a sum by halves, each half in a forked copy: 255 processes, 7 deep",
+        lambda _place: [sys.executable, str(PROPS / "forktree.py"), "7"],
+        check=says(f"sum {sum(range(1 << 20))}"),
+    ),
+    Workload(
+        "fork-tree-wide",
+        "innocent",
+        "the same with 511 processes, 8 deep",
+        lambda _place: [sys.executable, str(PROPS / "forktree.py"), "8"],
+        check=says(f"sum {sum(range(1 << 20))}"),
+    ),
+    Workload(
+        "late-reaper",
+        "innocent",
+        "a script that starts 400 short programs at once and only then waits for them",
+        lambda _place: [sys.executable, "-c", _LATE],
+        check=says("400 ended"),
     ),
     Workload(
         "shell-loop",

@@ -14,16 +14,19 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import table
-from account import Run
 from guilty import GUILTY
 from innocent import INNOCENT
 from stage import Stage
 
 from pidwarden.errors import PidwardenError
+
+if TYPE_CHECKING:
+    from account import Run
 
 RESULTS = Path(__file__).parent / "results.md"
 CORPUS = {w.name: w for w in (*INNOCENT, *GUILTY)}

@@ -1,4 +1,4 @@
-"""The session a workload runs in: its parent, and the parent of bystanders. Run as ``python session.py OUTPUT COMMAND…``.
+"""The session a workload runs in: its parent, and the parent of bystanders. ``python session.py OUTPUT COMMAND…``.
 
 Orders come as lines on standard input (``go``, ``report``; its end is the end), answers go as JSON lines to standard
 output: ``ready``, ``started``, ``ended`` and ``report``. What the workload prints goes to the file OUTPUT.

@@ -51,6 +51,7 @@ class Stage:
         self._workload, self._options = workload, options
         self.run = Run(workload.name, workload.label)
         self._guard: _Guard | None = None
+        self.run_dir = ""
         self._session: Speaker | None = None
         self._said: dict[str, Any] = {}
         self._events = 0
@@ -83,6 +84,7 @@ class Stage:
         workload.prepare(place)
         self._ear = stack.enter_context(Ear())
         self._guard = stack.enter_context(_Guard(self._ear, self._options))
+        self.run_dir = self._guard.run_dir
         seconds = workload.seconds + _SPARE_SECONDS
         stack.enter_context(DeadMan([*bomb.directories, *yard.directories], seconds))
         stack.enter_context(bomb)
@@ -186,7 +188,7 @@ class Stage:
         if wrong := self._workload.check(place):
             self.run.hurt.append(wrong)
         if self.run.missed() and (output := place.text("output").strip()):
-            self.run.notes.append(f"it printed: …{output[-600:]}")
+            self.run.notes.append(f"it printed last: {' / '.join(output.splitlines()[-4:])[-400:]}")
 
     # -- listening -----------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from account import Run
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from account import Run
     from workload import Workload
 
 _HEAD = (

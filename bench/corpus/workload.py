@@ -39,28 +39,26 @@ class Place:
         path.chmod(mode)
         return path
 
-    def run(self, *command: str | Path, **options: object) -> str:
+    def run(self, *command: str | Path) -> str:
         """Runs a step of the preparation; its standard output.
 
         Raises:
             NotReady: it failed.
         """
-        done = subprocess.run(  # type: ignore[call-overload]
+        done = subprocess.run(
             [str(c) for c in command],
-            **{
-                "cwd": self.dir,
-                "env": self.env,
-                "stdin": subprocess.DEVNULL,
-                "capture_output": True,
-                "text": True,
-                "timeout": _PREPARE_SECONDS,
-                **options,
-            },
+            check=False,
+            cwd=self.dir,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PREPARE_SECONDS,
         )
         if done.returncode:
             msg = f"`{' '.join(map(str, command))}` ended with {done.returncode}: {done.stderr.strip()[-400:]}"
             raise NotReady(msg)
-        return str(done.stdout)
+        return done.stdout
 
     def compiled(self, name: str, folder: Path = PROPS) -> Path:
         """A C prop, compiled here."""
@@ -113,11 +111,11 @@ def _nothing(_place: Place) -> None:
 class Workload:
     """One entry of the corpus.
 
-    `command` runs as a child of a session that has other children; in a guilty one, the bomb enters its pen through
-    ``props/enter.sh`` and all else stays out of it, so that who was hurt can be told exactly. `check` says what is wrong
-    with the innocent part afterwards, while its processes still run. `stop` is set for what has no end of its own: it is
-    ended by us after `seconds`, which otherwise is the longest that it may take. `young` starts it together with its
-    session, within the session's first second.
+    `command` runs as a child of a session that has other children. In a guilty one the bomb enters its pen through
+    ``props/enter.sh`` and all else stays out of it, so that who was hurt can be told exactly. `check` says what is
+    wrong with the innocent part afterwards, while its processes still run. `stop` is set for what has no end of its
+    own: it is ended by us after `seconds`, which otherwise is the longest that it may take. `young` starts it together
+    with its session, within the session's first second.
     """
 
     name: str

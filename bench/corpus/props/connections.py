@@ -1,4 +1,4 @@
-"""connections.py SOCKET N: N clients of PostgreSQL at once, each of which asks one thing and stays until all are done."""
+"""connections.py SOCKET N: N clients of PostgreSQL at once, each of which asks once and stays until all are done."""
 
 import os
 import socket
@@ -9,15 +9,16 @@ import time
 path, count = sys.argv[1], int(sys.argv[2])
 _STARTUP = b"user\0postgres\0database\0postgres\0\0"
 _QUERY = b"SELECT 1\0"
+_HEAD = 5  # bytes: a type and a length
 
 
 def until_ready(client: socket.socket) -> None:
     """Reads messages up to ReadyForQuery."""
     data = b""
     while True:
-        while len(data) >= 5 and len(data) >= (size := struct.unpack("!i", data[1:5])[0] + 1):
+        while len(data) >= _HEAD and len(data) >= (size := struct.unpack("!i", data[1:5])[0] + 1):
             if data[:1] == b"E":
-                sys.exit(data[5:size].decode(errors="replace"))
+                sys.exit(data[_HEAD:size].decode(errors="replace"))
             if data[:1] == b"Z":
                 return
             data = data[size:]
@@ -39,9 +40,7 @@ def connect() -> socket.socket:
 while not os.path.exists(path):
     time.sleep(0.02)
 time.sleep(1.5)  # it is up, and its postmaster older than a second
-clients = []
-for _ in range(count):
-    clients.append(connect())
+clients = [connect() for _ in range(count)]
 for client in clients:
     until_ready(client)
 for client in clients:

@@ -1,4 +1,4 @@
-"""daemons.py N: as a test suite does, N daemons by double fork, one after the other; all run at once, then all are ended."""
+"""daemons.py N: N daemons by double fork, one after the other, as a test suite does; in the end all are ended."""
 
 import os
 import signal

@@ -43,7 +43,8 @@ def ask(word: str, seconds: float) -> None:
         print(server.recv(100).decode())
 
 
-if len(sys.argv) > 2:
-    ask(sys.argv[3], float(sys.argv[4]) if len(sys.argv) > 4 else 0.0)
-else:
-    serve()
+match sys.argv[2:]:
+    case ["ask", word, *seconds]:
+        ask(word, float(*seconds))
+    case _:
+        serve()
