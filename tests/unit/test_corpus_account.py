@@ -9,8 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "bench" / "corpus"))
 
-from account import Run  # noqa: E402  (the corpus is no package)
-from table import misses, row  # noqa: E402
+from account import Run
+from table import misses, row
 
 MS = 1_000_000
 START = 1000 * MS
