@@ -79,12 +79,18 @@ def _typed(place: Place) -> list[str]:
     return [sys.executable, str(PROPS / "terminal.py"), typed, str(place.dir / "done")]
 
 
-def _shell_lives(place: Place) -> str | None:
-    place.write("done", "")
-    end = time.monotonic() + _TERMINAL_SECONDS
-    while "the shell is" not in place.text("output") and time.monotonic() < end:
-        time.sleep(0.05)
-    return says("the shell is alive")(place)
+def _shells_live(count: int) -> Check:
+    """A check: so many shells still do what is typed into them."""
+
+    def check(place: Place) -> str | None:
+        place.write("done", "")
+        end = time.monotonic() + _TERMINAL_SECONDS
+        while place.text("output").count("the shell is") < count and time.monotonic() < end:
+            time.sleep(0.05)
+        alive = place.text("output").count("the shell is alive")
+        return None if alive == count else f"{count - alive} of {count} interactive shells are dead or stopped"
+
+    return check
 
 
 def _suite(place: Place) -> None:
@@ -186,7 +192,15 @@ GUILTY = (
         "guilty",
         "a bomb typed at the prompt of an interactive shell, which goes on",
         _typed,
-        check=_shell_lives,
+        check=_shells_live(1),
+        needs=("bash",),
+    ),
+    Workload(
+        "two-terminals",
+        "guilty",
+        "the same at two terminals at once, which are two families",
+        lambda place: ["/bin/sh", "-c", '"$@" & "$@" & wait', "sh", *_typed(place)],
+        check=_shells_live(2),
         needs=("bash",),
     ),
     Workload(

@@ -45,16 +45,20 @@ class Place:
         Raises:
             NotReady: it failed.
         """
-        done = subprocess.run(
-            [str(c) for c in command],
-            check=False,
-            cwd=self.dir,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PREPARE_SECONDS,
-        )
+        try:
+            done = subprocess.run(
+                [str(c) for c in command],
+                check=False,
+                cwd=self.dir,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_PREPARE_SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired) as why:
+            msg = f"`{' '.join(map(str, command))}` could not be run: {why}"
+            raise NotReady(msg) from why
         if done.returncode:
             msg = f"`{' '.join(map(str, command))}` ended with {done.returncode}: {done.stderr.strip()[-400:]}"
             raise NotReady(msg)

@@ -10,6 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "bench" / "corpus"))
 
 from account import Run
+from guilty import GUILTY
+from innocent import INNOCENT
 from table import misses, row
 
 MS = 1_000_000
@@ -100,3 +102,10 @@ def test_a_row_says_what_each_of_several_runs_missed():
     assert misses(runs) == ["300 killed (1 of 2)"]
     assert row(runs).split(" | ")[:3] == ["| some", "innocent", "burst; bomb"]
     assert row(runs[:1]).split(" | ")[3:5] == ["11", "110"]
+
+
+def test_every_workload_has_a_name_of_its_own_and_the_label_of_its_list():
+    names = [w.name for w in (*INNOCENT, *GUILTY)]
+    assert len(set(names)) == len(names)
+    assert {w.label for w in INNOCENT} == {"innocent"}
+    assert {w.label for w in GUILTY} == {"guilty"}
