@@ -39,7 +39,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="so many runs of each (default: 1)")
     parser.add_argument("--json", action="store_true", help="one JSON object a run on standard output")
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table to FILE, also if it is not all")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table to FILE as well, after each workload")
     parser.add_argument(
         "--guard-source", metavar="DIR", help="run the guard from this source tree: the directory with pidwarden in it"
     )
@@ -93,6 +93,8 @@ def main(argv: list[str]) -> int:
                 print(f"{workload.name}: {said} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
                 if args.json:
                     print(json.dumps(run.as_json()), flush=True)
+            if args.out:
+                args.out.write_text(_report(rows, args))
     except PidwardenError as why:
         print(f"corpus: {why}", file=sys.stderr)
         code = why.exit_code
@@ -100,8 +102,8 @@ def main(argv: list[str]) -> int:
         code = 128 + signal.SIGINT
     if rows and not args.json:
         print(_report(rows, args))
-    if out := args.out or (RESULTS if len(rows) == len(CORPUS) and not _options(args) else None):
-        out.write_text(_report(rows, args))
+    if not code and len(rows) == len(CORPUS) and not _options(args) and not args.guard_source:
+        RESULTS.write_text(_report(rows, args))
     return code or int(any(table.misses(runs) for runs in rows.values()))
 
 

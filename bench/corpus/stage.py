@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from account import Run
 from workload import ENTER, NotReady, Place, Workload, environment
 
-from pidwarden.drill.guarded import GuardedBy
+from pidwarden.drill.guarded import GuardDied, GuardedBy
 from pidwarden.drill.lines import Ear, Speaker
 from pidwarden.drill.pen import DeadMan, Pen
 
@@ -60,7 +60,7 @@ class Stage:
         """Runs it. Whatever happens, nothing of it is left afterwards.
 
         Raises:
-            PidwardenError: the guard died, or a signal came.
+            PidwardenError: a signal came, or the pens cannot be made or removed.
         """
         home = Path(tempfile.mkdtemp(prefix="pidwarden-corpus-"))
         try:
@@ -70,6 +70,8 @@ class Stage:
             self.run.hurt += self._guard.complaints if self._guard else []
         except NotReady as why:
             self.run.not_run = str(why)
+        except GuardDied as why:
+            self.run.hurt.append(str(why))
         finally:
             shutil.rmtree(home, ignore_errors=True)
         return self.run
