@@ -27,6 +27,7 @@ from pidwarden.errors import PidwardenError
 
 if TYPE_CHECKING:
     from account import Run
+    from workload import Workload
 
 RESULTS = Path(__file__).parent / "results.md"
 CORPUS = {w.name: w for w in (*INNOCENT, *GUILTY)}
@@ -70,6 +71,21 @@ def _report(rows: dict[str, list[Run]], args: argparse.Namespace) -> str:
     return "\n".join(parts) + "\n"
 
 
+def _play(chosen: list[Workload], args: argparse.Namespace, rows: dict[str, list[Run]]) -> None:
+    """Runs each as often as was asked for; what is known so far is in `rows`."""
+    for workload in chosen:
+        for _ in range(args.runs):
+            began = time.monotonic()
+            run = Stage(workload, _options(args)).play()
+            rows.setdefault(workload.name, []).append(run)
+            said = "; ".join(run.missed()) or "ok"
+            print(f"{workload.name}: {said} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+            if args.json:
+                print(json.dumps(run.as_json()), flush=True)
+        if args.out:
+            args.out.write_text(_report(rows, args))
+
+
 def main(argv: list[str]) -> int:
     """Runs what was asked for; 1 if a workload missed a goal, 2 on a wrong name, otherwise as the guard ends."""
     args = _parse(argv)
@@ -84,17 +100,7 @@ def main(argv: list[str]) -> int:
     rows: dict[str, list[Run]] = {}
     code = 0
     try:
-        for workload in chosen:
-            for _ in range(args.runs):
-                began = time.monotonic()
-                run = Stage(workload, _options(args)).play()
-                rows.setdefault(workload.name, []).append(run)
-                said = "; ".join(run.missed()) or "ok"
-                print(f"{workload.name}: {said} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
-                if args.json:
-                    print(json.dumps(run.as_json()), flush=True)
-            if args.out:
-                args.out.write_text(_report(rows, args))
+        _play(chosen, args, rows)
     except PidwardenError as why:
         print(f"corpus: {why}", file=sys.stderr)
         code = why.exit_code
