@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from account import Run
 from workload import ENTER, NotReady, Place, Workload, environment
 
-from pidwarden.drill.guarded import GuardDied, GuardedBy
-from pidwarden.drill.lines import Ear, Speaker
+from pidwarden.drill.guarded import GuardedBy
+from pidwarden.drill.lines import Ear, Interrupted, Speaker
 from pidwarden.drill.pen import DeadMan, Pen
+from pidwarden.errors import PidwardenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ class Stage:
         """Runs it. Whatever happens, nothing of it is left afterwards.
 
         Raises:
-            PidwardenError: a signal came, or the pens cannot be made or removed.
+            Interrupted: a signal came.
         """
         home = Path(tempfile.mkdtemp(prefix="pidwarden-corpus-"))
         try:
@@ -70,7 +71,9 @@ class Stage:
             self.run.hurt += self._guard.complaints if self._guard else []
         except NotReady as why:
             self.run.not_run = str(why)
-        except GuardDied as why:
+        except Interrupted:
+            raise
+        except PidwardenError as why:  # the guard died, or a pen would not go: a row of the table, and not its end
             self.run.hurt.append(str(why))
         finally:
             shutil.rmtree(home, ignore_errors=True)
