@@ -25,6 +25,11 @@ lint: .venv/ready ## ruff and mypy --strict
 bench: .venv/ready ## measure what the README says, into bench/results.md
 	$(BIN)/python bench/run.py
 
+corpus: .venv/ready ## run real workloads, innocent and guilty, against the guard, into bench/corpus/results.md
+	bench/corpus/setup.sh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[corpus]'
+	$(BIN)/python bench/corpus/run.py
+
 abi: $(OBJECT) ## generate the Python side of bpf/abi.h again
 	$(BIN)/python tools/gen_abi.py $(OBJECT) src/pidwarden/kernel/abi.py
 
@@ -45,4 +50,4 @@ $(OBJECT): $(SOURCES) .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-.PHONY: help demo test lint bench abi build setup clean
+.PHONY: help demo test lint bench corpus abi build setup clean
