@@ -25,8 +25,10 @@ from histories import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pidwarden.judge.guilt import Rules
-from pidwarden.judge.judge import Case, evidence, judge
+from pidwarden.judge.case import Case, Rules
+from pidwarden.judge.evidence import examine
+from pidwarden.judge.judge import judge
+from pidwarden.judge.kin import Kin
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, Rule
 from pidwarden.model.tree import Tree
@@ -430,6 +432,11 @@ def test_a_small_chain_beside_slowly_gathered_workers_does_not_condemn_their_ser
 # -- evidence ----------------------------------------------------------------------------------------------------------
 
 
+def evidence(case: Case, root: ProcessKey):
+    kin = Kin(Tree(case.records), case.spared, case.memory)
+    return examine(kin, kin.tree.number[root], case.now_ns)
+
+
 def test_evidence_counts():
     h = History()
     root = h.found(b"x")
@@ -440,7 +447,7 @@ def test_evidence_counts():
     h.threads(root, 4)
     h.stop([again])
     case = h.case()
-    seen = evidence(Tree(case.records), h._record(h.all[root]), case)
+    seen = evidence(case, root)
     assert (seen.slots, seen.processes, seen.zombies, seen.threads) == (9, 4, 1, 4)
     assert (seen.known, seen.copies, seen.again, seen.breeders) == (4, 2, 1, 2)
     assert (seen.depth, seen.repeats) == (2, 3)
@@ -452,7 +459,7 @@ def test_who_tried_to_copy_itself_and_was_stopped_counts_as_a_breeder():
     copies = [h.fork(root) for _ in range(5)]
     h.stop(copies[:3])
     case = h.case()
-    seen = evidence(Tree(case.records), h._record(h.all[root]), case)
+    seen = evidence(case, root)
     assert (seen.breeders, seen.depth, seen.idle) == (3, 2, 2)
 
 

@@ -19,7 +19,7 @@ from pidwarden.guard.instance import Instance
 from pidwarden.guard.report import Reporter, who
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.scope import Scope, uid_of
-from pidwarden.judge.guilt import SECOND
+from pidwarden.judge.case import SECOND
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.bpf import Config, Programs
 from pidwarden.kernel.clock import boot_ns

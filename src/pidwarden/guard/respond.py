@@ -13,8 +13,8 @@ from pidwarden.errors import PidwardenError
 from pidwarden.guard.incident import Incident, State
 from pidwarden.guard.look import Lookout
 from pidwarden.guard.report import Reporter, who
-from pidwarden.judge.guilt import SECOND, Rules
-from pidwarden.judge.judge import Case, judge
+from pidwarden.judge.case import SECOND, Case, Rules
+from pidwarden.judge.judge import judge
 from pidwarden.kernel import procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES

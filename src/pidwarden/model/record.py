@@ -72,6 +72,12 @@ class Record(NamedTuple):
     stops: int
     comm: bytes
     exe: tuple[int, int] = (0, 0)  # its program: (kernel device number, inode)
+    folded: int = 0  # descendants that have no record of their own: they are in this one's counts
+    skipped: int = 0  # dead ancestors left out between this record and that of its recorded parent
+    thread_forks: int = 0  # tasks made by other threads than the leader
+    thread_depth: int = 0  # the longest chain of threads made by threads
+    ppid: int = 0  # the current parent
+    state: str = ""  # R S D T Z I as ps shows it, empty when dead
 
     @property
     def alive(self) -> bool:
