@@ -18,7 +18,7 @@ from pidwarden.guard.harden import harden
 from pidwarden.guard.instance import Instance
 from pidwarden.guard.report import Reporter, who
 from pidwarden.guard.respond import Responder
-from pidwarden.guard.scope import Scope, uid_of
+from pidwarden.guard.scope import Scope, protection
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.bpf import Config, Programs
@@ -79,7 +79,7 @@ class Guard:
 
     def _start(self, *, adopted: bool) -> None:
         programs = self._programs
-        self._apply_users()
+        self._apply_protection()
         programs.set_executables(executables.identify(self.settings))
         if adopted:
             self._configure()
@@ -189,8 +189,8 @@ class Guard:
             if record.key.tgid in wanted and record.alive:
                 self._programs.flag(record.key, int(ProcFlag.EXEMPT))
 
-    def _apply_users(self) -> None:
-        self._responder.look.protected_uids = frozenset(map(uid_of, self.settings.protect_users))
+    def _apply_protection(self) -> None:
+        self._responder.look.protection = protection(self.settings)
 
     def _reload_configuration(self) -> None:
         """SIGHUP. A broken file is refused and the old configuration kept."""
@@ -204,13 +204,13 @@ class Guard:
                 if getattr(settings, name) != getattr(self.settings, name):
                     msg = f"{name} cannot change while the guard runs; restart it"
                     raise UsageError(msg)
-            list(map(uid_of, settings.protect_users))
+            protection(settings)
         except PidwardenError as why:
             self.report("note", text=f"SIGHUP: configuration refused, the old one stays: {why}")
             return
         old, self.settings = self.settings, settings
         self._responder.settings = settings
-        self._apply_users()
+        self._apply_protection()
         self._programs.set_executables(executables.identify(settings))
         self._configure()
         if (settings.hold_at, settings.family_limit, settings.generations) != (

@@ -48,7 +48,9 @@ def weights(kin: Kin, scope: bytearray, began: int, *, dead_count: bool) -> list
     starts = [r[0][1] for r in kin.tree.records]
     asked = zip(kin.slots, starts, scope, kin.spared, strict=True)
     least = int(dead_count)
-    found = [(held or least) if birth >= began and inside and not spared else 0 for held, birth, inside, spared in asked]
+    found = [
+        (held or least) if birth >= began and inside and not spared else 0 for held, birth, inside, spared in asked
+    ]
     return [w + min(w, m // MEMORY_UNIT) if m else w for w, m in zip(found, kin.memory, strict=True)]
 
 

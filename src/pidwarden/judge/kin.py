@@ -68,7 +68,7 @@ class Kin:
         for key, resident in (memory or {}).items():
             if (i := tree.number.get(key)) is not None:
                 self.memory[i] = resident
-        self.slots = [s if s > 0 else 0 for s in [r.slots for r in tree.records]]
+        self.slots = [max(0, r.slots) for r in tree.records]
         self.level, self.depth, self.repeats, self.rounds = [0] * size, [0] * size, [0] * size, [0] * size
         self._relate()
         self._measure()

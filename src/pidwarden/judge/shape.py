@@ -90,42 +90,34 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
     """Copies that copy themselves, many of them and deep: the shape that honest programs do not have."""
     if seen.breeders < max(2, _FEW * seen.known) or seen.idle > _HALF * seen.slots:
         return None  # few, or most of it is one parent's workers
-    strangers = seen.known - seen.copies
-    chain = case.rule is Rule.GENERATIONS
-    if chain and seen.depth >= _DEEP_MIXED and seen.copies >= _HALF * seen.known:
-        return Opinion(Kind.BOMB, f"a chain of copies of itself, {seen.depth} deep within seconds", copying=True)
-    if strangers <= _FEW * seen.known:
+    pure = seen.known - seen.copies <= _FEW * seen.known
+    why = f"copies that copy themselves, {seen.depth} deep, {seen.eager} of {seen.living} were about to do it again"
+    if case.rule is Rule.GENERATIONS and seen.depth >= _DEEP_MIXED and seen.copies >= _HALF * seen.known:
+        why = f"a chain of copies of itself, {seen.depth} deep within seconds"
+    elif pure:
         eager = seen.eager >= _HALF * max(1, seen.living)
-        if seen.depth >= (_DEEP_PURE if eager or case.strikes else _DEEP_CALM):
-            want = f", {seen.eager} of {seen.living} want to again" if seen.eager else ""
-            return Opinion(Kind.BOMB, f"copies that copy themselves, {seen.depth} deep{want}", copying=True)
-        if seen.depth >= _DEEP_PURE:
-            return _doubtful(f"copies that copy themselves, {seen.depth} deep, but only {seen.eager} want to again")
+        if seen.depth < (_DEEP_PURE if eager or case.strikes else _DEEP_CALM):
+            return _doubtful(why) if seen.depth >= _DEEP_PURE else None
+    elif seen.depth < _DEEP_MIXED or min(seen.copies / seen.known, seen.breeders / max(1, seen.copies)) < _SOME:
         return None
-    if seen.depth >= _DEEP_MIXED and seen.copies >= _SOME * seen.known and seen.breeders >= _SOME * seen.copies:
-        return Opinion(Kind.BOMB, f"copies that copy themselves, {seen.depth} deep, beside programs", copying=True)
-    return None
+    return Opinion(Kind.BOMB, why, copying=True)
 
 
 def _starts_itself(case: Case, seen: Evidence) -> Opinion | None:
     """A program that starts itself again, and that again: by exec, or through a shell."""
     kin = seen.known - seen.strangers
-    if seen.starters < max(_SEVERAL, _TENTH * seen.known) or seen.threads > _HALF * seen.slots:
+    few = seen.starters < max(_SEVERAL, _TENTH * seen.known) or seen.again + seen.cycles < _HALF * kin
+    # Of most of it something else can be said: it is threads, or one parent's children, as of a script of scripts.
+    if few or max(seen.threads, seen.idle) > _HALF * seen.slots or seen.rounds < _DEEP_PURE:
         return None
-    if seen.idle > _HALF * seen.slots:
-        return None  # one parent's children, as a script starts them that starts scripts
-    pure = seen.strangers <= _FEW * seen.known
-    by_exec = seen.again + seen.cycles >= _HALF * kin
-    if not by_exec:
-        return None
-    if pure and seen.repeats >= _DEEP_PURE:
-        return Opinion(Kind.BOMB, f"a program that starts itself again, {seen.repeats} deep", copying=True)
-    if kin >= (_SOME if seen.repeats >= _DEEP_MIXED else _MOST) * seen.known and seen.rounds >= _DEEP_MIXED:
-        return Opinion(Kind.BOMB, f"a program that starts itself again and again, {seen.rounds} deep", copying=True)
-    if case.strikes and kin >= _HALF * seen.known and seen.rounds >= _DEEP_PURE:
-        why = f"a program that starts itself again, {seen.rounds} deep, in a larger budget as well"
+    why = f"a program that starts itself again, {seen.rounds} deep"
+    if seen.strangers <= _FEW * seen.known and seen.repeats >= _DEEP_PURE:
         return Opinion(Kind.BOMB, why, copying=True)
-    return _doubtful(f"a program starts itself again, {seen.rounds} deep") if seen.rounds >= _DEEP_PURE else None
+    if kin >= (_SOME if seen.repeats >= _DEEP_MIXED else _MOST) * seen.known and seen.rounds >= _DEEP_MIXED:
+        return Opinion(Kind.BOMB, f"{why}, beside others", copying=True)
+    if case.strikes and kin >= _HALF * seen.known:
+        return Opinion(Kind.BOMB, f"{why}, in a larger budget as well", copying=True)
+    return _doubtful(why)
 
 
 def _becomes_others(case: Case, seen: Evidence) -> Opinion | None:
@@ -163,7 +155,9 @@ def _threads(case: Case, rules: Rules, suspect: Suspect, seen: Evidence) -> Opin
         and seen.made_by_threads >= _HALF * seen.threads
         and seen.since_ns <= _SLOW_NS
     ):
-        return Opinion(Kind.BOMB, f"threads that make threads, {seen.thread_depth} deep, {seen.made_by_threads} of them")
+        return Opinion(
+            Kind.BOMB, f"threads that make threads, {seen.thread_depth} deep, {seen.made_by_threads} of them"
+        )
     if not case.strikes and case.pressure < rules.full:
         return Opinion(Kind.BURST, "many threads at once can be a pool: a larger budget, once, and watched again")
     if seen.crowd <= _HALF * seen.threads:

@@ -22,8 +22,8 @@ class Verdict(NamedTuple):
     """A verdict with its reasons, in words and numbers.
 
     ``roots`` are the guilty subtrees' roots, the heaviest first; ``members`` are the processes of those subtrees that
-    still hold a slot; ``spared`` counts the living processes of the family outside them. ``doubtful`` marks a burst that
-    smells of a bomb: its next budget is a small one.
+    still hold a slot; ``spared`` counts the living processes of the family outside them. ``doubtful`` marks a burst
+    that smells of a bomb: its next budget is a small one.
     """
 
     kind: Kind
