@@ -35,8 +35,10 @@ def decide(settings: Settings, kind: Kind) -> Action:
     wanted = settings.on_bomb if kind is Kind.BOMB else settings.on_unsure
     if wanted == "kill" and settings.grace:
         return Action("hold", f"killed in {settings.grace:g} s unless released", settings.grace)
-    if wanted != "hold":
-        return Action(wanted)
+    return Action(wanted) if wanted != "hold" else _hold(settings, kind)
+
+
+def _hold(settings: Settings, kind: Kind) -> Action:
     if kind is Kind.BOMB:
         return Action("hold", "a bomb (on_bomb)")
     if not settings.unsure_timeout:

@@ -105,7 +105,7 @@ def _other_work(kin: Kin, parent: int, heavy: list[int], rules: Rules) -> str:
         return ""  # whatever programs they run, they all do the same
     tree, records = kin.tree, kin.tree.records
     same = _Same(kin, parent)
-    decoys = _decoys(kin, parent, heavy)
+    decoys = _decoys(kin, heavy)
     if any(not same(h) for h in heavy):
         return "it started another program"
     first = min((_born(kin, h) for h in heavy), default=0)
@@ -152,7 +152,7 @@ class _Same:
         return self._kin[number] in self._like or self._records[number].exe in self._links
 
 
-def _decoys(kin: Kin, parent: int, heavy: list[int]) -> set[tuple[int, int]]:
+def _decoys(kin: Kin, heavy: list[int]) -> set[tuple[int, int]]:
     """Programs that a process starts, but every one of its heavy copies as well: they are part of what is copied."""
     copies = [h for h in heavy if kin.kin[h] == COPY]
     if len(copies) < _MIMICS:
@@ -163,7 +163,7 @@ def _decoys(kin: Kin, parent: int, heavy: list[int]) -> set[tuple[int, int]]:
 
 
 def _breeds_as_its_children_do(kin: Kin, parent: int) -> bool:
-    """Whether it has several children and wants more, and so do they and theirs: not so a build, whose leaves do not."""
+    """Whether it has several children and wants more, and so do they and theirs; the leaves of a build do not."""
     if not kin.breeds[parent] & PROLIFIC:
         return False
     children = kin.tree.children

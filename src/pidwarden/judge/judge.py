@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.judge.case import Case, Rules
 from pidwarden.judge.evidence import Evidence, describe, examine
 from pidwarden.judge.guilt import Suspect, find_suspects, weights
 from pidwarden.judge.kin import COPY, Kin
@@ -18,6 +17,9 @@ from pidwarden.model.record import GroupKind, Record, Rule
 from pidwarden.model.text import escape
 from pidwarden.model.tree import NO_PARENT, Tree
 from pidwarden.model.verdict import Kind, Verdict
+
+if TYPE_CHECKING:
+    from pidwarden.judge.case import Case, Rules
 
 _HALF = 0.5
 

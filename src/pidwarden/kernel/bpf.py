@@ -68,6 +68,9 @@ class Config(NamedTuple):
     only: tuple[int, ...] = ()  # tgids that are marked SPAWNER and SCOPE when they are seeded; at most MAX_ONLY
 
 
+_NOT_TOLD = tuple(Record._field_defaults.values())[1:]  # what this kernel side does not count: folded to state
+
+
 def parse_records(data: bytes) -> list[Record]:
     """Records out of the bytes of `dump`: the order of the fields is that of struct pw_dump."""
     return [
@@ -79,6 +82,7 @@ def parse_records(data: bytes) -> list[Record]:
                 *f[13:-3],  # refs to stops
                 f[-3].split(b"\0", 1)[0],
                 (f[-1], f[-2]),
+                *_NOT_TOLD,
             )
         )
         for f in abi.DUMP.iter_unpack(data)
