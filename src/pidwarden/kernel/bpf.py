@@ -68,7 +68,8 @@ class Config(NamedTuple):
     only: tuple[int, ...] = ()  # tgids that are marked SPAWNER and SCOPE when they are seeded; at most MAX_ONLY
 
 
-_NOT_TOLD = tuple(Record._field_defaults.values())[1:]  # what this kernel side does not count: folded to state
+_NOT_TOLD_FIELDS = ("folded", "skipped", "thread_forks", "thread_depth", "ppid", "state")
+_NOT_TOLD = tuple(Record._field_defaults[name] for name in _NOT_TOLD_FIELDS)
 
 
 def parse_records(data: bytes) -> list[Record]:
