@@ -224,9 +224,9 @@ class Responder:
         elif action.do == "release":
             self._enlarge(incident)
         else:
-            # Only a bomb is split off: releasing the rest of what nobody understands would let it grow by another
-            # budget each time.
-            if verdict.kind is Kind.BOMB:
+            # Where something speaks for the root, it is not clear who does it: nobody is let go, or it would grow by
+            # another budget each time.
+            if verdict.kind is Kind.BOMB or (verdict.members and not verdict.excused):
                 self._split(incident)
             if action.do == "hold":
                 self._wait(incident, action)
@@ -243,7 +243,7 @@ class Responder:
         if incident.then == "kill":
             self._kill(incident)
         else:
-            self._enlarge(incident)
+            self._release_all(incident, self.settings.burst_growth)
 
     def _enlarge(self, incident: Incident) -> None:
         """A burst: released with a larger budget, and watched again.
@@ -355,12 +355,12 @@ class Responder:
         self.programs.forget(incident.guilty_family)
         incident.state = State.DONE
 
-    def _release_all(self, incident: Incident) -> None:
+    def _release_all(self, incident: Incident, factor: float = _BY_PERSON) -> None:
         for group in (*incident.groups, incident.guilty_family):
             found = self.programs.group(group) if group else None
             if found:
-                limit = max(found.limit, found.slots) * _BY_PERSON
-                self.programs.release(group, limit=limit, depth_limit=found.depth_limit * _BY_PERSON)
+                limit, depth = int(max(found.limit, found.slots) * factor), int(found.depth_limit * factor)
+                self.programs.release(group, limit=limit, depth_limit=depth)
                 self.programs.forget(group)
         self._released(incident)
         incident.state = State.DONE

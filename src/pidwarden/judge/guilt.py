@@ -45,12 +45,12 @@ def weights(kin: Kin, scope: bytearray, began: int, *, dead_count: bool) -> list
 
     A dead ancestor holds no slot, but a chain of them (`dead_count`) is all there is to see of a fork-and-exit bomb.
     """
-    starts = [r[0][1] for r in kin.tree.records]
-    asked = zip(kin.slots, starts, scope, kin.spared, strict=True)
-    least = int(dead_count)
-    found = [
-        (held or least) if birth >= began and inside and not spared else 0 for held, birth, inside, spared in asked
-    ]
+    records, slots = kin.tree.records, kin.slots
+    starts = [r[0][1] for r in records]
+    if dead_count:
+        slots = [(held or 1) + r.skipped for held, r in zip(slots, records, strict=True)]
+    asked = zip(slots, starts, scope, kin.spared, strict=True)
+    found = [held if born >= began and inside and not off else 0 for held, born, inside, off in asked]
     return [w + min(w, m // MEMORY_UNIT) if m else w for w, m in zip(found, kin.memory, strict=True)]
 
 

@@ -132,7 +132,8 @@ def _verdict(case: Case, kin: Kin, chosen: list[_Finding]) -> Verdict:
         slots=sum(kin.slots[i] for i in guilty),
         spared=spared,
         reasons=tuple(reasons),
-        doubtful=first.opinion.doubtful or any(f.opinion.doubtful for f in chosen),
+        doubtful=any(f.opinion.doubtful for f in chosen),
+        excused=any(f.suspect.excuse for f in chosen),
     )
 
 

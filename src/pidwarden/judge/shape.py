@@ -110,6 +110,8 @@ def _starts_itself(case: Case, seen: Evidence) -> Opinion | None:
     # Of most of it something else can be said: it is threads, or one parent's children, as of a script of scripts.
     if few or max(seen.threads, seen.idle) > _HALF * seen.slots or seen.rounds < _DEEP_PURE:
         return None
+    if kin < _MOST * seen.known and seen.repeats < _DEEP_PURE:
+        return None  # make, a shell, make, a shell …, and at the ends what it is all for
     why = f"a program that starts itself again, {seen.rounds} deep"
     if seen.strangers <= _FEW * seen.known and seen.repeats >= _DEEP_PURE:
         return Opinion(Kind.BOMB, why, copying=True)
