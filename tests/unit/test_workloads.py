@@ -144,6 +144,22 @@ def test_zombies_that_double_are_a_bomb_at_the_second_alarm_at_the_latest():
     assert_bomb(h, verdict(h, strikes=1), root)
 
 
+@pytest.mark.parametrize(("state", "kind"), [("S", Kind.BOMB), ("R", Kind.UNSURE), ("", Kind.UNSURE)])
+@pytest.mark.parametrize("work", ["sleep_flood", "make"])
+def test_programs_without_end_that_just_wait_are_a_bomb_at_the_third_alarm(work, state, kind):
+    h = History()
+    root = h.run(session(h), b"xargs")
+    while h.slots() < 1200:
+        HONEST["sleep_flood"](h, root)
+    if work == "make":
+        kind = Kind.UNSURE
+        make(h, root, 1200)
+    case = h.case(strikes=2)
+    found = judge(case._replace(records=tuple(r._replace(state=state) for r in case.records)), RULES)
+    assert found.kind is kind
+    assert judge(case._replace(strikes=1), RULES).kind is not Kind.BOMB
+
+
 def test_threads_that_make_threads_are_a_bomb_at_once():
     h = History()
     root = h.run(session(h), b"bomb")

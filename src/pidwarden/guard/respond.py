@@ -21,11 +21,11 @@ from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES
 from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal
 from pidwarden.model.text import escape, milliseconds
-from pidwarden.model.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
     from pidwarden.guard.scope import Scope
     from pidwarden.kernel.bpf import Programs
+    from pidwarden.model.verdict import Verdict
     from pidwarden.settings import Settings
 
 _KEPT_INCIDENTS = 20
@@ -85,7 +85,7 @@ class Responder:
                 self._pursue(incident)
             elif incident.state is State.CLEARING and now >= incident.deadline_ns:
                 incident.deadline_ns = now + _CLEARING_LOOK_NS
-                repair(self.programs, self.programs.records(incident.guilty_family))
+                self._look_again(incident)
         self._drop_done()
         if not any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents):
             self.gate.tighten(self.programs, on=False)
@@ -224,9 +224,8 @@ class Responder:
         elif action.do == "release":
             self._enlarge(incident)
         else:
-            # Where something speaks for the root, it is not clear who does it: nobody is let go, or it would grow by
-            # another budget each time.
-            if verdict.kind is Kind.BOMB or (verdict.members and not verdict.excused):
+            # All the growth is below the roots, whatever it is: it stays held there, and the others go on.
+            if verdict.members:
                 self._split(incident)
             if action.do == "hold":
                 self._wait(incident, action)
@@ -349,6 +348,15 @@ class Responder:
             self.report("note", text=f"family {incident.family}: spared by rule: {names}")
             self.programs.release(incident.guilty_family)
             self._wake_released(self.programs.records())
+
+    def _look_again(self, incident: Incident) -> None:
+        """While the dead wait to be reaped: the books are set right, and whoever was not in them yet dies as well."""
+        repair(self.programs, self.programs.records(incident.guilty_family))
+        if incident.execution and incident.guilty_family != incident.family:
+            late = incident.execution.strike(self.look.guilty(incident))
+            incident.execution.close()
+            if late:
+                self.report("note", text=f"family {incident.family}: {late} more members found and killed")
 
     def _cleared(self, incident: Incident, when_ns: int) -> None:
         self.report("cleared", family=incident.family, clear_ms=milliseconds(when_ns - incident.signal.time_ns))

@@ -32,14 +32,16 @@ class Evidence(NamedTuple):
     one_program: int  # of those: run the commonest program
     breeders: int  # of those: forked copies in their turn, or tried to and were stopped
     starters: int  # the same, starting the program again included
-    prolific: int  # processes that have several children and were stopped when they wanted more …
-    prolific_levels: int  # … and on how many levels of the tree such are
+    prolific: int  # processes that have several children …
+    prolific_programs: int  # … how many programs those are …
+    prolific_levels: int  # … and on how many levels of the tree they are
     eager: int  # living copies that were stopped when they wanted to fork …
     living: int  # … of so many
     idle: int  # slots of the root's own children that did not
     depth: int  # the most plain forks in a row
     repeats: int  # the same, exec of the same program included
     rounds: int  # the same, exec of the same program through a shell included
+    asleep: int  # processes that wait for something, as far as that is known
     started: int  # processes that its members ever created
     since_ns: int  # how long ago the growth began: nine tenths of the slots are younger
     doubling: bool  # the younger half of the slots came in far less time than the older half
@@ -99,6 +101,7 @@ def examine(kin: Kin, root: int, now_ns: int) -> Evidence:
         breeders=_with(breeds, BREEDS_COPIES),
         starters=_with(breeds, BREEDS_KIN),
         prolific=len(prolific),
+        prolific_programs=len({all_records[i].exe for i in prolific}),
         prolific_levels=len({kin.level[i] for i in prolific}),
         eager=len([i for i in living if all_records[i].stops]),
         living=len(living),
@@ -106,6 +109,7 @@ def examine(kin: Kin, root: int, now_ns: int) -> Evidence:
         depth=_deepest(kin, root, everybody, kin.depth, BREEDS_COPIES),
         repeats=_deepest(kin, root, everybody, kin.repeats, BREEDS_KIN),
         rounds=_deepest(kin, root, everybody, kin.rounds, BREEDS_KIN),
+        asleep=len([r for r in records if r.state == "S"]),
         started=sum([r.forks for r in records]),
         since_ns=max(0, now_ns - tenth),
         doubling=len(below) >= _FEWEST and last - half < _DOUBLING * (last - tenth),

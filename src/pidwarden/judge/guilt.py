@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 MEMORY_UNIT = 16 << 20  # bytes that weigh as much as a slot
 _GUESSED = int(ProcFlag.GUESSED)
+_LIVED = "it lived"
 _LIKE_ITS_CHILDREN = 4  # children that breed as it does: a bomb's first process has them, a server or script does not
 _ALIKE = 3  # times as many children as the busiest of its copies: more of them are requests that it serves
 _EAGER = 0.9  # of its children that want to fork at this moment, as it does itself: it is one of them
 _CAME_AND_WENT = 3  # children beyond those still known: somebody who runs one program after another
 _SLOWER = 4  # a bomb's first process waits as long as its copies do before it forks; its parent waited longer than this
 _MIMICS = 2  # copies that start just the program that it starts as well: the program is a decoy
-_PROLIFIC = 3  # children that have several children each, and want more
+_PROLIFIC = 3  # children that have several children each, and are as many programs
 
 
 class Suspect(NamedTuple):
@@ -36,6 +37,11 @@ class Suspect(NamedTuple):
 
     root: int
     excuse: str
+
+    @property
+    def older(self) -> bool:
+        """Whether that is its age."""
+        return self.excuse.startswith(_LIVED)
 
 
 def weights(kin: Kin, scope: bytearray, began: int, *, dead_count: bool) -> list[int]:
@@ -77,7 +83,10 @@ def _excuse(kin: Kin, parent: int, heavy: list[int], began: int, rules: Rules) -
     """What speaks for the parent of heavy children, or for a process that is heavy without any; empty if nothing."""
     if _like_its_children(kin, parent, began):
         return ""
-    return _lived_before(kin, parent, heavy, began, rules) or _other_work(kin, parent, heavy, rules)
+    older = "" if _at_their_pace(kin, parent, heavy) else _lived_before(kin, parent, heavy, began, rules)
+    if older or _becomes_others(kin, parent, began):
+        return older
+    return _other_work(kin, parent, heavy, rules)
 
 
 def _born(kin: Kin, number: int) -> int:
@@ -91,7 +100,7 @@ def _lived_before(kin: Kin, parent: int, heavy: list[int], began: int, rules: Ru
         age = min(_born(kin, h) for h in heavy) - _born(kin, parent)
         if age < _SLOWER * min(_before_its_first_copy(kin, h) for h in heavy):
             return ""
-    return f"it lived {age / SECOND:.1f} s before that began" if age >= rules.branch_age_ns else ""
+    return f"{_LIVED} {age / SECOND:.1f} s before that began" if age >= rules.branch_age_ns else ""
 
 
 def _before_its_first_copy(kin: Kin, number: int) -> int:
@@ -101,8 +110,6 @@ def _before_its_first_copy(kin: Kin, number: int) -> int:
 
 def _other_work(kin: Kin, parent: int, heavy: list[int], rules: Rules) -> str:
     """A bomb does nothing but copy itself; whoever starts programs, or has other children at work, is not one."""
-    if _breeds_as_its_children_do(kin, parent):
-        return ""  # whatever programs they run, they all do the same
     tree, records = kin.tree, kin.tree.records
     same = _Same(kin, parent)
     decoys = _decoys(kin, heavy)
@@ -121,7 +128,8 @@ def _other_work(kin: Kin, parent: int, heavy: list[int], rules: Rules) -> str:
             continue
         if record.forks >= len(kids) + _CAME_AND_WENT:
             return "it has a child whose own children come and go"
-        if first - record.key.start_ns >= rules.witness_ns:
+        breeds = sum(kin.kin[k] == COPY for k in kids) >= _MIMICS  # light in this branch, but not in another
+        if first - record.key.start_ns >= rules.witness_ns and not breeds:
             return "it has a child that was there before that began"
     return ""
 
@@ -162,13 +170,28 @@ def _decoys(kin: Kin, heavy: list[int]) -> set[tuple[int, int]]:
     return set.intersection(*started)
 
 
-def _breeds_as_its_children_do(kin: Kin, parent: int) -> bool:
-    """Whether it has several children and wants more, and so do they and theirs; the leaves of a build do not."""
+def _becomes_others(kin: Kin, parent: int, began: int) -> bool:
+    """Whether it has several children, which are as many programs, and so do they and theirs, all since the onset.
+
+    What a build starts over and over is one program; what it starts several of has no several children in turn.
+    """
+
+    def prolific(number: int) -> list[int]:
+        return [c for c in kin.tree.children(number) if kin.breeds[c] & PROLIFIC and _born(kin, c) >= began]
+
     if not kin.breeds[parent] & PROLIFIC:
         return False
-    children = kin.tree.children
-    alike = [c for c in children(parent) if kin.breeds[c] & PROLIFIC]
-    return len(alike) >= _PROLIFIC and any(kin.breeds[k] & PROLIFIC for c in alike for k in children(c))
+    alike = prolific(parent)
+    programs = {kin.tree.records[c].exe for c in alike}
+    return len(programs) >= _PROLIFIC and any(prolific(c) for c in alike)
+
+
+def _at_their_pace(kin: Kin, parent: int, heavy: list[int]) -> bool:
+    """Whether it waited as long before its first copy as its heavy copies did before theirs: it does what they do."""
+    if len(kin.tree.children(parent)) < _MIMICS or any(kin.kin[h] != COPY for h in heavy):
+        return False
+    own, theirs = _before_its_first_copy(kin, parent), [_before_its_first_copy(kin, h) for h in heavy]
+    return bool(heavy) and max(theirs) <= _SLOWER * own and own <= _SLOWER * min(theirs)
 
 
 def _like_its_children(kin: Kin, parent: int, began: int) -> bool:

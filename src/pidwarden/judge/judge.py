@@ -133,7 +133,6 @@ def _verdict(case: Case, kin: Kin, chosen: list[_Finding]) -> Verdict:
         spared=spared,
         reasons=tuple(reasons),
         doubtful=any(f.opinion.doubtful for f in chosen),
-        excused=any(f.suspect.excuse for f in chosen),
     )
 
 

@@ -21,9 +21,10 @@ CYCLE = 3  # … or that of its creator's creator, or of the one before: a progr
 # What a process does about having children.
 BREEDS_COPIES = 1  # it has a copy, or is one and tried to fork when the gate was shut
 BREEDS_KIN = 2  # the same with any kin but strangers
-PROLIFIC = 4  # it has several children and wants more
+PROLIFIC = 4  # it lives and has several children
 ALL_MARKS = BREEDS_COPIES | BREEDS_KIN | PROLIFIC
 
+_SEVERAL = 3
 _GUESSED = int(ProcFlag.GUESSED)  # a plain number: an IntFlag's & takes a microsecond, 50,000 times over
 
 
@@ -91,7 +92,7 @@ class Kin:
                     breeds[parent] |= marks
                     if record.stops:
                         breeds[i] |= marks
-            if record.stops and len(self.tree.children(i)) > 1:
+            if record.live > 0 and len(self.tree.children(i)) >= _SEVERAL:
                 breeds[i] |= PROLIFIC
 
     def _cycle(self, exe: tuple[int, int], above: int) -> int:

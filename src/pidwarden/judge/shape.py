@@ -51,6 +51,7 @@ def opinion(case: Case, rules: Rules, suspect: Suspect, seen: Evidence, hoards: 
         _zombies(case, rules, suspect, seen, hoards)
         or _threads(case, rules, suspect, seen)
         or _leaves_behind(case, seen, hoards)
+        or _floods(case, rules, suspect, seen, hoards)
         or by_patience(case, rules)
     )
 
@@ -123,10 +124,15 @@ def _starts_itself(case: Case, seen: Evidence) -> Opinion | None:
 
 
 def _becomes_others(case: Case, seen: Evidence) -> Opinion | None:
-    """Every member starts others without end, whatever programs they are: a build's leaves do not."""
+    """Many members start several others each, and they are all different programs: nothing honest is so varied."""
     if seen.prolific < max(_SEVERAL, _TENTH * seen.processes) or seen.prolific_levels < _LEVELS:
         return None
-    why = f"{seen.prolific} of {seen.processes} start others without end, on {seen.prolific_levels} levels"
+    if seen.prolific_programs < _HALF * seen.prolific:
+        return None
+    why = (
+        f"{seen.prolific} of {seen.processes} have several children each, on {seen.prolific_levels} levels, and are "
+        f"{seen.prolific_programs} programs"
+    )
     return Opinion(Kind.BOMB, why, copying=True) if case.strikes else _doubtful(why)
 
 
@@ -181,3 +187,14 @@ def _leaves_behind(case: Case, seen: Evidence, hoards: Hoard) -> Opinion | None:
     if case.strikes and seen.copies <= _HALF * seen.known:
         return Opinion(Kind.BOMB, f"{why}, in a larger budget as well")
     return _doubtful(why) if not case.strikes else None
+
+
+def _floods(case: Case, rules: Rules, suspect: Suspect, seen: Evidence, hoards: Hoard) -> Opinion | None:
+    """One process starts one program without end, and what it starts neither does anything nor ends: no build is so."""
+    if case.strikes < rules.patience or suspect.older or seen.since_ns > _SLOW_NS:
+        return None
+    same = hoards.one_program >= _NEARLY_ALL * hoards.known and seen.execs >= _NEARLY_ALL * seen.known
+    if not same or hoards.known < _TENTH * seen.known or hoards.ended or seen.asleep < _NEARLY_ALL * seen.processes:
+        return None
+    why = f"it started one program {hoards.started} times, through {case.strikes + 1} budgets; all of them just wait"
+    return Opinion(Kind.BOMB, why)

@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
 
     ``roots`` are the guilty subtrees' roots, the heaviest first; ``members`` are the processes of those subtrees that
     still hold a slot; ``spared`` counts the living processes of the family outside them. ``doubtful`` marks a burst
-    that smells of a bomb: its next budget is a small one. ``excused`` says that something speaks for a root.
+    that smells of a bomb: its next budget is a small one.
     """
 
     kind: Kind
@@ -33,4 +33,3 @@ class Verdict(NamedTuple):
     spared: int
     reasons: tuple[str, ...]
     doubtful: bool = False
-    excused: bool = False
