@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from pidwarden.act.spare import Protection, system_units
 from pidwarden.errors import ConfigError
-from pidwarden.guard.policy import Strikes, budget, decide, family_budget
+from pidwarden.guard.policy import Strikes, budget, budgets, decide
 from pidwarden.guard.scope import protection
 from pidwarden.kernel import cgroup
 from pidwarden.kernel.limits import Limit
 from pidwarden.model.key import ProcessKey
+from pidwarden.model.record import Group, GroupKind
 from pidwarden.model.verdict import Kind
 from pidwarden.settings import Settings, parse
 
@@ -76,9 +77,34 @@ def test_no_budget_is_more_than_half_of_what_is_free_nor_less_than_what_is_there
     assert slots < found <= slots + max(1, tightest.free // 2)
 
 
+def group(number, kind, slots, limit):
+    who = ProcessKey(5, 1)
+    return Group(number, 1, who, who, 0, 0, 0, 0, 0, slots, 0, slots, limit, 150, kind, 0, 0, 0)
+
+
+def groups(*branches, family):
+    made = [group(1, GroupKind.FAMILY, *family)]
+    made += [group(at, GroupKind.BRANCH, *slots_and_limit) for at, slots_and_limit in enumerate(branches, 2)]
+    return {g.id: g for g in made}
+
+
 def test_a_branch_can_use_its_budget_before_its_family_is_held():
-    assert family_budget(450, 320, 300, 1200) >= 20 + 1200
-    assert family_budget(5000, 320, 300, 1200) == 5000
+    made = groups((300, 300), (20, 300), family=(320, 450))
+    found = budgets(Settings(), made, [made[2]], None, doubtful=False)
+    assert found[2] == 1200
+    assert found[1] >= 20 + 1200
+    assert 3 not in found
+
+
+def test_the_budget_of_a_family_is_never_made_smaller():
+    made = groups((300, 300), family=(320, 5000))
+    assert budgets(Settings(), made, [made[2]], None, doubtful=True)[1] == 5000
+
+
+def test_a_family_and_its_large_branches_grow_together():
+    made = groups((280, 300), (20, 300), family=(450, 450))
+    found = budgets(Settings(), made, [made[1]], None, doubtful=False)
+    assert found == {1: 1800, 2: 1200}
 
 
 # -- how often ---------------------------------------------------------------------------------------------------------

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pidwarden.judge.case import SECOND
+from pidwarden.model.record import Group, GroupKind
 from pidwarden.model.verdict import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pidwarden.kernel.limits import Limit
     from pidwarden.settings import Settings
 
 Do = Literal["kill", "hold", "release"]
+_LARGE = 4  # a branch that has used this part of its budget may soon have used it all
 _ROOM = 1.25  # of a branch's new budget for the family: what else is in it may grow as well
 
 
@@ -55,9 +57,24 @@ def budget(settings: Settings, limit: int, slots: int, tightest: Limit | None, *
     return max(slots + 1, min(wanted, slots + tightest.free // 2)) if tightest else wanted
 
 
-def family_budget(limit: int, slots: int, branch_slots: int, branch_limit: int) -> int:
-    """The slots that a family must have so that its branch's new budget can be used: no second hold a moment later."""
-    return max(limit, slots - branch_slots + int(_ROOM * branch_limit))
+def budgets(
+    settings: Settings, groups: Mapping[int, Group], crossed: Iterable[Group], tightest: Limit | None, *, doubtful: bool
+) -> dict[int, int]:
+    """The new limits of a family and its branches, those that change, after some of these `groups` crossed theirs.
+
+    They grow together, so that the use of one does not run into another a moment later.
+    """
+    crossed = list(crossed)
+    found = {g.id: budget(settings, g.limit, g.slots, tightest, doubtful=doubtful) for g in crossed}
+    for family in [g for g in groups.values() if g.kind == GroupKind.FAMILY]:
+        if family.id not in found:
+            wanted = (family.slots - g.slots + int(_ROOM * found[g.id]) for g in crossed)
+            found[family.id] = max(family.limit, *wanted)
+            continue
+        for g in groups.values():
+            if g.id not in found and g.slots * _LARGE > g.limit:
+                found[g.id] = max(g.limit, min(found[family.id], int(g.limit * settings.burst_growth)))
+    return found
 
 
 class Strikes:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
-_LARGE = 4  # a branch that has used this part of its budget may soon have used it all
 _BY_PERSON = 10  # whom a person released is not held again soon
 _CLEARING_LOOK_NS = 250_000_000
 _WAKE_AGAIN_NS = 20_000_000
@@ -250,26 +249,17 @@ class Responder:
         The family's budget and those of its branches grow together, so that the use of one does not run into the other
         a moment later.
         """
-        settings = self.settings
         groups = {g.id: g for g in self.programs.groups().values() if g.family == incident.family}
         crossed = [groups[g] for g in (incident.groups & groups.keys() or {incident.family} & groups.keys())]
-        family = groups.get(incident.family)
         self._strikes.add((g.id for g in crossed), self._count_strikes(*crossed) + 1, boot_ns())
         limit: dict[int, int] = {}
         if incident.signal.rule != Rule.GENERATIONS:
             tightest = next(iter(limits.machine_limits()), None)
             doubtful = incident.verdict is not None and incident.verdict.doubtful
-            limit = {g.id: policy.budget(settings, g.limit, g.slots, tightest, doubtful=doubtful) for g in crossed}
-            if family and family.id in limit:
-                most = limit[family.id]
-                large = [g for g in groups.values() if g.id not in limit and g.slots * _LARGE > g.limit]
-                limit |= {g.id: max(g.limit, min(most, int(g.limit * settings.burst_growth))) for g in large}
-            elif family:
-                wanted = (policy.family_budget(family.limit, family.slots, g.slots, limit[g.id]) for g in crossed)
-                limit[family.id] = max(wanted, default=0)
+            limit = policy.budgets(self.settings, groups, crossed, tightest, doubtful=doubtful)
         for group in groups.values():
             if group in crossed or group.flags & _UNHELD:
-                depth = int(group.depth_limit * settings.burst_growth)
+                depth = int(group.depth_limit * self.settings.burst_growth)
                 self.programs.release(group.id, limit=limit.get(group.id, 0), depth_limit=depth)
             elif group.id in limit:
                 self.programs.set_limit(group.id, limit[group.id])
