@@ -24,7 +24,8 @@ _TENTH = 0.1
 _FEW = 0.05
 _SEVERAL = 10  # breeders by exec: a browser's zygotes are two or three
 _DEEP_PURE = 3  # copies of copies of copies that all want more: pools and prefork servers are two deep …
-_DEEP_CALM = 5  # … or that do not: pools with helpers are three, daemons of a test suite four
+_DEEP_CALM = 5  # … or that do not, but went on for long: pools with helpers are three, daemons of a test suite four
+_DEEP_SURE = 10  # … or that do not at this moment: a sum by halves in forked copies is eight, and done at once
 _DEEP_MIXED = 6  # nested subshells, which end in programs, are four or five
 _DEEP_THREADS = 4  # threads made by threads made by threads: a pool's are made by one or two
 _LEVELS = 3  # of the tree on which there are processes that start others without end
@@ -97,7 +98,8 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
         why = f"a chain of copies of itself, {seen.depth} deep within seconds"
     elif pure:
         eager = seen.eager >= _HALF * max(1, seen.living)
-        if seen.depth < (_DEEP_PURE if eager or case.strikes else _DEEP_CALM):
+        slow = seen.since_ns > SECOND and seen.depth >= _DEEP_CALM
+        if seen.depth < (_DEEP_PURE if eager or case.strikes else _DEEP_CALM if slow else _DEEP_SURE):
             return _doubtful(why) if seen.depth >= _DEEP_PURE else None
     elif seen.depth < _DEEP_MIXED or min(seen.copies / seen.known, seen.breeders / max(1, seen.copies)) < _SOME:
         return None
@@ -111,16 +113,13 @@ def _starts_itself(case: Case, seen: Evidence) -> Opinion | None:
     # Of most of it something else can be said: it is threads, or one parent's children, as of a script of scripts.
     if few or max(seen.threads, seen.idle) > _HALF * seen.slots or seen.rounds < _DEEP_PURE:
         return None
-    if kin < _MOST * seen.known and seen.repeats < _DEEP_PURE:
-        return None  # make, a shell, make, a shell …, and at the ends what it is all for
     why = f"a program that starts itself again, {seen.rounds} deep"
-    if seen.strangers <= _FEW * seen.known and seen.repeats >= _DEEP_PURE:
+    if seen.strangers <= _FEW * seen.known and seen.repeats >= (_DEEP_PURE if case.strikes else _DEEP_CALM):
         return Opinion(Kind.BOMB, why, copying=True)
+    # make, a shell, make, a shell … are less deep, and at the ends is what it is all for.
     if kin >= (_SOME if seen.repeats >= _DEEP_MIXED else _MOST) * seen.known and seen.rounds >= _DEEP_MIXED:
         return Opinion(Kind.BOMB, f"{why}, beside others", copying=True)
-    if case.strikes and kin >= _HALF * seen.known:
-        return Opinion(Kind.BOMB, f"{why}, in a larger budget as well", copying=True)
-    return _doubtful(why)
+    return None  # a script that calls itself for every directory, say
 
 
 def _becomes_others(case: Case, seen: Evidence) -> Opinion | None:
