@@ -112,9 +112,10 @@ def _hoard(kin: Kin, root: int) -> Hoard:
 
 def _verdict(case: Case, kin: Kin, chosen: list[_Finding]) -> Verdict:
     tree, records = kin.tree, kin.tree.records
-    guilty = [i for f in chosen for i in tree.below(f.suspect.root) if kin.slots[i] and not kin.spared[i]]
-    alive = sum(r.live > 0 for r in records)
-    spared = alive - sum(records[i].live > 0 for i in guilty)
+    below = [i for f in chosen for i in tree.below(f.suspect.root)]
+    numbers = [i for i in below if kin.slots[i] and not kin.spared[i]]
+    guilty = [records[i] for i in numbers]
+    spared = len([r for r in records if r.live > 0]) - len([r for r in guilty if r.live > 0])
     roots = tuple(records[f.suspect.root] for f in chosen)
     if not guilty:
         why = f"no subtree has the {len(tree)} processes' growth on it: none reaches min_members"
@@ -128,8 +129,8 @@ def _verdict(case: Case, kin: Kin, chosen: list[_Finding]) -> Verdict:
     return Verdict(
         kind=first.kind,
         roots=roots,
-        members=tuple(records[i].key for i in guilty),
-        slots=sum(kin.slots[i] for i in guilty),
+        members=tuple([r[0] for r in guilty]),
+        slots=sum([kin.slots[i] for i in numbers]),
         spared=spared,
         reasons=tuple(reasons),
         doubtful=any(f.opinion.doubtful for f in chosen),

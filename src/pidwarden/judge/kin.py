@@ -83,8 +83,10 @@ class Kin:
             creator = records[parent]
             if record.execs:
                 what = AGAIN if record.exe == creator.exe else self._cycle(record.exe, parents[parent])
-            else:
+            elif record.flags & _GUESSED:
                 what = COPY if copied(record, creator) else STRANGER
+            else:
+                what = COPY
             kin[i] = what
             if what:
                 marks = BREEDS_COPIES | BREEDS_KIN if what == COPY else BREEDS_KIN

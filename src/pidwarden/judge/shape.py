@@ -124,9 +124,10 @@ def _starts_itself(case: Case, seen: Evidence) -> Opinion | None:
 
 def _becomes_others(case: Case, seen: Evidence) -> Opinion | None:
     """Many members start several others each, and they are all different programs: nothing honest is so varied."""
-    if seen.prolific < max(_SEVERAL, _TENTH * seen.processes) or seen.prolific_levels < _LEVELS:
+    # Of those that called exec: a copy that is on its way to do so says nothing yet.
+    if seen.prolific < max(_SEVERAL, _TENTH * seen.execs) or seen.prolific_levels < _LEVELS:
         return None
-    if seen.prolific_programs < _HALF * seen.prolific:
+    if seen.prolific_programs < max(_SEVERAL, _MOST * seen.prolific):
         return None
     why = (
         f"{seen.prolific} of {seen.processes} have several children each, on {seen.prolific_levels} levels, and are "

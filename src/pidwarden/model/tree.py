@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from pidwarden.model.record import Record
 
 NO_PARENT = -1
-_PID_BITS = 22  # PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h) is 2 to that
 
 
 def _birth(record: Record) -> int:
-    """What to sort by: the start time, and the tgid where two are born in the same nanosecond."""
-    tgid, start_ns = record[0]
-    return start_ns << _PID_BITS | tgid
+    """What to sort by: the start time."""
+    return record[0][1]
 
 
 class Tree:
