@@ -89,6 +89,8 @@ def test_members_that_become_another_program_each_are_a_bomb_at_the_second_alarm
     h.stop(members)
     first = verdict(h)
     assert (first.kind, first.doubtful) == (Kind.BURST, True)
+    for member in members[::2]:
+        h.fork(member)  # on its way to exec
     assert_bomb(h, verdict(h, strikes=1), root)
 
 
@@ -230,6 +232,24 @@ def nested_make(h: History, root: ProcessKey) -> None:
             h.run(driver, b"cc1")
 
 
+def fork_tree(h: History, root: ProcessKey) -> None:
+    """A sum by halves, each half in a forked copy, eight deep; most have their two children by now and wait."""
+    members = [root]
+    for _ in range(8):
+        h.wait(8 * MS)
+        members = [h.fork(m) for m in members for _ in "ab"]
+
+
+def script_recursion(h: History, root: ProcessKey) -> None:
+    """walk.sh: five wide, four deep, a program at each leaf."""
+    members = [root]
+    for _ in range(4):
+        h.wait(50 * MS)
+        members = [h.run(m, b"sh") for m in members for _ in range(5)]
+    for leaf in members:
+        h.run(leaf, b"sleep")
+
+
 def browser(h: History, root: ProcessKey) -> None:
     """A zygote that starts its own program again, a second below it, and renderers that are copies of that."""
     h.threads(root, 30)
@@ -297,7 +317,22 @@ def test_honest_work_is_no_bomb_even_in_a_second_budget(work, start, strikes):
     assert found.kind is Kind.BURST, found.reasons
 
 
-@pytest.mark.parametrize("work", [nested_make, browser, database, wide_scripts])
+def test_a_sum_by_halves_in_forked_copies_gets_a_second_look():
+    h = History()
+    fork_tree(h, h.found(b"python3"))
+    found = verdict(h)
+    assert (found.kind, found.doubtful) == (Kind.BURST, True)
+    assert judge(h.case()._replace(gated=False), RULES).kind is Kind.BOMB  # nobody knows who wants more
+
+
+@pytest.mark.parametrize("strikes", [0, 1])
+def test_a_script_that_calls_itself_for_every_directory_is_no_bomb(strikes):
+    h = History()
+    script_recursion(h, h.run(session(h), b"sh"))
+    assert verdict(h, strikes=strikes).kind is Kind.BURST
+
+
+@pytest.mark.parametrize("work", [nested_make, browser, database, wide_scripts, script_recursion])
 def test_honest_work_gets_a_large_budget_at_once(work):
     h = History()
     root = STARTS["by_exec"](h)

@@ -194,6 +194,7 @@ class Responder:
             memory={r.key: procfs.resident_bytes(r.key.tgid) for r in records[-_MEMORY_READS:] if r.alive},
             spared=self.look.spared(records),
             pressure=tightest.used / max(1, tightest.limit) if tightest else 0.0,
+            gated=self.settings.mode != "observe",
             spawner=self.programs.record(family.spawner) if family else None,
         )
         verdict = judge(case, self._rules())
@@ -218,6 +219,7 @@ class Responder:
         if self.settings.mode == "observe":
             do = action.then if action.seconds else action.do
             self.report("would", family=incident.family, action=do, members=len(verdict.members))
+            self._strikes.add([group.id], self._count_strikes(group) + 1, boot_ns())
             self.programs.release(group.id, limit=max(group.limit, group.slots) * 2, depth_limit=group.depth_limit * 2)
             incident.state = State.DONE
         elif action.do == "release":

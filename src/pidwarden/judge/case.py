@@ -36,4 +36,5 @@ class Case(NamedTuple):
     memory: Mapping[ProcessKey, int] = {}  # resident bytes of members, as far as known
     spared: frozenset[ProcessKey] = frozenset()  # protected by rule; never members
     pressure: float = 0.0  # share of the tightest limit on processes that is in use
+    gated: bool = True  # who wanted to fork was stopped; False where nothing is held, as in mode observe
     spawner: Record | None = None  # who started the family, if that is known

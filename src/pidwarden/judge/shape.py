@@ -98,7 +98,7 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
         why = f"a chain of copies of itself, {seen.depth} deep within seconds"
     elif pure:
         eager = seen.eager >= _HALF * max(1, seen.living)
-        slow = seen.since_ns > SECOND and seen.depth >= _DEEP_CALM
+        slow = seen.since_ns > SECOND or not case.gated
         if seen.depth < (_DEEP_PURE if eager or case.strikes else _DEEP_CALM if slow else _DEEP_SURE):
             return _doubtful(why) if seen.depth >= _DEEP_PURE else None
     elif seen.depth < _DEEP_MIXED or min(seen.copies / seen.known, seen.breeders / max(1, seen.copies)) < _SOME:
@@ -125,7 +125,7 @@ def _starts_itself(case: Case, seen: Evidence) -> Opinion | None:
 def _becomes_others(case: Case, seen: Evidence) -> Opinion | None:
     """Many members start several others each, and they are all different programs: nothing honest is so varied."""
     # Of those that called exec: a copy that is on its way to do so says nothing yet.
-    if seen.prolific < max(_SEVERAL, _TENTH * seen.execs) or seen.prolific_levels < _LEVELS:
+    if seen.prolific < max(_SEVERAL, _FEW * seen.execs) or seen.prolific_levels < _LEVELS:
         return None
     if seen.prolific_programs < max(_SEVERAL, _MOST * seen.prolific):
         return None
