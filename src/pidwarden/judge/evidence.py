@@ -37,6 +37,7 @@ class Evidence(NamedTuple):
     prolific_levels: int  # … and on how many levels of the tree they are
     eager: int  # living copies that were stopped when they wanted to fork …
     living: int  # … of so many
+    brood: int  # the most children that one process has
     idle: int  # slots of the root's own children that did not
     depth: int  # the most plain forks in a row
     repeats: int  # the same, exec of the same program included
@@ -105,6 +106,7 @@ def examine(kin: Kin, root: int, now_ns: int) -> Evidence:
         prolific_levels=len({kin.level[i] for i in prolific}),
         eager=len([i for i in living if all_records[i].stops]),
         living=len(living),
+        brood=max([len(kin.tree.children(i)) for i in members if kin.breeds[i]], default=0),
         idle=sum([held[c] for c in kin.tree.children(root) if not kin.breeds[c] & BREEDS_KIN and not kin.spared[c]]),
         depth=_deepest(kin, root, everybody, kin.depth, BREEDS_COPIES),
         repeats=_deepest(kin, root, everybody, kin.repeats, BREEDS_KIN),

@@ -28,6 +28,7 @@ _DEEP_CALM = 5  # … or that do not, but went on for long: pools with helpers a
 _DEEP_SURE = 10  # … or that do not at this moment: a sum by halves in forked copies is eight, and done at once
 _DEEP_MIXED = 6  # nested subshells, which end in programs, are four or five
 _DEEP_THREADS = 4  # threads made by threads made by threads: a pool's are made by one or two
+_HALVES = 4  # children of each of the copies that work on parts of one thing; a bomb's first has more
 _LEVELS = 3  # of the tree on which there are processes that start others without end
 _SLOW_NS = 10 * SECOND  # zombies or threads that took this long are a leak or a load, not an explosion
 
@@ -98,7 +99,7 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
         why = f"a chain of copies of itself, {seen.depth} deep within seconds"
     elif pure:
         eager = seen.eager >= _HALF * max(1, seen.living)
-        slow = seen.since_ns > SECOND or not case.gated
+        slow = seen.since_ns > SECOND or seen.brood > _HALVES or not case.gated
         if seen.depth < (_DEEP_PURE if eager or case.strikes else _DEEP_CALM if slow else _DEEP_SURE):
             return _doubtful(why) if seen.depth >= _DEEP_PURE else None
     elif seen.depth < _DEEP_MIXED or min(seen.copies / seen.known, seen.breeders / max(1, seen.copies)) < _SOME:
