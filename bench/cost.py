@@ -5,14 +5,20 @@ Run as root: ``python bench/cost.py [ROUNDS]``. Prints Markdown.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 LOOP = HERE.parent / "tests" / "props" / "forkloop.c"
@@ -26,7 +32,8 @@ class Guard:
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", f"pid:{os.getpid()}"]
-        command += ["--run-dir", f"/run/pidwarden-bench-{os.getpid()}"]
+        self.run_dir = f"/run/pidwarden-bench-{os.getpid()}"
+        command += ["--run-dir", self.run_dir]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         while json.loads(self.process.stdout.readline())["event"] != "ready":
@@ -46,6 +53,17 @@ class Guard:
         """Resident memory in MB."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize() / 1e6
+
+
+@contextlib.contextmanager
+def build_loop() -> Iterator[Path]:
+    """A program that forks, lets the child exit, and waits for it, as often as its argument says."""
+    program = Path(tempfile.gettempdir()) / f"pidwarden-forkloop-{os.getpid()}"
+    subprocess.run(["gcc", "-O2", "-o", program, LOOP], check=True)
+    try:
+        yield program
+    finally:
+        program.unlink()
 
 
 def one_loop(program: Path) -> int:
@@ -82,12 +100,8 @@ def at_rest() -> tuple[float, float]:
 def main() -> int:
     """Measures and prints; 1 if a target is missed."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    program = Path(f"/tmp/pidwarden-forkloop-{os.getpid()}")
-    subprocess.run(["gcc", "-O2", "-o", program, LOOP], check=True)
-    try:
+    with build_loop() as program:
         off, on, ratios = fork_cost(rounds, program)
-    finally:
-        program.unlink()
     used, resident = at_rest()
     ratio = statistics.median(ratios)
     low, high = statistics.quantiles(ratios, n=4)[::2]

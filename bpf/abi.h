@@ -25,7 +25,10 @@ struct pw_key {
 struct pw_task {
 	struct pw_key key;
 	__u32 flags; /* enum pw_task_flag */
+	__u32 depth; /* of a thread: threads that made threads before it came */
+	__u32 walk;  /* the last walk that met it, or the one before it was born */
 	__u32 pad;
+	__u64 absent_ns; /* since when walks do not meet it, 0: they do */
 	__u64 reserved_branch; /* groups in which it has reserved a slot for the fork it is in, 0: none */
 	__u64 reserved_family;
 };
@@ -33,9 +36,14 @@ struct pw_task {
 enum pw_task_flag {
 	PW_TASK_EXITED = 1,
 	PW_TASK_RELEASED = 2, /* its slot is free again, though its memory is not */
+	PW_TASK_FOLDED = 4,   /* a process without a record: it counts as slots of its creator's */
+	PW_TASK_STOPPED = 8,  /* such a one, stopped by a gate */
 };
 
-/* Value of `procs`, one per process, alive or dead; kept while it holds a slot or somebody descends from it. */
+/*
+ * Value of `procs`, one per process, alive or dead. It stays while the process holds a slot or somebody descends from it,
+ * and after that until a sweep finds it older than the window.
+ */
 struct pw_proc {
 	struct pw_key parent; /* the creator: who called fork, whatever the parent is now */
 	__u64 family;         /* group ids */
@@ -45,7 +53,9 @@ struct pw_proc {
 	__u64 held_ns; /* when a gate stopped it, 0: not stopped by us */
 	__u64 found_ns;     /* interactive shells: last time a child was forked … */
 	__u64 found_family; /* … and the family it went to */
-	__s32 refs;         /* slots + records of children; the record goes when this reaches 0 */
+	__u64 leader;       /* address of its group leader's task_struct */
+	__u64 tick_ns;      /* when the interval of `tick_forks` began */
+	__s32 kids;         /* records whose parent this is */
 	__s32 slots;        /* tasks not yet released: threads and zombies */
 	__s32 live;         /* tasks that have not exited */
 	__u32 forks;        /* processes it created, ever */
@@ -55,6 +65,14 @@ struct pw_proc {
 	__u32 exit_code; /* as wait(2) would give it */
 	__u32 flags;     /* enum pw_proc_flag */
 	__u32 stops;     /* times a gate stopped it */
+	__u32 mark;         /* the last question for a lineage that it is an answer to */
+	__s32 hidden;       /* living tasks among `live` that are processes of their own, without a record */
+	__u32 folded;       /* descendants that have no record (any more), but are counted here */
+	__u32 skipped;      /* dead ancestors that were left out between this record and `parent` */
+	__u32 thread_forks; /* tasks made by threads other than the leader */
+	__u32 thread_depth; /* the longest chain of threads that made threads */
+	__u32 tick_forks;   /* tasks it made since tick_ns … */
+	__u32 last_forks;   /* … and in the second before that */
 	char comm[PW_COMM_LEN];
 	__u64 exe_ino; /* the program it runs, as struct pw_exe */
 	__u64 exe_dev;
@@ -66,8 +84,9 @@ enum pw_proc_flag {
 	PW_PROC_KTHREAD = 4,  /* never in a family */
 	PW_PROC_EXEMPT = 8,   /* no gate ever stops it */
 	PW_PROC_SCOPE = 16,   /* families its children found are in scope (--only pid:N) */
-	PW_PROC_PROTECTED = 64, /* its executable is one that is never killed */
 	PW_PROC_GUESSED = 32, /* found running: the creator was guessed from the parent */
+	PW_PROC_PROTECTED = 64, /* its executable is one that is never killed */
+	PW_PROC_GOING = 128,  /* somebody is about to remove the record, or to move it in the tree */
 };
 
 /* Value of `groups`: a family or a branch. */
@@ -80,7 +99,8 @@ struct pw_group {
 	__u64 alarm_ns; /* last alarm */
 	__u64 held_ns;  /* since when it is held, 0: not held */
 	__u64 forks;    /* processes and threads created in it, ever */
-	__u64 settle_at; /* do not settle again before `forks` is here */
+	__u64 asks;      /* slots asked for, ever */
+	__u64 settle_at; /* it cannot be over its limit before `asks` is here */
 	__s32 slots;
 	__s32 inflight;    /* slots reserved by forks that have passed the gate and are not done */
 	__u32 peak;
@@ -90,13 +110,15 @@ struct pw_group {
 	__u32 flags;       /* enum pw_group_flag */
 	__u32 rule;        /* enum pw_rule of the last alarm */
 	__u32 stops;       /* times a gate stopped one of its tasks */
-	__u32 pad;
+	__s32 records;     /* of a family: processes, alive or dead, that have a record */
 };
 
 /* One element of `dump`, when processes are dumped; groups are laid over it, one an element. */
 struct pw_dump {
 	struct pw_key key;
-	struct pw_proc proc;
+	struct pw_proc proc; /* uid and comm as they are now */
+	__u32 ppid;          /* tgid of the parent it has now, 0: it holds no slot */
+	__u32 state;         /* the letter that ps shows, 0 with it */
 };
 
 enum pw_group_kind {
@@ -120,6 +142,7 @@ enum pw_rule {
 enum pw_event_kind {
 	PW_EVENT_ALARM = 1,
 	PW_EVENT_EMPTY = 2,
+	PW_EVENT_SHORT = 3, /* records are running short: sweep */
 };
 
 /* The one record that goes through the ring buffer. */
@@ -137,6 +160,7 @@ struct pw_event {
 enum pw_config_flag {
 	PW_CONFIG_AUTOHOLD = 1, /* crossing a threshold holds at once, in the kernel */
 	PW_CONFIG_ONLY = 2,     /* only families founded below a PW_PROC_SCOPE process are in scope */
+	PW_CONFIG_HISTORY = 4,  /* dead records stay until they are swept */
 };
 
 /* The one element of `config`. */
@@ -148,7 +172,7 @@ struct pw_config {
 	__u32 depth_limit; /* generations in one branch */
 	__u32 flags;       /* enum pw_config_flag */
 	__u32 guard;      /* tgid of the guard: when it ends, nothing new is held, and what is held stays so */
-	__u32 pad;
+	__u32 max_records; /* elements of `procs`, 0: never fold */
 	__u32 only[PW_MAX_ONLY]; /* tgids that become PW_PROC_SPAWNER | PW_PROC_SCOPE when seeded */
 };
 
@@ -164,7 +188,17 @@ struct pw_state {
 	__u64 lost_procs;
 	__u64 lost_groups;
 	__u64 lost_events;
-	__u64 missed_frees; /* releases nobody told us about, noticed when the memory was used again */
+	__u64 missed_frees; /* releases nobody told us about, noticed by a walk or when the memory was used again */
+	__u64 records;      /* processes that have a record right now */
+	__u64 aged;         /* records removed because they were older than the window */
+	__u64 contracted;   /* dead ancestors left out of a chain */
+	__u64 folded;       /* processes that are only counted, because records ran short: dead ones … */
+	__u64 folded_alive; /* … and living ones, that never had a record */
+	__u64 hidden;       /* of those: still without one right now */
+	__u64 short_ns;     /* when user space was last told that records run short */
+	__u64 walks;        /* over all tasks */
+	__u64 marks;        /* questions for a lineage */
+	__u64 dumped;       /* elements of `dump` that answer the last question */
 };
 
 /* Key of `exes`: an executable as the kernel knows it; the value is a set of enum pw_proc_flag. */
@@ -184,11 +218,16 @@ enum pw_op {
 	PW_OP_FORGET = 7,     /* group: no longer watched; gone when empty */
 	PW_OP_LIMIT = 8,      /* group, new limit, new depth limit */
 	PW_OP_SETTLE = 9,     /* -: count no slot that is already free */
-	PW_OP_DUMP_PROCS = 10,  /* of up to three families (0: all): copies records into `dump`; returns how many */
-	PW_OP_DUMP_GROUPS = 11, /* -: the same with groups */
-	PW_OP_GET_PROC = 12,    /* -, tgid, start_ns: one record, if it is there */
-	PW_OP_GET_GROUP = 13,   /* group: one group, if it is there */
-	PW_OP_GONE = 14,        /* -, tgid, start_ns: /proc says it is gone; returns how many slots that gave back */
+};
+
+/* Arguments of the `ask` program, likewise: the answer is in `dump`. */
+enum pw_ask {
+	PW_ASK_PROCS = 1,   /* of up to three families (0: all): every record */
+	PW_ASK_LINEAGE = 2, /* the same, but of the dead only those from whom somebody with a slot descends */
+	PW_ASK_STOPPED = 3, /* -: those that a gate stopped */
+	PW_ASK_PROC = 4,    /* -, tgid, start_ns: one record, if it is there */
+	PW_ASK_GROUPS = 5,  /* - */
+	PW_ASK_GROUP = 6,   /* group: one group, if it is there */
 };
 
 #endif

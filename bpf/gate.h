@@ -29,7 +29,10 @@ static __noinline int stop_if_held(void *ctx)
 		}
 		give_back(task);
 	}
-	rec->held_ns = bpf_ktime_get_boot_ns();
+	if (task->flags & PW_TASK_FOLDED)
+		__sync_fetch_and_or(&task->flags, PW_TASK_STOPPED);
+	else
+		rec->held_ns = bpf_ktime_get_boot_ns();
 	__sync_fetch_and_add(&rec->stops, 1);
 	__sync_fetch_and_add(&st->stops, 1);
 	bpf_send_signal_thread(SIGSTOP);

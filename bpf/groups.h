@@ -79,24 +79,29 @@ static __always_inline __u64 new_group(__u64 family, const struct pw_key *founde
 {
 	struct pw_state *st = get_state();
 	struct pw_config *cfg = get_config();
-	struct pw_group g = {};
+	struct pw_group *g;
+	__u64 id;
 
 	if (!st || !cfg)
 		return 0;
-	g.id = __sync_fetch_and_add(&st->next_id, 1) + 1;
-	g.family = family ? family : g.id;
-	g.founder = *founder;
-	g.spawner = *spawner;
-	g.born_ns = now;
-	g.kind = family ? PW_BRANCH : PW_FAMILY;
-	g.limit = family ? cfg->hold_at : cfg->family_hold_at;
-	g.depth_limit = cfg->depth_limit;
-	g.flags = scoped;
-	if (bpf_map_update_elem(&groups, &g.id, &g, BPF_NOEXIST)) {
+	id = __sync_fetch_and_add(&st->next_id, 1) + 1;
+	if (bpf_map_update_elem(&groups, &id, &NEW_GROUP, BPF_NOEXIST)) {
 		__sync_fetch_and_add(&st->lost_groups, 1);
 		return 0;
 	}
-	return g.id;
+	g = bpf_map_lookup_elem(&groups, &id);
+	if (!g)
+		return 0;
+	g->id = id;
+	g->family = family ? family : id;
+	g->founder = *founder;
+	g->spawner = *spawner;
+	g->born_ns = now;
+	g->kind = family ? PW_BRANCH : PW_FAMILY;
+	g->limit = family ? cfg->hold_at : cfg->family_hold_at;
+	g->depth_limit = cfg->depth_limit;
+	g->flags = scoped;
+	return id;
 }
 
 static __always_inline void uncharge(__u64 id, __s32 by)
@@ -148,20 +153,19 @@ static __noinline int settle(void)
 	return 0;
 }
 
-/* Whether the group has more than its limit, reserved slots included, once the books are right. */
+/* Whether the group has more than its limit, reserved slots included, once the books are right. Ask for each slot once. */
 static __always_inline bool is_over(struct pw_group *g)
 {
+	__u64 asked = __sync_fetch_and_add(&g->asks, 1) + 1;
 	__s32 room = (__s32)g->limit - g->slots - g->inflight;
 
-	if (room >= 0 || g->forks < g->settle_at)
+	if (room >= 0 || asked < g->settle_at)
 		return false;
 	settle();
 	room = (__s32)g->limit - g->slots - g->inflight;
 	if (room < 0)
 		return true;
-	if (room < (__s32)(g->limit >> 5))
-		room = g->limit >> 5;
-	g->settle_at = g->forks + room; /* it cannot be over before that many more forks */
+	g->settle_at = g->asks + room;
 	return false;
 }
 

@@ -13,7 +13,15 @@
 
 #define PF_EXITING 0x00000004 /* include/linux/sched.h */
 #define PF_KTHREAD 0x00200000
+#define TASK_INTERRUPTIBLE 0x00000001
+#define TASK_UNINTERRUPTIBLE 0x00000002
+#define __TASK_STOPPED 0x00000004
+#define __TASK_TRACED 0x00000008
+#define TASK_PARKED 0x00000040
+#define TASK_IDLE 0x00000402 /* uninterruptible, and no load */
 #define TASK_NEW 0x00000800
+#define TASK_RTLOCK_WAIT 0x00001000
+#define TASK_FROZEN 0x00008000
 #define TS_COMPAT 0x0002 /* arch/x86/include/asm/thread_info.h: in a 32-bit system call */
 #define EXIT_DEAD 0x00000010 /* released: waits only for the last reference to go */
 #define SIGSTOP 19

@@ -13,7 +13,7 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, DEFAULT_RECORDS);
+	__uint(max_entries, 2 * DEFAULT_RECORDS);
 	__type(key, __u64); /* address of the task_struct: unique from fork until sched_process_free */
 	__type(value, struct pw_task);
 } tasks SEC(".maps");
@@ -73,6 +73,10 @@ struct {
 } events SEC(".maps");
 
 static const __u32 ZERO = 0;
+
+/* Elements are made empty and filled where they lie: on the stack (512 bytes for all calls) they are too large. */
+static const struct pw_proc NEW_PROC = {};
+static const struct pw_group NEW_GROUP = {};
 
 static __always_inline struct pw_config *get_config(void)
 {

@@ -5,8 +5,9 @@
  *
  *   kernel.h   the kernel types we read        groups.h   families and branches: budget, alarm, hold
  *   abi.h      what crosses into Python        track.h    fork, exec, exit, release: one record per process
- *   maps.h     where it is kept                gate.h     where a held family is stopped
- *   control.h  what user space may ask for     seed.h     those who were there before us
+ *   maps.h     where it is kept                retain.h   how long the dead are remembered
+ *   control.h  what user space wants done      gate.h     where a held family is stopped
+ *   ask.h      what user space wants to know   seed.h     those who were there before us
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,10 +15,12 @@
 #include "abi.h"
 #include "maps.h"
 #include "groups.h"
+#include "retain.h"
 #include "track.h"
 #include "gate.h"
 #include "seed.h"
 #include "control.h"
+#include "ask.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -32,5 +35,6 @@ const volatile struct {
 	enum pw_event_kind event_kind;
 	enum pw_config_flag config_flag;
 	enum pw_op op;
+	enum pw_ask ask;
 	struct pw_event event;
 } abi_types = {};

@@ -2,15 +2,21 @@
 /*
  * Seeding: the tasks that were there before us, by one walk over the kernel's own list inside one RCU section.
  *
- * The hooks are attached first. A task forked since then is already known and is left alone; one that is freed while we
+ * The hooks are attached first, and a walk goes before that, so that whoever forks in between is not met before his own
+ * parent. A task forked since then is already known and is left alone; one that is freed while we
  * walk cannot reach sched_process_free before the walk's RCU section ends. So nothing is missed and nothing counted
  * twice. The list is in order of birth, so a creator comes before its children.
+ *
+ * Walked again, it sets the books right. Who was lost or folded while records ran short gets a record. And whoever is not
+ * met for a while is gone: the kernel runs no BPF program on a processor that is inside a bpf(2) map call, not even the
+ * softirq that frees tasks there, so a release can be missed for good.
  */
 #ifndef PIDWARDEN_SEED_H
 #define PIDWARDEN_SEED_H
 
 #include "track.h"
 
+#define ABSENT_NS 100000000ull /* longer than an RCU grace period: until then it may just wait to be freed */
 #define MAX_WALK (1 << 22) /* PID_MAX_LIMIT: there cannot be more tasks */
 
 #define container(ptr, type, member) ((type *)((char *)(ptr)-bpf_core_field_offset(type, member)))
@@ -39,9 +45,28 @@ static __always_inline void seed_task(task_p p)
 {
 	__u64 addr = (__u64)p;
 	struct pw_state *st = get_state();
+	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
+	struct pw_key key = {};
 
+	if (!st)
+		return;
+	if (task && !(task->flags & PW_TASK_FOLDED)) {
+		read_key(p, &key);
+		if (task->key.tgid != key.tgid || task->key.start_ns != key.start_ns) {
+			forget_task(p); /* its release was missed, and the memory has been used again */
+			count(&st->missed_frees);
+			task = NULL;
+		}
+	}
+	if (task) {
+		task->walk = st->walks;
+		task->absent_ns = 0;
+		if (task->flags & PW_TASK_FOLDED)
+			unfold(p, task);
+		return;
+	}
 	/* One that is not yet woken for the first time is announced by the fork hook in a moment. */
-	if (!st || BPF_CORE_READ(p, __state) & TASK_NEW || bpf_map_lookup_elem(&tasks, &addr))
+	if (BPF_CORE_READ(p, __state) & TASK_NEW)
 		return;
 	if (adopt(p))
 		__sync_fetch_and_add(&st->seeded, 1);
@@ -70,16 +95,37 @@ static long walk_step(__u32 i, struct walk *w)
 	return 0;
 }
 
+static long miss_one(void *map, __u64 *addr, struct pw_task *task, void *ctx)
+{
+	struct pw_state *st = get_state();
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (!st || task->walk == (__u32)st->walks)
+		return 0;
+	if (!task->absent_ns) {
+		task->absent_ns = now;
+	} else if (now - task->absent_ns > ABSENT_NS) {
+		forget_task((task_p)*addr);
+		count(&st->missed_frees);
+	}
+	return 0;
+}
+
 SEC("raw_tp")
 int seed(struct bpf_raw_tracepoint_args *ctx)
 {
 	task_p self = (task_p)bpf_get_current_task();
+	struct pw_state *st = get_state();
 	struct walk w = {};
 
+	if (!st)
+		return 0;
+	st->walks++;
 	w.head = BPF_CORE_READ(self, group_leader);
 	bpf_loop(MAX_WALK, find_head, &w, 0);
 	w.leader = w.head;
 	bpf_loop(MAX_WALK, walk_step, &w, 0);
+	bpf_for_each_map_elem(&tasks, miss_one, NULL, 0);
 	return 0;
 }
 

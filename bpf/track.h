@@ -8,7 +8,9 @@
 #ifndef PIDWARDEN_TRACK_H
 #define PIDWARDEN_TRACK_H
 
-#include "groups.h"
+#include "retain.h"
+
+#define TICK_NS 1000000000ull
 
 typedef struct task_struct *task_p;
 
@@ -85,46 +87,36 @@ static __always_inline void join(struct pw_proc *rec, const struct pw_key *key, 
 	}
 }
 
-static __always_inline int add_task(task_p p, const struct pw_key *key, __u32 flags)
+static __always_inline int add_task(task_p p, const struct pw_key *key, __u32 flags, __u32 depth)
 {
-	struct pw_task task = {.key = *key, .flags = flags};
+	struct pw_task task = {.key = *key, .flags = flags, .depth = depth};
+	struct pw_state *st = get_state();
 	__u64 addr = (__u64)p;
 
+	if (st)
+		task.walk = st->walks;
 	return bpf_map_update_elem(&tasks, &addr, &task, BPF_NOEXIST);
 }
 
-static __always_inline void lost(__u64 *counter)
+/* A task of the process does not run any more. Whether that was the last of its own. */
+static __always_inline bool end_task(struct pw_proc *rec, __u32 flags)
 {
-	__sync_fetch_and_add(counter, 1);
+	__s32 live = __sync_fetch_and_add(&rec->live, -1) - 1;
+
+	if (flags & PW_TASK_FOLDED) {
+		__sync_fetch_and_add(&rec->hidden, -1);
+		return false;
+	}
+	return live <= rec->hidden;
 }
 
-/* Drops `n` references to a record; records with none go, and with each its hold on its creator's record. */
-struct drop {
-	struct pw_key key;
-	__s32 n;
-};
-
-static long drop_one(__u32 i, struct drop *d)
+/* The last thread of a process has exited, `p`; the code is what wait(2) says. */
+static __always_inline void note_exit(struct pw_proc *rec, task_p p)
 {
-	struct pw_proc *rec = bpf_map_lookup_elem(&procs, &d->key);
-	struct pw_key parent;
+	int code = BPF_CORE_READ(p, signal, group_exit_code);
 
-	if (!rec)
-		return 1;
-	if (__sync_fetch_and_add(&rec->refs, -d->n) > d->n)
-		return 1;
-	parent = rec->parent;
-	bpf_map_delete_elem(&procs, &d->key);
-	d->key = parent;
-	d->n = 1;
-	return !parent.tgid;
-}
-
-static __always_inline void drop_refs(const struct pw_key *key, __s32 n)
-{
-	struct drop d = {.key = *key, .n = n};
-
-	bpf_loop(DEFAULT_RECORDS, drop_one, &d, 0);
+	rec->exit_code = code ? code : BPF_CORE_READ(p, group_leader, exit_code);
+	rec->exit_ns = bpf_ktime_get_boot_ns();
 }
 
 /* The task is gone: its slot, unless that is off the books already, and its part in its process's record. */
@@ -134,93 +126,118 @@ static __noinline int forget_task(task_p p)
 	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
 	struct pw_proc *rec;
 	struct pw_key key;
-	bool released, exited;
+	struct pw_state *st = get_state();
+	__u32 flags;
 
-	if (!task)
+	if (!task || !st)
 		return 0;
 	key = task->key;
-	exited = task->flags & PW_TASK_EXITED;
-	released = __sync_fetch_and_or(&task->flags, PW_TASK_RELEASED) & PW_TASK_RELEASED;
+	flags = __sync_fetch_and_or(&task->flags, PW_TASK_RELEASED);
 	bpf_map_delete_elem(&tasks, &addr);
+	if (flags & PW_TASK_FOLDED)
+		__sync_fetch_and_add(&st->hidden, -1);
 	rec = bpf_map_lookup_elem(&procs, &key);
 	if (!rec)
 		return 1;
-	if (!exited)
-		__sync_fetch_and_add(&rec->live, -1); /* its exit was missed as well */
-	if (!released) {
+	if (!(flags & PW_TASK_EXITED) && end_task(rec, flags) && !rec->exit_ns)
+		rec->exit_ns = bpf_ktime_get_boot_ns(); /* its exit was missed as well */
+	if (!(flags & PW_TASK_RELEASED)) {
 		__sync_fetch_and_add(&rec->slots, -1);
 		uncharge(rec->branch, 1);
 		uncharge(rec->family, 1);
 	}
-	drop_refs(&key, 1);
+	retire(&key, rec);
 	return 1;
 }
 
-/*
- * A new process. `creator` is the task that forked it and `pkey` that task's process. Its own key says when it was born.
- * Returns 0, or 1 if a map was full.
- */
+enum {
+	ENROLLED,
+	NO_ROOM,
+	FOLDED, /* it gets no record of its own: it counts as a slot of its creator's */
+};
+
+/* A new process. `creator` is the task that forked it, `pkey` that task's process. Its own key says when it was born. */
 static __noinline int enrol(task_p p, struct pw_key *key, struct pw_key *pkey, task_p creator, __u32 extra_flags)
 {
 	struct pw_state *st = get_state();
-	struct pw_proc *parent, rec = {};
+	struct pw_proc *parent, *rec;
 
 	if (!st || !key || !pkey)
-		return 1;
+		return NO_ROOM;
 	parent = pkey->tgid ? bpf_map_lookup_elem(&procs, pkey) : NULL;
-	rec.uid = BPF_CORE_READ(p, cred, uid.val);
-	rec.flags = extra_flags;
-	bpf_probe_read_kernel_str(&rec.comm, sizeof(rec.comm), &p->comm);
+	if (parent && !(extra_flags & PW_PROC_GUESSED) && is_crowded(parent))
+		return FOLDED;
+	bpf_map_update_elem(&procs, key, &NEW_PROC, BPF_NOEXIST);
+	rec = bpf_map_lookup_elem(&procs, key);
+	if (!rec) {
+		count(&st->lost_procs);
+		return NO_ROOM;
+	}
+	rec->uid = BPF_CORE_READ(p, cred, uid.val);
+	rec->flags = extra_flags;
+	rec->leader = (__u64)BPF_CORE_READ(p, group_leader);
+	BPF_CORE_READ_STR_INTO(&rec->comm, p, comm);
 	if (parent) {
-		rec.parent = *pkey;
-		rec.flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED); /* a copy is still that program */
-		rec.exe_ino = parent->exe_ino;
-		rec.exe_dev = parent->exe_dev;
+		rec->parent = *pkey;
+		if (!(extra_flags & PW_PROC_GUESSED)) /* a copy is still that program */
+			rec->flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED);
+		rec->exe_ino = parent->exe_ino;
+		rec->exe_dev = parent->exe_dev;
 	}
 	if (extra_flags & PW_PROC_GUESSED)
-		rec.flags |= read_exe(p, &rec);
-	if (!(rec.flags & PW_PROC_KTHREAD))
-		join(&rec, key, parent, creator, key->start_ns);
-	if (bpf_map_update_elem(&procs, key, &rec, BPF_NOEXIST)) {
-		lost(&st->lost_procs);
-		return 1;
-	}
+		rec->flags |= read_exe(p, rec);
+	if (!(rec->flags & PW_PROC_KTHREAD))
+		join(rec, key, parent, creator, key->start_ns);
+	count_record(rec->family, 1);
 	if (parent) {
-		__sync_fetch_and_add(&parent->refs, 1);
+		__sync_fetch_and_add(&parent->kids, 1);
 		__sync_fetch_and_add(&parent->forks, 1);
 		if (!(extra_flags & PW_PROC_GUESSED))
-			parent->uid = rec.uid; /* just copied from it */
+			parent->uid = rec->uid; /* just copied from it */
 	}
-	return 0;
+	return ENROLLED;
 }
 
 /* One more task, process leader or thread, of the process `key`, made by `by`, which reserved slots in `from`. */
-static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, struct pw_task *from, __u32 exited)
+static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, struct pw_task *from, __u32 flags)
 {
 	struct pw_state *st = get_state();
 	__u64 branch = 0, family = 0;
 	struct pw_proc *rec;
+	__u32 depth = 0;
 
 	if (!key || !by || !st)
 		return 0;
 	rec = bpf_map_lookup_elem(&procs, key);
 	if (!rec)
 		return 0;
-	if (add_task(p, key, exited ? PW_TASK_EXITED : 0)) {
+	if (from && key->tgid == by->tgid && !(flags & PW_TASK_FOLDED))
+		depth = from->depth + 1;
+	if (add_task(p, key, flags, depth)) {
 		/* The address is in use, so the release of the task that had it before was missed; or the map is full. */
 		if (forget_task(p))
-			lost(&st->missed_frees);
-		if (add_task(p, key, exited ? PW_TASK_EXITED : 0)) {
-			lost(&st->lost_tasks);
-			if (!rec->refs)
-				drop_refs(key, 0);
+			count(&st->missed_frees);
+		if (add_task(p, key, flags, depth)) {
+			count(&st->lost_tasks);
+			if (rec->slots <= 0)
+				rec->exit_ns = bpf_ktime_get_boot_ns(); /* nobody will tell us when */
 			return 0;
 		}
 	}
-	__sync_fetch_and_add(&rec->refs, 1);
 	__sync_fetch_and_add(&rec->slots, 1);
-	if (!exited)
+	if (!(flags & PW_TASK_EXITED)) {
 		__sync_fetch_and_add(&rec->live, 1);
+		if (!(flags & PW_TASK_FOLDED))
+			rec->exit_ns = 0;
+	} else if (rec->live <= 0 && !rec->exit_ns) {
+		note_exit(rec, p);
+	}
+	if (depth > rec->thread_depth)
+		rec->thread_depth = depth;
+	if (flags & PW_TASK_FOLDED) {
+		__sync_fetch_and_add(&rec->hidden, 1);
+		count(&st->hidden);
+	}
 	if (from) {
 		branch = from->reserved_branch;
 		family = from->reserved_family;
@@ -265,7 +282,57 @@ static __noinline int adopt(task_p p)
 			marks |= PW_PROC_SPAWNER;
 		enrol(p, &key, &pkey, creator, marks);
 	}
-	return enlist(p, &key, &key, NULL, flags & PF_EXITING);
+	return enlist(p, &key, &key, NULL, flags & PF_EXITING ? PW_TASK_EXITED : 0);
+}
+
+/* Gives a task of a process that has no record one, once there is room; its creator is known, what it did since is not. */
+static __noinline int unfold(task_p p, struct pw_task *task)
+{
+	struct pw_state *st = get_state();
+	struct pw_proc *rec, *creator;
+	struct pw_key key = {};
+	bool alive;
+
+	creator = bpf_map_lookup_elem(&procs, &task->key);
+	if (!creator || !st)
+		return 0;
+	read_key(p, &key);
+	rec = bpf_map_lookup_elem(&procs, &key);
+	if (!rec) {
+		if (sixteenths() >= 15)
+			return 0;
+		bpf_map_update_elem(&procs, &key, &NEW_PROC, BPF_NOEXIST);
+		rec = bpf_map_lookup_elem(&procs, &key);
+		if (!rec)
+			return 0;
+		rec->parent = task->key;
+		rec->family = creator->family;
+		rec->branch = creator->branch;
+		rec->generation = creator->generation + 1;
+		rec->uid = BPF_CORE_READ(p, cred, uid.val);
+		rec->leader = (__u64)BPF_CORE_READ(p, group_leader);
+		rec->flags = PW_PROC_GUESSED | (creator->flags & PW_PROC_KTHREAD) | read_exe(p, rec);
+		BPF_CORE_READ_STR_INTO(&rec->comm, p, comm);
+		count_record(rec->family, 1);
+		__sync_fetch_and_add(&creator->kids, 1);
+		__sync_fetch_and_add(&creator->folded, -1);
+	}
+	alive = !(task->flags & PW_TASK_EXITED);
+	if (task->flags & PW_TASK_STOPPED)
+		rec->held_ns = bpf_ktime_get_boot_ns();
+	__sync_fetch_and_add(&rec->slots, 1);
+	__sync_fetch_and_add(&creator->slots, -1);
+	if (alive) {
+		__sync_fetch_and_add(&rec->live, 1);
+		end_task(creator, PW_TASK_FOLDED);
+		rec->exit_ns = 0;
+	} else if (rec->live <= 0 && !rec->exit_ns) {
+		note_exit(rec, p);
+	}
+	__sync_fetch_and_add(&st->hidden, -1);
+	task->key = key;
+	__sync_fetch_and_and(&task->flags, ~(PW_TASK_FOLDED | PW_TASK_STOPPED));
+	return 1;
 }
 
 static __always_inline struct pw_task *find_task(task_p p)
@@ -278,9 +345,24 @@ static __always_inline struct pw_task *find_task(task_p p)
 		return task;
 	st = get_state();
 	if (st)
-		lost(&st->adopted);
+		count(&st->adopted);
 	adopt(p);
 	return bpf_map_lookup_elem(&tasks, &addr);
+}
+
+/* How much it forks: by threads other than its leader, and in the last seconds. */
+static __always_inline void count_fork(struct pw_proc *rec, task_p creator)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (BPF_CORE_READ(creator, pid) != BPF_CORE_READ(creator, tgid))
+		__sync_fetch_and_add(&rec->thread_forks, 1);
+	if (now - rec->tick_ns >= TICK_NS) {
+		rec->last_forks = now - rec->tick_ns < 2 * TICK_NS ? rec->tick_forks : 0;
+		rec->tick_forks = 0;
+		rec->tick_ns = now;
+	}
+	__sync_fetch_and_add(&rec->tick_forks, 1);
 }
 
 SEC("raw_tp/sched_process_fork")
@@ -290,24 +372,40 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct pw_state *st = get_state();
 	struct pw_task *task = find_task(creator);
 	struct pw_key key = {}, by;
+	struct pw_proc *rec;
+	__u32 flags = 0;
 
 	if (!task || !st)
 		return 0;
-	__sync_fetch_and_add(&st->forks, 1);
+	count(&st->forks);
 	by = task->key;
+	rec = bpf_map_lookup_elem(&procs, &by);
+	if (rec)
+		count_fork(rec, creator);
 	key.tgid = BPF_CORE_READ(child, tgid);
 	if (key.tgid == (__u32)BPF_CORE_READ(child, pid)) {
 		key.start_ns = BPF_CORE_READ(child, start_boottime);
 		__u32 kthread = BPF_CORE_READ(child, flags) & PF_KTHREAD ? PW_PROC_KTHREAD : 0;
 
-		if (enrol(child, &key, &by, creator, kthread)) {
+		switch (enrol(child, &key, &by, creator, kthread)) {
+		case NO_ROOM:
 			give_back(task);
 			return 0;
+		case FOLDED:
+			key = by;
+			flags = PW_TASK_FOLDED;
+			count(&st->folded_alive);
+			if (rec) {
+				__sync_fetch_and_add(&rec->folded, 1);
+				__sync_fetch_and_add(&rec->forks, 1);
+			}
 		}
 	} else {
 		key = by; /* CLONE_THREAD: the same process, the same record */
+		flags = task->flags & PW_TASK_FOLDED;
 	}
-	enlist(child, &key, &by, task, 0);
+	if (!enlist(child, &key, &by, task, flags))
+		give_back(task);
 	return 0;
 }
 
@@ -317,10 +415,14 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	/* An exec by another thread than the leader: the kernel has already given it the leader's pid and start time. */
 	task_p p = (task_p)ctx->args[0];
 	struct pw_task *task = find_task(p);
-	struct pw_proc *rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
+	struct pw_proc *rec;
 
+	if (!task || (task->flags & PW_TASK_FOLDED && !unfold(p, task)))
+		return 0;
+	rec = bpf_map_lookup_elem(&procs, &task->key);
 	if (!rec)
 		return 0;
+	rec->leader = (__u64)p;
 	rec->exec_ns = bpf_ktime_get_boot_ns();
 	__sync_fetch_and_add(&rec->execs, 1);
 	rec->uid = BPF_CORE_READ(p, cred, uid.val);
@@ -331,12 +433,13 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 
 		rec->flags &= ~PW_PROC_KTHREAD;
 		join(rec, &key, NULL, p, key.start_ns);
+		count_member(rec->family, 1);
 		charge(rec->branch, &key, 0, false);
 		charge(rec->family, &key, 0, false);
 	}
 	/* Forking again as another program: what SCOPE and EXEMPT say is about the process, the rest about its program. */
 	rec->flags &= ~(PW_PROC_SHELL | PW_PROC_PROTECTED);
-	if (!(rec->flags & PW_PROC_SCOPE))
+	if (!(rec->flags & PW_PROC_SCOPE) && task->key.tgid != 1)
 		rec->flags &= ~PW_PROC_SPAWNER;
 	rec->flags |= read_exe(p, rec);
 	return 0;
@@ -355,10 +458,9 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	give_back(task);
 	rec = bpf_map_lookup_elem(&procs, &task->key);
-	if (!rec || __sync_fetch_and_add(&rec->live, -1) > 1)
+	if (!rec || !end_task(rec, task->flags))
 		return 0;
-	rec->exit_ns = bpf_ktime_get_boot_ns();
-	rec->exit_code = BPF_CORE_READ(p, exit_code);
+	note_exit(rec, p);
 	cfg = get_config();
 	if (cfg && cfg->guard == task->key.tgid)
 		__sync_fetch_and_and(&cfg->flags, ~PW_CONFIG_AUTOHOLD);

@@ -198,6 +198,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "survivors. They stay held and signalled.",
         ),
     ] = 2.0
+    history: Annotated[
+        bool,
+        Meta(
+            description="Whether processes that exited stay in the history for a while although nobody descends from "
+            "them. Ancestors of the living stay in any case."
+        ),
+    ] = True
+    history_window: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400,
+            description="Seconds for which they stay. While the number of slots rises, memory is short, an "
+            "out-of-memory kill has happened or a family is held, they stay longer, as far as max_records reaches. "
+            "The kernel patch of 2011 had 30: long enough to ask about what just happened.",
+        ),
+    ] = 30.0
     max_records: Annotated[
         int,
         Meta(
@@ -329,12 +346,16 @@ def _type_text(hint: object) -> str:
         return "one of " + ", ".join(f'"{v}"' for v in get_args(hint))
     if hint is int:
         return "integer"
+    if hint is bool:
+        return "true or false"
     return "number" if hint is float else "text" if hint is str else "list of text"
 
 
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + "".join(f'\n#     "{v}",' for v in value) + ("\n# " if value else "") + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pidwarden.kernel.bpf import Config, Programs
 from pidwarden.kernel.gates import put_up
-from pidwarden.model.record import ProcFlag, Record
+from pidwarden.model.record import GroupFlag, ProcFlag, Record, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,9 +109,9 @@ def configure(programs: Programs, **changes: object) -> None:
 
 
 @contextlib.contextmanager
-def tracking(*, gate: bool = False, **changes: object) -> Iterator[Programs]:
+def tracking(*, gate: bool = False, records: int = 16384, **changes: object) -> Iterator[Programs]:
     """The kernel side, seeded, with this test as a spawner; its children found families of their own."""
-    programs = Programs.load(max_records=16384)
+    programs = Programs.load(max_records=records)
     try:
         configure(programs, **changes)
         programs.attach_history()
@@ -127,6 +127,11 @@ def record_of(programs: Programs, pid: int) -> Record | None:
     """The record of the process that has this pid now."""
     found = [r for r in programs.records() if r.key.tgid == pid and r.slots > 0]
     return max(found, key=lambda r: r.key.start_ns, default=None)
+
+
+def our_signals(programs: Programs) -> list[Signal]:
+    """What the ring buffer says of families of this test; others on the machine may be busy as well."""
+    return [s for s in programs.signals() if s.flags & GroupFlag.SCOPED]
 
 
 def flags_of(record: Record) -> ProcFlag:

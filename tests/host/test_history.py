@@ -7,9 +7,8 @@ import subprocess
 import threading
 
 import pytest
-from kit import child, flags_of, prop, record_of, tracking, until
+from kit import child, flags_of, our_signals, prop, record_of, tracking, until
 
-from pidwarden.act.repair import repair
 from pidwarden.kernel import procfs
 from pidwarden.kernel.bpf import Programs
 from pidwarden.model.key import ProcessKey
@@ -26,7 +25,7 @@ def found(programs, pid):
 def settled(programs, *families):
     """The records once the books are right: whoever is reaped but not freed, or whose release was missed, is off."""
     programs.settle()
-    repair(programs, programs.records(*families))
+    programs.seed()
     return programs.records(*families)
 
 
@@ -148,7 +147,7 @@ def test_reaped_tasks_are_not_slots_even_before_their_memory_is_freed():
         programs.settle()
         ours = [g for g in programs.groups().values() if g.spawner.tgid == os.getpid()]
         assert sum(g.slots for g in ours) == 0
-        assert not list(programs.signals())  # 3,000 forks one after another are no alarm at a limit of 300
+        assert not our_signals(programs)  # 3,000 forks one after another are no alarm at a limit of 300
 
 
 def test_a_pid_used_again_is_another_process():

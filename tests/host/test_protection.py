@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.root]
 
 def record_of_process(pid: int) -> Record:
     key = ProcessKey(pid, procfs.stat(pid).start_ticks * TICK_NS)
-    return Record(key, NOBODY, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, b"sleep")
+    return Record(key, NOBODY, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, b"sleep")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@
  *   tree N        copies of itself, two each, N generations deep; says how many once all are there
  *   threads N     N threads                                       zombie N      N children that are not reaped
  *   set-tid PID   a child with that very pid (clone3), ends, and a second one with the same pid that stays
+ *   thread-chain N  N threads, each made by the one before
  *   names         a child with a hostile name                     held-fork     forks when told, prints how it went
  */
 #define _GNU_SOURCE
@@ -34,6 +35,12 @@ static void wait_for_line(void)
 		;
 }
 
+static void say(long a, long b)
+{
+	printf("%ld %ld\n", a, b);
+	fflush(stdout);
+}
+
 static void *stay(void *unused)
 {
 	(void)unused;
@@ -41,16 +48,21 @@ static void *stay(void *unused)
 	_exit(0);
 }
 
+static void *chain(void *left)
+{
+	pthread_t t;
+
+	if ((intptr_t)left > 1)
+		pthread_create(&t, NULL, chain, (void *)((intptr_t)left - 1));
+	else
+		say(getpid(), 0);
+	return stay(NULL);
+}
+
 static void *exec_again(void *self)
 {
 	execl((char *)self, "odd", "wait", NULL);
 	_exit(1);
-}
-
-static void say(long a, long b)
-{
-	printf("%ld %ld\n", a, b);
-	fflush(stdout);
 }
 
 static void deep(long n)
@@ -162,6 +174,10 @@ int main(int argc, char **argv)
 			if (pthread_create(&t, &attr, stay, NULL))
 				return 1;
 		say(getpid(), n);
+		for (;;)
+			pause();
+	} else if (!strcmp(what, "thread-chain")) {
+		pthread_create(&t, NULL, chain, (void *)(intptr_t)n);
 		for (;;)
 			pause();
 	} else if (!strcmp(what, "zombie")) {

@@ -161,7 +161,7 @@ def _exe(comm: bytes) -> tuple[int, int]:
 def record(key: ProcessKey, parent: ProcessKey = NOBODY, **changes: object) -> Record:
     """A record with everything at rest but what is given."""
     blank = Record(
-        key, parent, family=FAMILY, branch=FAMILY + 1, exec_ns=0, exit_ns=0, held_ns=0, refs=1, slots=1, live=1,
+        key, parent, family=FAMILY, branch=FAMILY + 1, exec_ns=0, exit_ns=0, held_ns=0, slots=1, live=1,
         forks=0, execs=0, generation=0, uid=0, exit_code=0, flags=0, stops=0, comm=b"sh",
     )  # fmt: skip
     return blank._replace(**changes)  # type: ignore[arg-type]

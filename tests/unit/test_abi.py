@@ -115,9 +115,8 @@ def test_bytes_of_a_record_become_that_record():
     assert found.parent == (values["proc_parent_tgid"], values["proc_parent_start_ns"])
     assert found.comm == b"a) R 1 ("
     assert found.exe == (values["proc_exe_dev"], values["proc_exe_ino"])
-    told = {f for f in Record._fields if f"proc_{f}" in values}
-    assert set(Record._fields) - told == {"key", "parent", "exe", *bpf._NOT_TOLD_FIELDS}
-    for field in told - {"comm"}:
+    assert (found.ppid, found.state) == (values["ppid"], chr(values["state"]))
+    for field in set(Record._fields) - {"key", "parent", "comm", "exe", "ppid", "state"}:
         assert getattr(found, field) == values[f"proc_{field}"], field
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pidwarden.cli import where
-from pidwarden.cli.status import Headroom, duration, guard_lines, headroom_lines, held_lines, losses, trend
+from pidwarden.cli.status import (
+    Headroom,
+    duration,
+    guard_lines,
+    headroom_lines,
+    held_lines,
+    history_lines,
+    losses,
+    trend,
+)
 from pidwarden.cli.table import table
 from pidwarden.kernel.limits import Limit
 
@@ -27,10 +36,25 @@ def incident(number, state, guilty=0, **more):
     return head | {"verdict": "bomb", "members": 9, "reasons": ["copies that copy themselves"]} | more
 
 
+HISTORY = {"records": 80, "max_records": 65536, "ceiling_bytes": 62_500_000, "window_seconds": 30.0}
+HISTORY |= {"kept_because": "", "aged": 9, "contracted": 0, "folded": 0, "without_record": 0}
+
+
 def answer(families=(), incidents=(), past=(), **lost):
     counters = {"forks": 5, "lost_tasks": 0, "lost_procs": 0, "lost_groups": 0, "lost_events": 0} | lost
     head = {"pid": 7, "version": "1", "mode": "hold", "capabilities": {"know": "bpf"}, "counters": counters}
+    head["history"] = HISTORY
     return head | {"families": list(families), "incidents": list(incidents), "past": list(past)}
+
+
+def test_the_history_says_what_it_keeps_and_what_did_not_fit():
+    [line] = history_lines({"history": HISTORY})
+    assert line == "history: 80 of 65536 records (62 MB, allocated at the start); the dead stay for 30 s"
+    short = HISTORY | {"kept_because": "2 held", "contracted": 4, "folded": 700, "without_record": 3}
+    text = "\n".join(history_lines({"history": short}))
+    assert all(
+        t in text for t in ("longer now: 2 held", "4 dead ancestors", "700 processes, 3 of them alive", "max_records")
+    )
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_no_budget_is_more_than_half_of_what_is_free_nor_less_than_what_is_there
 
 def group(number, kind, slots, limit):
     who = ProcessKey(5, 1)
-    return Group(number, 1, who, who, 0, 0, 0, 0, 0, slots, 0, slots, limit, 150, kind, 0, 0, 0)
+    return Group(number, 1, who, who, 0, 0, 0, 0, 0, 0, slots, 0, slots, limit, 150, kind, 0, 0, 0)
 
 
 def groups(*branches, family):

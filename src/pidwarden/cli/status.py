@@ -141,12 +141,28 @@ def losses(answer: Mapping[str, Any]) -> dict[str, int]:
     return {name: n for name, n in answer["counters"].items() if name.startswith("lost_") and n}
 
 
+def history_lines(answer: Mapping[str, Any]) -> list[str]:
+    """How many processes the guard remembers, for how long, and what did not fit."""
+    history = answer["history"]
+    size = f"{history['records']} of {history['max_records']} records"
+    ceiling = f"{history['ceiling_bytes'] / 1e6:.0f} MB, allocated at the start"
+    lines = [f"history: {size} ({ceiling}); the dead stay for {history['window_seconds']:g} s"]
+    if history["kept_because"]:
+        lines.append(f"  they stay longer now: {history['kept_because']}")
+    if history["contracted"]:
+        lines.append(f"  left out of long chains: {history['contracted']} dead ancestors")
+    if history["folded"]:
+        counted = f"{history['folded']} processes, {history['without_record']} of them alive"
+        lines.append(f"  only counted, for want of room: {counted}; raise max_records in the configuration")
+    return lines
+
+
 def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[str]:
     """What the guard says of itself, of families, and of incidents that are over."""
     ways = answer["capabilities"]
     lines = [f"guard: pid {answer['pid']}, mode {answer['mode']}, version {answer['version']}, {directory}"]
     lines += [f"  {what + ':':<6} {way}" for what, way in ways.items()]
-    lines += ["", "families, by slots", *_families(answer)]
+    lines += ["", *history_lines(answer), "", "families, by slots", *_families(answer)]
     if past := _incidents(answer, now_ns):
         lines += ["", "last incidents", *past]
     if lost := losses(answer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pidwarden.act.repair import has_ended
 from pidwarden.act.spare import UNPROTECTED, is_interactive
 from pidwarden.kernel import procfs
 from pidwarden.model.record import ProcFlag, Record
@@ -42,17 +41,17 @@ class Lookout:
         self._cgroup_says.clear()
         time.sleep(_SETTLING_SECONDS)
         self._programs.settle()
-        records = self._programs.records(family)
+        records = self._programs.lineage(family)
         for _ in range(_LOOKS):
             before = len(records)
-            records = self._programs.records(family)
+            records = self._programs.lineage(family)
             if len(records) == before:
                 break
         return records
 
     def guilty(self, incident: Incident) -> list[Record]:
         """Everybody who now descends from the guilty roots, or is already in the guilty family."""
-        records = self._programs.records(incident.family, incident.guilty_family or incident.family)
+        records = self._programs.lineage(incident.family, incident.guilty_family or incident.family)
         spared = self.spared(records)
         tree = Tree(records)
         found = {r.key: r for root in incident.roots for r in tree.subtree(root)}
@@ -63,7 +62,7 @@ class Lookout:
     def alive(self, records: Iterable[Record]) -> list[Record]:
         """Those of `records` that still run, by the history and by /proc: an exit may have been missed."""
         known = map(self._programs.record, (r.key for r in records))
-        return [r for r in known if r is not None and r.alive and not has_ended(r)]
+        return [r for r in known if r is not None and r.alive and not procfs.has_ended(r.key)]
 
     def spared(self, records: list[Record]) -> frozenset[ProcessKey]:
         """Who of `records` is protected by rule, whatever it has done."""

@@ -10,7 +10,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pidwarden import __version__
-from pidwarden.act.repair import repair
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables
 from pidwarden.guard.control import Server
@@ -18,6 +17,7 @@ from pidwarden.guard.harden import harden
 from pidwarden.guard.instance import Instance
 from pidwarden.guard.report import Reporter, who
 from pidwarden.guard.respond import Responder
+from pidwarden.guard.retention import Retention
 from pidwarden.guard.scope import Scope, protection
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel import limits, procfs
@@ -26,7 +26,7 @@ from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import put_up
 from pidwarden.kernel.pins import Pins
 from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import GroupKind, ProcFlag
+from pidwarden.model.record import GroupKind, ProcFlag, SignalKind
 from pidwarden.settings import Settings, load, replace
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Guard:
             stack.callback(self._programs.close)
             adopted = self._pins.adopted
             self._responder = Responder(self._programs, self.settings, self.scope, self.report)
+            self._retention = Retention(self._programs, self.report)
             stack.callback(self._end)
             self._start(adopted=adopted)
             server = Server(self._instance.directory, self._handle)
@@ -121,12 +122,16 @@ class Guard:
             for fd in (self._programs.ring.fd, server.fileno(), wake):
                 selector.register(fd, selectors.EVENT_READ)
             while not self._stop:
-                due = min(self._responder.next_ns() or next_housekeeping, next_housekeeping)
+                due = min(self._responder.next_ns() or next_housekeeping, self._retention.next_ns, next_housekeeping)
                 for key, _events in selector.select(max(0.0, (due - boot_ns()) / SECOND)):
                     self._read(key.fd, selector, server, wake)
                 for event in self._programs.signals():
-                    self._responder.on_signal(event)
+                    if event.kind is SignalKind.SHORT:
+                        self._retention.make_room()
+                    else:
+                        self._responder.on_signal(event)
                 self._responder.tick()
+                self._retention.tick()
                 if self._reload:
                     self._reload_configuration()
                 if boot_ns() >= next_housekeeping:
@@ -171,9 +176,11 @@ class Guard:
                 autohold=settings.mode != "observe" if autohold is None else autohold,
                 only_scoped=not self.scope.everything,
                 guard=os.getpid(),
+                history=settings.history,
                 only=tuple(self.scope.pids),
             )
         )
+        self._retention.configure(settings.history_window)
 
     def _settle_limits(self) -> None:
         """Families that were there before get their budget on top of what they already hold."""
@@ -224,7 +231,6 @@ class Guard:
     def _keep_house(self) -> None:
         self._programs.set_executables(executables.identify(self.settings))
         self._headroom.append((boot_ns(), procfs.tasks_in_use()))
-        repair(self._programs, self._programs.records())
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -278,5 +284,6 @@ class Guard:
             "incidents": [i.summary() for i in self._responder.incidents],
             "past": list(self._responder.past),
             "dropped_events": self.report.dropped,
+            "history": self._retention.status(),
             "counters": self._programs.counters()._asdict(),
         }

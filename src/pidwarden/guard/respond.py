@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pidwarden.act import hold as holding
 from pidwarden.act.kill import Execution
-from pidwarden.act.repair import repair
 from pidwarden.errors import PidwardenError
 from pidwarden.guard import policy
 from pidwarden.guard.incident import Incident, State
@@ -19,7 +18,7 @@ from pidwarden.judge.judge import judge
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES
-from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal
+from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal, SignalKind
 from pidwarden.model.text import escape, milliseconds
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
 _BY_PERSON = 10  # whom a person released is not held again soon
-_CLEARING_LOOK_NS = 250_000_000
+_CLEARING_LOOK_NS = 125_000_000  # two looks tell of a release that was missed
 _WAKE_AGAIN_NS = 20_000_000
 _UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
 
@@ -76,7 +75,7 @@ class Responder:
         now = boot_ns()
         if self._wake_at_ns and now >= self._wake_at_ns:
             self._wake_at_ns = 0
-            self._wake_released(self.programs.records())
+            self._wake_released()
         for incident in self.incidents:
             if incident.state is State.WAITING and incident.deadline_ns and now >= incident.deadline_ns:
                 self._overdue(incident)
@@ -124,7 +123,14 @@ class Responder:
             if not group.held or self.find(group.id):
                 continue
             signal = Signal(
-                group.alarm_ns, group.id, group.family, group.founder, False, group.rule, group.slots, group.flags
+                group.alarm_ns,
+                group.id,
+                group.family,
+                group.founder,
+                SignalKind.ALARM,
+                group.rule,
+                group.slots,
+                group.flags,
             )
             if not group.flags & GroupFlag.WATCHED:
                 self.on_signal(signal)
@@ -148,9 +154,9 @@ class Responder:
         for group in self.programs.groups().values():
             if group.held:
                 self.programs.release(group.id)
-        self._wake_released(self.programs.records())
+        self._wake_released()
         time.sleep(_WAKE_AGAIN_NS / SECOND)
-        self._wake_released(self.programs.records())
+        self._wake_released()
 
     # -- an incident, in order -------------------------------------------------------------------------------------
 
@@ -246,11 +252,7 @@ class Responder:
             self._release_all(incident, self.settings.burst_growth)
 
     def _enlarge(self, incident: Incident) -> None:
-        """A burst: released with a larger budget, and watched again.
-
-        The family's budget and those of its branches grow together, so that the use of one does not run into the other
-        a moment later.
-        """
+        """A burst: released with a larger budget, and watched again."""
         groups = {g.id: g for g in self.programs.groups().values() if g.family == incident.family}
         crossed = [groups[g] for g in (incident.groups & groups.keys() or {incident.family} & groups.keys())]
         self._strikes.add((g.id for g in crossed), self._count_strikes(*crossed) + 1, boot_ns())
@@ -339,11 +341,11 @@ class Responder:
             names = ", ".join(f"{k.tgid} ({why})" for k, why in incident.execution.spared.items())
             self.report("note", text=f"family {incident.family}: spared by rule: {names}")
             self.programs.release(incident.guilty_family)
-            self._wake_released(self.programs.records())
+            self._wake_released()
 
     def _look_again(self, incident: Incident) -> None:
         """While the dead wait to be reaped: the books are set right, and whoever was not in them yet dies as well."""
-        repair(self.programs, self.programs.records(incident.guilty_family))
+        self.programs.seed()
         if incident.execution and incident.guilty_family != incident.family:
             late = incident.execution.strike(self.look.guilty(incident))
             incident.execution.close()
@@ -366,13 +368,13 @@ class Responder:
         incident.state = State.DONE
 
     def _released(self, incident: Incident) -> None:
-        self._wake_released(self.programs.records())
+        self._wake_released()
         self._wake_at_ns = boot_ns() + _WAKE_AGAIN_NS
         self.report("released", family=incident.family, after_ms=milliseconds(boot_ns() - incident.signal.time_ns))
 
-    def _wake_released(self, records: list[Record]) -> None:
+    def _wake_released(self) -> None:
         held = {g.id for g in self.programs.groups().values() if g.held}
-        free = [r for r in records if r.held_ns and r.family not in held and r.branch not in held]
+        free = [r for r in self.programs.stopped() if r.family not in held and r.branch not in held]
         holding.wake(self.programs, free)
 
     # -- small things ----------------------------------------------------------------------------------------------

@@ -5,13 +5,23 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
+# enum pw_ask
+ASK_PROCS: Final = 1
+ASK_LINEAGE: Final = 2
+ASK_STOPPED: Final = 3
+ASK_PROC: Final = 4
+ASK_GROUPS: Final = 5
+ASK_GROUP: Final = 6
+
 # enum pw_config_flag
 CONFIG_AUTOHOLD: Final = 1
 CONFIG_ONLY: Final = 2
+CONFIG_HISTORY: Final = 4
 
 # enum pw_event_kind
 EVENT_ALARM: Final = 1
 EVENT_EMPTY: Final = 2
+EVENT_SHORT: Final = 3
 
 # enum pw_group_flag
 GROUP_SCOPED: Final = 1
@@ -33,11 +43,6 @@ OP_UNSTOP: Final = 6
 OP_FORGET: Final = 7
 OP_LIMIT: Final = 8
 OP_SETTLE: Final = 9
-OP_DUMP_PROCS: Final = 10
-OP_DUMP_GROUPS: Final = 11
-OP_GET_PROC: Final = 12
-OP_GET_GROUP: Final = 13
-OP_GONE: Final = 14
 
 # enum pw_proc_flag
 PROC_SPAWNER: Final = 1
@@ -45,8 +50,9 @@ PROC_SHELL: Final = 2
 PROC_KTHREAD: Final = 4
 PROC_EXEMPT: Final = 8
 PROC_SCOPE: Final = 16
-PROC_PROTECTED: Final = 64
 PROC_GUESSED: Final = 32
+PROC_PROTECTED: Final = 64
+PROC_GOING: Final = 128
 
 # enum pw_rule
 RULE_BRANCH_SLOTS: Final = 1
@@ -60,6 +66,8 @@ MAX_ONLY: Final = 8
 # enum pw_task_flag
 TASK_EXITED: Final = 1
 TASK_RELEASED: Final = 2
+TASK_FOLDED: Final = 4
+TASK_STOPPED: Final = 8
 
 CONFIG: Final = Struct("<QQIIIIII8I")
 CONFIG_FIELDS: Final = (
@@ -70,11 +78,11 @@ CONFIG_FIELDS: Final = (
     "depth_limit",
     "flags",
     "guard",
-    "pad",
+    "max_records",
     "only",
 )
 
-DUMP: Final = Struct("<QIIQIIQQQQQQQiiiIIIIIII16sQQ")
+DUMP: Final = Struct("<QIIQIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII")
 DUMP_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
@@ -89,7 +97,9 @@ DUMP_FIELDS: Final = (
     "proc_held_ns",
     "proc_found_ns",
     "proc_found_family",
-    "proc_refs",
+    "proc_leader",
+    "proc_tick_ns",
+    "proc_kids",
     "proc_slots",
     "proc_live",
     "proc_forks",
@@ -99,9 +109,19 @@ DUMP_FIELDS: Final = (
     "proc_exit_code",
     "proc_flags",
     "proc_stops",
+    "proc_mark",
+    "proc_hidden",
+    "proc_folded",
+    "proc_skipped",
+    "proc_thread_forks",
+    "proc_thread_depth",
+    "proc_tick_forks",
+    "proc_last_forks",
     "proc_comm",
     "proc_exe_ino",
     "proc_exe_dev",
+    "ppid",
+    "state",
 )
 
 EVENT: Final = Struct("<QQQQIIIIII")
@@ -124,7 +144,7 @@ EXE_FIELDS: Final = (
     "dev",
 )
 
-GROUP: Final = Struct("<QQQIIQIIQQQQQiiIIIIIIII")
+GROUP: Final = Struct("<QQQIIQIIQQQQQQiiIIIIIIIi")
 GROUP_FIELDS: Final = (
     "id",
     "family",
@@ -138,6 +158,7 @@ GROUP_FIELDS: Final = (
     "alarm_ns",
     "held_ns",
     "forks",
+    "asks",
     "settle_at",
     "slots",
     "inflight",
@@ -148,7 +169,7 @@ GROUP_FIELDS: Final = (
     "flags",
     "rule",
     "stops",
-    "pad",
+    "records",
 )
 
 KEY: Final = Struct("<QII")
@@ -158,7 +179,7 @@ KEY_FIELDS: Final = (
     "pad",
 )
 
-PROC: Final = Struct("<QIIQQQQQQQiiiIIIIIII16sQQ")
+PROC: Final = Struct("<QIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ")
 PROC_FIELDS: Final = (
     "parent_start_ns",
     "parent_tgid",
@@ -170,7 +191,9 @@ PROC_FIELDS: Final = (
     "held_ns",
     "found_ns",
     "found_family",
-    "refs",
+    "leader",
+    "tick_ns",
+    "kids",
     "slots",
     "live",
     "forks",
@@ -180,12 +203,20 @@ PROC_FIELDS: Final = (
     "exit_code",
     "flags",
     "stops",
+    "mark",
+    "hidden",
+    "folded",
+    "skipped",
+    "thread_forks",
+    "thread_depth",
+    "tick_forks",
+    "last_forks",
     "comm",
     "exe_ino",
     "exe_dev",
 )
 
-STATE: Final = Struct("<QQQQQQQQQQQ")
+STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQQ")
 STATE_FIELDS: Final = (
     "next_id",
     "holds",
@@ -198,15 +229,28 @@ STATE_FIELDS: Final = (
     "lost_groups",
     "lost_events",
     "missed_frees",
+    "records",
+    "aged",
+    "contracted",
+    "folded",
+    "folded_alive",
+    "hidden",
+    "short_ns",
+    "walks",
+    "marks",
+    "dumped",
 )
 
-TASK: Final = Struct("<QIIIIQQ")
+TASK: Final = Struct("<QIIIIIIQQQ")
 TASK_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
     "key_pad",
     "flags",
+    "depth",
+    "walk",
     "pad",
+    "absent_ns",
     "reserved_branch",
     "reserved_family",
 )
@@ -214,12 +258,12 @@ TASK_FIELDS: Final = (
 # struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
 LAYOUTS: Final = {
     "pw_config": (72, "<QQIIIIII8I", CONFIG_FIELDS),
-    "pw_dump": (160, "<QIIQIIQQQQQQQiiiIIIIIII16sQQ", DUMP_FIELDS),
+    "pw_dump": (216, "<QIIQIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII", DUMP_FIELDS),
     "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
     "pw_exe": (16, "<QQ", EXE_FIELDS),
-    "pw_group": (128, "<QQQIIQIIQQQQQiiIIIIIIII", GROUP_FIELDS),
+    "pw_group": (136, "<QQQIIQIIQQQQQQiiIIIIIIIi", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
-    "pw_proc": (144, "<QIIQQQQQQQiiiIIIIIII16sQQ", PROC_FIELDS),
-    "pw_state": (88, "<QQQQQQQQQQQ", STATE_FIELDS),
-    "pw_task": (40, "<QIIIIQQ", TASK_FIELDS),
+    "pw_proc": (192, "<QIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ", PROC_FIELDS),
+    "pw_state": (168, "<QQQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
+    "pw_task": (56, "<QIIIIIIQQQ", TASK_FIELDS),
 }

@@ -7,18 +7,31 @@ from __future__ import annotations
 
 import os
 from importlib import resources
+from operator import itemgetter
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.errors import NotPossible
 from pidwarden.kernel import abi
 from pidwarden.kernel.btf import Btf
-from pidwarden.kernel.libbpf import Link, Map, Object, Ring, attach_raw, max_entries, open_pin, pin, raw_btf, runner
+from pidwarden.kernel.libbpf import (
+    Link,
+    Map,
+    Object,
+    Ring,
+    attach_raw,
+    max_entries,
+    memory_of,
+    open_pin,
+    pin,
+    raw_btf,
+    runner,
+)
 from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import Counters, Group, Record, Signal
+from pidwarden.model.record import Counters, Group, Record, Signal, SignalKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _HISTORY = (  # program, raw tracepoint; free last, so that nothing is released that was not counted
     ("on_free", "sched_process_free"),
@@ -65,47 +78,54 @@ class Config(NamedTuple):
     autohold: bool
     only_scoped: bool  # only families founded below a process marked SCOPE are in scope
     guard: int  # tgid of the guard: when it ends, nothing new is held
+    history: bool = False  # dead records stay until they are swept
     only: tuple[int, ...] = ()  # tgids that are marked SPAWNER and SCOPE when they are seeded; at most MAX_ONLY
 
 
-_NOT_TOLD_FIELDS = ("folded", "skipped", "thread_forks", "thread_depth", "ppid", "state")
-_NOT_TOLD = tuple(Record._field_defaults[name] for name in _NOT_TOLD_FIELDS)
+def _of_dump(*fields: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Picks fields of struct pw_dump; `fields` as in Record, where they have the same names."""
+    names = set(abi.DUMP_FIELDS)
+    return itemgetter(*(abi.DUMP_FIELDS.index(f if f in names else f"proc_{f}") for f in fields))
+
+
+_KEYS = _of_dump("key_tgid", "key_start_ns", "parent_tgid", "parent_start_ns")
+_NAMES = _of_dump("comm", "exe_dev", "exe_ino", "state")
+_AT = Record._fields.index
+_AHEAD = _of_dump(*Record._fields[_AT("family") : _AT("comm")])
+_BETWEEN = _of_dump(*Record._fields[_AT("folded") : _AT("state")])
+_AFTER = _of_dump(*Record._fields[_AT("tick_ns") :])
+_LETTERS = ["", *map(chr, range(1, 128))]
 
 
 def parse_records(data: bytes) -> list[Record]:
-    """Records out of the bytes of `dump`: the order of the fields is that of struct pw_dump."""
-    return [
-        Record._make(
-            (
-                ProcessKey(f[1], f[0]),
-                ProcessKey(f[4], f[3]),
-                *f[6:11],  # family to held_ns; found_ns and found_family concern the kernel side alone
-                *f[13:-3],  # refs to stops
-                f[-3].split(b"\0", 1)[0],
-                (f[-1], f[-2]),
-                *_NOT_TOLD,
-            )
-        )
-        for f in abi.DUMP.iter_unpack(data)
-    ]
+    """Records out of the bytes of `dump`, elements of struct pw_dump."""
+    found = []
+    for f in abi.DUMP.iter_unpack(data):
+        tgid, start, creator, creators_start = _KEYS(f)
+        comm, dev, ino, state = _NAMES(f)
+        keys, name = (ProcessKey(tgid, start), ProcessKey(creator, creators_start)), comm.split(b"\0", 1)[0]
+        fields = (*keys, *_AHEAD(f), name, (dev, ino), *_BETWEEN(f), _LETTERS[state], *_AFTER(f))
+        found.append(Record._make(fields))
+    return found
 
 
 def parse_group(data: bytes, at: int) -> Group:
     """A group out of the bytes of `dump`."""
-    id_, family, f_start, f_tgid, _, s_start, s_tgid, _, *rest, _ = abi.GROUP.unpack_from(data, at)
+    id_, family, f_start, f_tgid, _, s_start, s_tgid, _, *rest = abi.GROUP.unpack_from(data, at)
     return Group(id_, family, ProcessKey(f_tgid, f_start), ProcessKey(s_tgid, s_start), *rest)
 
 
 def parse_signal(data: bytes) -> Signal:
     """What came through the ring buffer."""
     time_ns, group, family, start, tgid, _pad, kind, rule, slots, flags = abi.EVENT.unpack(data)
-    return Signal(time_ns, group, family, ProcessKey(tgid, start), kind == abi.EVENT_EMPTY, rule, slots, flags)
+    return Signal(time_ns, group, family, ProcessKey(tgid, start), SignalKind(kind), rule, slots, flags)
 
 
 _MAPS = ("tasks", "procs", "groups", "dump", "exes", "config", "state", "events")
 _SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (8, abi.GROUP), "dump": (4, abi.DUMP)}
 _SIZES |= {"exes": (abi.EXE.size, Struct("<I")), "config": (4, abi.CONFIG), "state": (4, abi.STATE)}
-_RUN = ("control", "seed", "gate_every")
+_TIMES_RECORDS = {"tasks": 2, "procs": 1, "groups": 1, "dump": 1}  # threads, and processes that are only counted
+_RUN = ("control", "ask", "sweep", "seed", "gate_every")
 
 
 class Programs:
@@ -118,7 +138,8 @@ class Programs:
         self._dump, self._state = maps["dump"].view(), maps["state"].view()
         self._known_exes: set[tuple[int, int]] = set()
         self.ring = Ring(maps["events"])
-        self._control = runner(programs["control"], "control")
+        self._control, self._ask = runner(programs["control"], "control"), runner(programs["ask"], "ask")
+        self._sweep = runner(programs["sweep"], "sweep")
 
     @classmethod
     def load(cls, path: str | None = None, *, max_records: int = 65536) -> Programs:
@@ -131,8 +152,8 @@ class Programs:
         check_layouts(path)
         loaded = Object(path)
         try:
-            for name in ("tasks", "procs", "groups", "dump"):
-                loaded.resize(name, max_records)
+            for name, times in _TIMES_RECORDS.items():
+                loaded.resize(name, times * max_records)
             loaded.load()
             return cls({n: loaded.map(n) for n in _MAPS}, {n: loaded.program(n) for n in _RUN}, loaded)
         except BaseException:
@@ -166,8 +187,10 @@ class Programs:
     def configure(self, config: Config) -> None:
         """Sets the thresholds for groups born from now on."""
         flags = abi.CONFIG_AUTOHOLD * config.autohold | abi.CONFIG_ONLY * config.only_scoped
+        flags |= abi.CONFIG_HISTORY * config.history
         tgids = [*config.only, *[0] * abi.MAX_ONLY][: abi.MAX_ONLY]
-        self.maps["config"].set(_ZERO, abi.CONFIG.pack(*config[:5], flags, config.guard, 0, *tgids))
+        records = self.maps["procs"].max_entries
+        self.maps["config"].set(_ZERO, abi.CONFIG.pack(*config[:5], flags, config.guard, records, *tgids))
 
     def set_executables(self, flags: dict[tuple[int, int], int]) -> None:
         """Which executables are spawners or shells: (kernel device number, inode) to ProcFlag bits."""
@@ -179,12 +202,20 @@ class Programs:
             exes.set(abi.EXE.pack(ino, dev), value.to_bytes(4, "little"))
 
     def attach_history(self) -> None:
-        """From here on every fork, exec, exit and release is recorded. Seed afterwards."""
+        """From here on every fork, exec, exit and release is recorded. Seed afterwards.
+
+        A walk goes before: a busy process that forks before the walk reaches it would be met before its own parent.
+        """
+        self.seed()
         for program, tracepoint in _HISTORY:
             self.links.append(self._loaded().attach_raw(program, tracepoint))
 
     def seed(self) -> int:
-        """Enrols the tasks that were there before; how many."""
+        """Walks over all tasks and sets the books right; how many were enrolled so far.
+
+        Those nobody told us of are enrolled, those that records were too short for get one, and those that two walks
+        more than 0.1 s apart do not meet are taken off.
+        """
         runner(self._programs["seed"], "seed")()
         return self.counters().seeded
 
@@ -223,21 +254,39 @@ class Programs:
 
     def records(self, *families: int) -> list[Record]:
         """Every process known, alive or dead; or those of up to three families."""
-        return parse_records(self._dumped(self._control(abi.OP_DUMP_PROCS, *families)))
+        return parse_records(self._dumped(self._ask(abi.ASK_PROCS, *families)))
+
+    def lineage(self, *families: int) -> list[Record]:
+        """Who holds a slot in up to three families (none: in any), and of the dead only their ancestors there."""
+        return parse_records(self._dumped(self._ask(abi.ASK_LINEAGE, *families)))
+
+    def stopped(self) -> list[Record]:
+        """Those that a gate stopped and nobody has continued since."""
+        return parse_records(self._dumped(self._ask(abi.ASK_STOPPED)))
 
     def groups(self) -> dict[int, Group]:
         """Families and branches by id."""
-        data, size = self._dumped(self._control(abi.OP_DUMP_GROUPS)), abi.DUMP.size
+        data, size = self._dumped(self._ask(abi.ASK_GROUPS)), abi.DUMP.size
         return {g.id: g for g in (parse_group(data, at) for at in range(0, len(data), size))}
 
     def group(self, group: int) -> Group | None:
         """One family or branch, None if it is gone."""
-        return parse_group(self._dumped(1), 0) if self._control(abi.OP_GET_GROUP, group) else None
+        return parse_group(self._dumped(1), 0) if self._ask(abi.ASK_GROUP, group) else None
 
     def record(self, key: ProcessKey) -> Record | None:
         """One process, None if nothing is known of it."""
-        known = self._control(abi.OP_GET_PROC, 0, key.tgid, key.start_ns)
+        known = self._ask(abi.ASK_PROC, 0, key.tgid, key.start_ns)
         return parse_records(self._dumped(1))[0] if known else None
+
+    @property
+    def max_records(self) -> int:
+        """How many processes can have a record."""
+        return self.maps["procs"].max_entries
+
+    @property
+    def ceiling(self) -> int:
+        """Bytes of kernel memory that the maps take, as the kernel accounts them; they were allocated at the start."""
+        return sum(memory_of(found.fd) for found in self.maps.values())
 
     def counters(self) -> Counters:
         """What the kernel side counted."""
@@ -273,9 +322,13 @@ class Programs:
         """Takes tasks that are reaped, though their memory is not yet freed, off every count of slots."""
         self._control(abi.OP_SETTLE)
 
-    def gone(self, key: ProcessKey) -> int:
-        """Repairs the books: /proc says the process is gone, so its release was missed. The slots that gave back."""
-        return self._control(abi.OP_GONE, 0, key.tgid, key.start_ns)
+    def sweep(self, cutoff_ns: int, early_ns: int = 0) -> int:
+        """Removes dead leaves that exited before `cutoff_ns`, and leaves the dead with one child out of their chains.
+
+        The same with families that have more than an eighth of all records before `early_ns`; those are folded. How
+        many records went.
+        """
+        return self._sweep(cutoff_ns, early_ns)
 
     def forget(self, group: int) -> None:
         """Stops watching a group; it goes when it is empty."""

@@ -158,8 +158,17 @@ def pin(fd: int, path: str) -> None:
 
 def max_entries(fd: int) -> int:
     """How many elements a map can have, as its fdinfo says."""
+    return _fdinfo(fd, "max_entries:")
+
+
+def memory_of(fd: int) -> int:
+    """Bytes of kernel memory that a map takes, as its fdinfo says."""
+    return _fdinfo(fd, "memlock:")
+
+
+def _fdinfo(fd: int, name: str) -> int:
     with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("max_entries:"))
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
 
 
 def open_pin(path: str) -> int:

@@ -66,6 +66,12 @@ def stat_of(key: ProcessKey, root: str = PROC) -> Stat | None:
     return found if found and found.start_ticks == key.start_ticks else None
 
 
+def has_ended(key: ProcessKey, root: str = PROC) -> bool:
+    """Whether no thread of it runs: it is gone, or a zombie without living threads."""
+    found = stat_of(key, root)
+    return found is None or (found.state in "ZX" and found.threads <= 1)
+
+
 def mounts(root: str = PROC) -> list[list[str]]:
     """The fields of each line of ``/proc/self/mounts``: device, where, kind, options, … (fstab(5))."""
     with open(f"{root}/self/mounts", encoding="utf-8", errors="surrogateescape") as file:

@@ -19,6 +19,7 @@ class ProcFlag(IntFlag):
     SCOPE = 16
     GUESSED = 32
     PROTECTED = 64
+    GOING = 128
 
 
 class GroupFlag(IntFlag):
@@ -60,7 +61,6 @@ class Record(NamedTuple):
     exec_ns: int
     exit_ns: int
     held_ns: int
-    refs: int
     slots: int
     live: int
     forks: int
@@ -72,12 +72,15 @@ class Record(NamedTuple):
     stops: int
     comm: bytes
     exe: tuple[int, int] = (0, 0)  # its program: (kernel device number, inode)
-    folded: int = 0  # descendants that have no record of their own: they are in this one's counts
-    skipped: int = 0  # dead ancestors left out between this record and that of its recorded parent
-    thread_forks: int = 0  # tasks made by other threads than the leader
-    thread_depth: int = 0  # the longest chain of threads made by threads
-    ppid: int = 0  # the current parent
-    state: str = ""  # R S D T Z I as ps shows it, empty when dead
+    folded: int = 0  # descendants that have no record (any more) and are counted here
+    skipped: int = 0  # dead ancestors that were left out between this record and `parent`
+    thread_forks: int = 0  # tasks made by threads other than the leader
+    thread_depth: int = 0  # the longest chain of threads that made threads
+    ppid: int = 0  # tgid of the parent it has now, 0: it holds no slot
+    state: str = ""  # the letter that ps shows, empty: it holds no slot
+    tick_ns: int = 0  # when the interval of `tick_forks` began
+    tick_forks: int = 0  # tasks it made in this interval of a second or more …
+    last_forks: int = 0  # … and in the second before that
 
     @property
     def alive(self) -> bool:
@@ -101,6 +104,7 @@ class Group(NamedTuple):
     alarm_ns: int
     held_ns: int
     forks: int
+    asks: int
     settle_at: int
     slots: int
     inflight: int
@@ -111,6 +115,7 @@ class Group(NamedTuple):
     flags: int
     rule: int
     stops: int
+    records: int = 0  # of a family: processes, alive or dead, that have a record
 
     @property
     def held(self) -> bool:
@@ -118,17 +123,30 @@ class Group(NamedTuple):
         return bool(self.flags & GroupFlag.HELD)
 
 
+class SignalKind(IntEnum):
+    """What the kernel side has to say."""
+
+    ALARM = 1
+    EMPTY = 2  # a watched group is
+    SHORT = 3  # records are running; `group` and `family` are 0
+
+
 class Signal(NamedTuple):
-    """What came through the ring buffer: an alarm, or a watched group that is now empty."""
+    """What came through the ring buffer."""
 
     time_ns: int
     group: int
     family: int
     by: ProcessKey
-    empty: bool
+    kind: SignalKind
     rule: int
     slots: int
     flags: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether a watched group is now empty."""
+        return self.kind is SignalKind.EMPTY
 
 
 class Counters(NamedTuple):
@@ -145,3 +163,13 @@ class Counters(NamedTuple):
     lost_groups: int
     lost_events: int
     missed_frees: int
+    records: int  # processes that have one right now
+    aged: int  # records removed because they were older than the window
+    contracted: int  # dead ancestors left out of a chain
+    folded: int  # processes that are only counted, because records ran short: dead ones …
+    folded_alive: int  # … and living ones, that never had a record
+    hidden: int  # of those: still without one right now
+    short_ns: int  # when records last ran short
+    walks: int  # over all tasks of the machine
+    marks: int  # questions for a lineage
+    dumped: int  # elements copied for the last question
