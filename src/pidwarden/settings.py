@@ -15,7 +15,9 @@ from pidwarden.model import paths
 from pidwarden.model.text import escape
 
 Mode = Literal["observe", "hold", "kill"]
-OnUnsure = Literal["hold", "release"]
+OnBomb = Literal["kill", "hold"]
+OnBurst = Literal["release", "hold"]
+OnUnsure = Literal["hold", "release", "kill"]
 
 DEFAULT_CONFIG = paths.CONFIG
 DEFAULT_RUN_DIR = paths.RUN_DIR
@@ -127,15 +129,59 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             description="The least score of a subtree that can be guilty. The kernel patch of 2011 hard-coded ten.",
         ),
     ] = 10
+    on_bomb: Annotated[
+        OnBomb,
+        Meta(
+            description="What happens to a bomb in mode kill: kill, after `grace` seconds, or hold, for a person "
+            "(`pidwarden release|kill FAMILY`)."
+        ),
+    ] = "kill"
+    on_burst: Annotated[
+        OnBurst,
+        Meta(
+            description="What happens to what looks like honest work: release lets it go with a larger budget and "
+            "watches it; hold keeps it for a person, on a machine where nothing may ever need that much."
+        ),
+    ] = "release"
+    on_unsure: Annotated[
+        OnUnsure,
+        Meta(
+            description="What happens to a family the judge is not sure of, in mode kill: hold keeps it held for a "
+            "person, release lets it go with a larger budget, kill kills it as a bomb. Held, it harms nobody, and "
+            "nothing is lost."
+        ),
+    ] = "hold"
+    unsure_timeout: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="Seconds after which a hold for a person ends by itself, with what `unsure_then` says. "
+            "0: it waits for a person for ever.",
+        ),
+    ] = 0.0
+    unsure_then: Annotated[
+        Literal["release", "kill"],
+        Meta(description="What happens after `unsure_timeout`: release (with a larger budget) or kill."),
+    ] = "release"
     burst_growth: Annotated[
         float,
         Meta(
             gt=1,
             le=100,
-            description="A family taken for a burst is released with a budget larger by this factor, and "
-            "watched again. Below 2, so that a thread bomb ends at less than twice hold_at.",
+            description="What is taken for a burst is released with a budget larger by this factor, and watched "
+            "again. 4, so that a pool of a thousand threads made at once is held only once.",
         ),
-    ] = 1.5
+    ] = 4.0
+    doubtful_growth: Annotated[
+        float,
+        Meta(
+            gt=1,
+            le=100,
+            description="The same where a burst smells of a bomb, and for the second burst in a row. Below 2, so "
+            "that what is found to be a bomb the second time ends at less than twice hold_at.",
+        ),
+    ] = 1.9
     burst_memory: Annotated[
         float,
         Meta(
@@ -144,13 +190,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             description="Seconds without a new alarm after which a family's earlier bursts are forgotten.",
         ),
     ] = 30.0
-    on_unsure: Annotated[
-        OnUnsure,
-        Meta(
-            description="What happens to a family the judge is not sure of: hold keeps it held for a person "
-            "(`pidwarden release|kill FAMILY`), release lets it go with a larger budget. Only in mode kill."
-        ),
-    ] = "hold"
     kill_timeout: Annotated[
         float,
         Meta(
@@ -206,6 +245,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         tuple[str, ...],
         Meta(description="Users whose processes are never killed."),
     ] = ()
+    protect_cgroups: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Cgroups whose processes, and those of the cgroups below, are never killed: paths as "
+            "/proc/PID/cgroup shows them, in any hierarchy."
+        ),
+    ] = ()
+    protect_units: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Units of the system's systemd whose processes are never killed, such as "
+            '"postgresql.service" or "backup.slice"; a user\'s own units are not meant, anybody can name those.'
+        ),
+    ] = ()
     run_dir: Annotated[
         str,
         Meta(
@@ -213,6 +266,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             description="Where the guard's socket lies; its last part also names the pins below /sys/fs/bpf.",
         ),
     ] = DEFAULT_RUN_DIR
+
+    def __post_init__(self) -> None:
+        for path in self.protect_cgroups:
+            if not path.startswith("/") or "\0" in path:
+                msg = f"{path!r} is no cgroup's path; type it as `cat /proc/PID/cgroup` shows it, from the first slash"
+                raise ValueError(f"{msg} - at `$.protect_cgroups`")
+        for unit in self.protect_units:
+            if not re.fullmatch(r"[^/\s\0]+\.(service|scope|slice)", unit):
+                msg = f"{unit!r} is no unit with processes; type its name as `systemctl status PID` shows it"
+                raise ValueError(f"{msg}, such as postgresql.service - at `$.protect_units`")
 
     @property
     def family_limit(self) -> int:

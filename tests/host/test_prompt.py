@@ -62,19 +62,19 @@ def terminal(made, *argv):
 
 
 @pytest.mark.parametrize("argv", [("/bin/bash", "--norc", "-i"), ("/bin/dash", "-i")], ids=["bash", "dash"])
-def test_a_loop_at_the_prompt_ends_where_its_job_is_held_and_the_shell_lives(argv, tmp_path):
-    config = tmp_path / "pidwarden.toml"
-    config.write_text('on_unsure = "hold"\n')
-    with pen(900) as made, guard("--config", str(config), "--hold-at", str(HOLD_AT), "--mode", "hold") as running:
-        with terminal(made, *argv) as shell:
-            shell.type("while :; do sleep 1000 & done\n")
-            running.wait("held")
-            until(lambda: shell.read().rstrip(b" ").endswith(PROMPT.rstrip()), "the prompt to come back")
-            assert procfs.stat(shell.pid).state == "S"
-            count = len(members(made))
-            assert count < 4 * HOLD_AT
-            shell.type("echo still $((40 + 2))\n")
-            until(lambda: b"still 42" in shell.read(), "the shell to answer")
-            held = ask(running.run_dir, "status")["incidents"]
-            assert held
-            assert len(members(made)) == count
+def test_a_loop_at_the_prompt_ends_where_its_job_is_held_and_the_shell_lives(argv):
+    with (
+        pen(900) as made,
+        guard("--hold-at", str(HOLD_AT), "--mode", "hold") as running,
+        terminal(made, *argv) as shell,
+    ):
+        shell.type("while :; do sleep 1000 & done\n")
+        running.wait("held")
+        until(lambda: shell.read().rstrip(b" ").endswith(PROMPT.rstrip()), "the prompt to come back")
+        assert procfs.stat(shell.pid).state == "S"
+        count = len(members(made))
+        assert count < 4 * HOLD_AT
+        shell.type("echo still $((40 + 2))\n")
+        until(lambda: b"still 42" in shell.read(), "the shell to answer")
+        assert ask(running.run_dir, "status")["incidents"]
+        assert len(members(made)) == count

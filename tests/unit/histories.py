@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pidwarden.judge.judge import Case
+from pidwarden.judge.case import Case
 from pidwarden.model.key import NOBODY, ProcessKey
 from pidwarden.model.record import GroupKind, ProcFlag, Record, Rule
 

@@ -7,7 +7,10 @@ from histories import BOMBS, BOOTED, LIMIT, MS, SECOND, STARTS, History, guess, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pidwarden.judge.guilt import Rules, copied, find_suspects, itself_again, onset, weigher
+from pidwarden.judge.case import Rules
+from pidwarden.judge.guilt import find_suspects, weights
+from pidwarden.judge.kin import Kin, copied, itself_again
+from pidwarden.judge.onset import onset
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import ProcFlag
 from pidwarden.model.tree import Tree
@@ -17,10 +20,11 @@ RULES = Rules()
 
 def suspects(h: History, protected: frozenset[ProcessKey] = frozenset()) -> list[tuple[ProcessKey, str]]:
     tree = Tree(h.records())
-    births = [(r.key.start_ns, r.slots) for r in tree.by_key.values()]
+    kin = Kin(tree, protected)
+    births = [(r.key.start_ns, r.slots) for r in tree.records]
     began = onset(births, max(RULES.min_members, RULES.heavy_share * h.slots()), RULES.witness_ns)
-    sums = tree.sums(weigher(set(tree.by_key), protected, began, {}, dead_count=False))
-    return [(s.root.key, s.excuse) for s in find_suspects(tree, sums, began, RULES, protected)]
+    sums = tree.totals(weights(kin, bytearray(b"\1") * len(tree), began, dead_count=False))
+    return [(tree.records[s.root].key, s.excuse) for s in find_suspects(kin, sums, began, RULES)]
 
 
 # -- the onset ---------------------------------------------------------------------------------------------------------

@@ -25,8 +25,10 @@ from histories import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pidwarden.judge.guilt import Rules
-from pidwarden.judge.judge import Case, evidence, judge
+from pidwarden.judge.case import Case, Rules
+from pidwarden.judge.evidence import examine
+from pidwarden.judge.judge import judge
+from pidwarden.judge.kin import Kin
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, Rule
 from pidwarden.model.tree import Tree
@@ -87,7 +89,8 @@ def test_family_alarm(start, bomb, seed):
 def test_reasons_name_the_shape_and_its_numbers():
     h = History()
     tight(h, h.found(b"bomb"))
-    [reason] = verdict(h).reasons
+    reason, origin = verdict(h).reasons
+    assert origin == "it began with bomb (1001, user 0)"
     assert reason.startswith("301 slots in 0.0")
     assert "300 of 300 are plain copies" in reason
     assert "copies that copy themselves" in reason
@@ -140,16 +143,15 @@ def test_a_slow_bomb_that_founds_a_branch_with_every_fork():
     assert_bomb(h, verdict(h), root)
 
 
-def test_a_bomb_that_starts_itself_instead_of_copying_only_after_a_strike():
-    """``$0 & $0 &``: all members call exec, so at first it may as well be a build."""
+def test_a_bomb_that_starts_itself_instead_of_copying():
+    """``$0 & $0 &``: all members call exec, but nobody runs anything else."""
     h = History()
     root = h.found(b"bomb")
     members = [root]
     for _ in range(LIMIT):
         h.wait(MS // 2)
         members.append(h.run(h.random.choice(members), b"bomb"))
-    assert verdict(h).kind is Kind.BURST
-    assert_bomb(h, verdict(h, strikes=1), root)
+    assert_bomb(h, verdict(h), root)
 
 
 def test_members_from_before_the_guard():
@@ -299,13 +301,14 @@ def test_honest_work_is_a_burst(start, work, kind):
 
 @pytest.mark.parametrize("work", sorted(HONEST.keys() - {"threads"}))
 @pytest.mark.parametrize("start", HONEST_STARTS)
-@pytest.mark.parametrize(("strikes", "kind"), [(2, Kind.BURST), (3, Kind.UNSURE), (9, Kind.UNSURE)])
+@pytest.mark.parametrize(("strikes", "kind"), [(1, Kind.BURST), (2, Kind.UNSURE), (9, Kind.UNSURE)])
 def test_work_that_fills_every_budget_is_left_to_a_person(start, work, strikes, kind):
     h = History()
     root = STARTS[start](h)
     HONEST[work](h, root)
     found = verdict(h, strikes=strikes)
     assert found.kind is kind, found.reasons
+    assert found.doubtful is (kind is Kind.BURST)  # a second budget is a small one
     assert found.members
 
 
@@ -344,22 +347,52 @@ def test_zombies_that_came_slowly_are_a_leak():
     assert_reasons(found)
 
 
-@pytest.mark.parametrize(("strikes", "kind"), [(0, Kind.BURST), (1, Kind.UNSURE)])
+@pytest.mark.parametrize(("strikes", "kind"), [(0, Kind.BURST), (1, Kind.BURST), (2, Kind.UNSURE)])
 def test_zombies_of_an_old_process_may_only_not_be_reaped_yet(strikes, kind):
     h = History()
     root = h.found(b"server", age=60 * SECOND)
+    h.exit(h.fork(root), reaped=True)  # it does reap
+    h.wait(SECOND)
     zombies(h, root)
     found = verdict(h, strikes=strikes)
     assert (found.kind, roots(found)) == (kind, [root])
-    assert "for 1001 speaks that it lived 60.0 s before that began" in found.reasons
+    assert "for 1001 speaks that it lived 61.0 s before that began" in found.reasons
 
 
-def test_zombies_of_programs_are_no_bomb():
+@pytest.mark.parametrize(("strikes", "kind"), [(0, Kind.BURST), (1, Kind.BURST), (2, Kind.UNSURE)])
+def test_zombies_of_programs_may_only_not_be_reaped_yet(strikes, kind):
+    """A script that starts programs first and waits for them all afterwards."""
     h = History()
     root = h.found(b"script")
+    h.exit(h.run(root, b"mkdir"), reaped=True)
     for _ in range(LIMIT):
         h.exit(h.run(root, b"true"))
-    assert verdict(h, strikes=1).kind is Kind.UNSURE
+    assert verdict(h, strikes=strikes).kind is kind
+
+
+@pytest.mark.parametrize("age", [0, 2])
+def test_a_supervisor_that_restarts_what_fails_and_never_reaps_is_a_bomb_at_the_second_alarm(age):
+    h = History()
+    root = h.found(b"supervise", age=age * SECOND)
+    for number in range(LIMIT):
+        h.wait(max(2, 200 - 5 * number) * MS)
+        h.exit(h.run(root, b"false"))
+    first = verdict(h)
+    assert (first.kind, first.doubtful) == (Kind.BURST, True)
+    assert_bomb(h, verdict(h, strikes=1), root)
+
+
+def test_a_supervisor_that_leaves_something_behind_at_each_restart_is_a_bomb_at_the_second_alarm():
+    h = History()
+    root = h.found(b"supervise")
+    for number in range(LIMIT):
+        h.wait(max(2, 200 - 5 * number) * MS)
+        service = h.fork(root)
+        h.run(service, b"sleep")
+        h.exit(h.exec(service, b"false"), reaped=True)
+    first = verdict(h)
+    assert (first.kind, first.doubtful) == (Kind.BURST, True)
+    assert_bomb(h, verdict(h, strikes=1), root)
 
 
 def test_zombies_of_a_supervisor_with_services_are_no_bomb():
@@ -367,7 +400,8 @@ def test_zombies_of_a_supervisor_with_services_are_no_bomb():
     root = h.found(b"supervisor")
     h.run(root, b"service")
     zombies(h, root)
-    assert verdict(h, strikes=1).kind is Kind.UNSURE
+    assert verdict(h, strikes=1).kind is not Kind.BOMB
+    assert verdict(h, strikes=2).kind is Kind.UNSURE
 
 
 def test_a_chain_of_different_programs_is_no_bomb():
@@ -430,6 +464,11 @@ def test_a_small_chain_beside_slowly_gathered_workers_does_not_condemn_their_ser
 # -- evidence ----------------------------------------------------------------------------------------------------------
 
 
+def evidence(case: Case, root: ProcessKey):
+    kin = Kin(Tree(case.records), case.spared, case.memory)
+    return examine(kin, kin.tree.number[root], case.now_ns)
+
+
 def test_evidence_counts():
     h = History()
     root = h.found(b"x")
@@ -440,10 +479,12 @@ def test_evidence_counts():
     h.threads(root, 4)
     h.stop([again])
     case = h.case()
-    seen = evidence(Tree(case.records), h._record(h.all[root]), case)
+    seen = evidence(case, root)
     assert (seen.slots, seen.processes, seen.zombies, seen.threads) == (9, 4, 1, 4)
-    assert (seen.known, seen.copies, seen.again, seen.breeders) == (4, 2, 1, 2)
-    assert (seen.depth, seen.repeats) == (2, 3)
+    assert (seen.known, seen.copies, seen.again, seen.strangers) == (4, 2, 1, 1)
+    assert (seen.breeders, seen.starters, seen.eager, seen.living) == (1, 2, 1, 2)
+    assert (seen.execs, seen.one_program, seen.started) == (2, 3, 4)
+    assert (seen.depth, seen.repeats, seen.rounds) == (1, 3, 3)
 
 
 def test_who_tried_to_copy_itself_and_was_stopped_counts_as_a_breeder():
@@ -452,7 +493,7 @@ def test_who_tried_to_copy_itself_and_was_stopped_counts_as_a_breeder():
     copies = [h.fork(root) for _ in range(5)]
     h.stop(copies[:3])
     case = h.case()
-    seen = evidence(Tree(case.records), h._record(h.all[root]), case)
+    seen = evidence(case, root)
     assert (seen.breeders, seen.depth, seen.idle) == (3, 2, 2)
 
 
@@ -536,13 +577,12 @@ def starting_itself(h: History, root: ProcessKey, slots: int = LIMIT) -> None:
             todo.append(child)
 
 
-def test_a_program_that_starts_itself_again_is_a_bomb_at_the_second_alarm():
+def test_a_program_that_starts_itself_again_under_other_names_is_a_bomb():
     h = History()
     session = h.found(b"sh", age=600 * SECOND)
     root = h.run(session, b"bomb")
     starting_itself(h, root)
-    assert verdict(h).kind is Kind.BURST
-    assert_bomb(h, verdict(h, strikes=1), root)
+    assert_bomb(h, verdict(h), root)
 
 
 def test_a_young_script_that_starts_a_script_that_is_a_bomb_is_spared():

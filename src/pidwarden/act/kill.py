@@ -7,7 +7,7 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
-from pidwarden.act.spare import Held, take, why_spared
+from pidwarden.act.spare import UNPROTECTED, Held, Protection, take, why_spared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,8 @@ _BATCH = 512  # pidfds open at a time
 class Execution:
     """Signals members as they become known and knows which of them still run."""
 
-    def __init__(self) -> None:
+    def __init__(self, protection: Protection = UNPROTECTED) -> None:
+        self._protection = protection
         self._open: dict[ProcessKey, Held] = {}
         self.killed: set[ProcessKey] = set()
         self.spared: dict[ProcessKey, str] = {}
@@ -37,7 +38,7 @@ class Execution:
             held = take(record)
             if held is None:
                 continue
-            if reason := why_spared(held):
+            if reason := why_spared(held, self._protection):
                 self.spared[record.key] = reason
                 held.close()
                 continue

@@ -5,9 +5,55 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from typing import NamedTuple
 
-from pidwarden.kernel import procfs
+from pidwarden.kernel import cgroup, procfs
 from pidwarden.model.record import ProcFlag, Record
+
+_LEAVES = (".service", ".scope")  # units that have processes and no units below: what is below is delegated
+
+
+class Protection(NamedTuple):
+    """Whom the configuration protects, beyond the executables, which the kernel side marks."""
+
+    uids: frozenset[int] = frozenset()
+    cgroups: tuple[str, ...] = ()  # paths as /proc/PID/cgroup shows them, without a slash at the end
+    units: frozenset[str] = frozenset()
+
+    @property
+    def by_cgroup(self) -> bool:
+        """Whether a process's cgroup matters, which has to be read process by process."""
+        return bool(self.cgroups or self.units)
+
+    def why(self, record: Record) -> str:
+        """What protects a process, or an empty string. Reads /proc/PID/cgroup if it must, which waits for nobody."""
+        if record.uid in self.uids:
+            return f"user {record.uid} is protected"
+        if not self.by_cgroup:
+            return ""
+        for path in cgroup.paths(record.key.tgid):
+            for above in self.cgroups:
+                if path == above or path.startswith(above + "/"):
+                    return f"cgroup {above or '/'} is protected"
+            if found := self.units.intersection(system_units(path)):
+                return f"unit {min(found)} is protected"
+        return ""
+
+
+def system_units(path: str) -> list[str]:
+    """The units that systemd itself keeps in a cgroup's path, slices and the first service or scope.
+
+    Whatever is below that one belongs to whom it is delegated to, who may call a cgroup there what he likes.
+    """
+    found = []
+    for part in path.split("/"):
+        found.append(part)
+        if part.endswith(_LEAVES):
+            break
+    return found
+
+
+UNPROTECTED = Protection()
 
 
 class Held:
@@ -50,8 +96,8 @@ def is_interactive(record: Record, stat: procfs.Stat) -> bool:
     return bool(record.flags & ProcFlag.SHELL) and stat.session == record.key.tgid and stat.tty != 0
 
 
-def why_spared(held: Held) -> str:
-    """The rule that protects a process, or an empty string.
+def why_spared(held: Held, protection: Protection = UNPROTECTED) -> str:
+    """The rule that protects a process, or an empty string. The cgroup is that of this moment.
 
     A name protects nobody: whoever wants to be spared would choose it.
     """
@@ -66,4 +112,4 @@ def why_spared(held: Held) -> str:
         return "protected by configuration"
     if record.flags & ProcFlag.SPAWNER:
         return "spawner"
-    return "interactive shell" if is_interactive(record, stat) else ""
+    return "interactive shell" if is_interactive(record, stat) else protection.why(record)

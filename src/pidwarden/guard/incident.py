@@ -36,6 +36,7 @@ class Incident:
         self.roots: tuple[ProcessKey, ...] = ()
         self.execution: Execution | None = None
         self.deadline_ns = 0  # of the state: end of the grace time, or of the kill timeout
+        self.then = "kill"  # what comes of itself at the end of the wait, if it has one
         self.held_ns = 0  # since when it is held; the alarm's own time, if the kernel held it
 
     def summary(self) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pidwarden.act.spare import is_interactive
+from pidwarden.act.spare import UNPROTECTED, is_interactive
 from pidwarden.kernel import procfs
 from pidwarden.model.record import ProcFlag, Record
 from pidwarden.model.tree import Tree
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SETTLING_SECONDS = 0.004  # who was about to fork is stopped by then, and so told from who just waits
 _LOOKS = 10  # in observe mode nothing stands still: judge what there is
+_CGROUP_READS = 4000  # processes whose cgroup is read for a verdict, the oldest first; each costs some 20 µs
 _SPARED_FLAGS = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
 
 
@@ -28,7 +29,8 @@ class Lookout:
 
     def __init__(self, programs: Programs, scope: Scope) -> None:
         self._programs, self._scope = programs, scope
-        self.protected_uids: frozenset[int] = frozenset()
+        self.protection = UNPROTECTED
+        self._cgroup_says: dict[ProcessKey, bool] = {}  # of this incident: is it protected by its cgroup?
 
     def standing_still(self, family: int) -> list[Record]:
         """The family's records once they stand still: forks that were under way when it was held have come to an end.
@@ -36,6 +38,7 @@ class Lookout:
         A dump is not one instant. A child may be in it whose creator was born behind its back; twice the same number
         says that nobody was born meanwhile.
         """
+        self._cgroup_says.clear()
         time.sleep(_SETTLING_SECONDS)
         self._programs.settle()
         records = self._programs.lineage(family)
@@ -63,7 +66,10 @@ class Lookout:
 
     def spared(self, records: list[Record]) -> frozenset[ProcessKey]:
         """Who of `records` is protected by rule, whatever it has done."""
-        spared = {r.key for r in records if r.flags & _SPARED_FLAGS or r.uid in self.protected_uids}
+        uids, flags = self.protection.uids, int(_SPARED_FLAGS)
+        spared = {r.key for r in records if r.flags & flags or r.uid in uids}
+        if self.protection.by_cgroup:
+            spared |= self._spared_by_cgroup([r for r in records if r.alive and r.key not in spared])
         if self._scope.by_member:
             # Families out of scope may share theirs with what is in scope: those members are bystanders.
             spared.update(r.key for r in records if r.slots > 0 and not self._scope.covers(r))
@@ -74,3 +80,15 @@ class Lookout:
                 if stat and is_interactive(record, stat):
                     spared.add(record.key)
         return frozenset(spared)
+
+    def _spared_by_cgroup(self, records: list[Record]) -> set[ProcessKey]:
+        """Those whose cgroup or unit is protected, asked once an incident.
+
+        The oldest first: a service is older than the bomb that grew in it or beside it. Of those that were not asked
+        here each is asked at the last check before its signal.
+        """
+        known = self._cgroup_says
+        for record in sorted(records, key=lambda r: r.key.start_ns)[:_CGROUP_READS]:
+            if record.key not in known:
+                known[record.key] = bool(self.protection.why(record))
+        return {r.key for r in records if known.get(r.key)}

@@ -19,8 +19,8 @@ from pidwarden.guard.records import everything_known
 from pidwarden.guard.report import Reporter, who
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.retention import Retention
-from pidwarden.guard.scope import Scope, uid_of
-from pidwarden.judge.guilt import SECOND
+from pidwarden.guard.scope import Scope, protection
+from pidwarden.judge.case import SECOND
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.bpf import Config, Programs
 from pidwarden.kernel.clock import boot_ns
@@ -81,7 +81,7 @@ class Guard:
 
     def _start(self, *, adopted: bool) -> None:
         programs = self._programs
-        self._apply_users()
+        self._apply_protection()
         programs.set_executables(executables.identify(self.settings))
         if adopted:
             self._configure()
@@ -197,8 +197,8 @@ class Guard:
             if record.key.tgid in wanted and record.alive:
                 self._programs.flag(record.key, int(ProcFlag.EXEMPT))
 
-    def _apply_users(self) -> None:
-        self._responder.look.protected_uids = frozenset(map(uid_of, self.settings.protect_users))
+    def _apply_protection(self) -> None:
+        self._responder.look.protection = protection(self.settings)
 
     def _reload_configuration(self) -> None:
         """SIGHUP. A broken file is refused and the old configuration kept."""
@@ -212,13 +212,13 @@ class Guard:
                 if getattr(settings, name) != getattr(self.settings, name):
                     msg = f"{name} cannot change while the guard runs; restart it"
                     raise UsageError(msg)
-            list(map(uid_of, settings.protect_users))
+            protection(settings)
         except PidwardenError as why:
             self.report("note", text=f"SIGHUP: configuration refused, the old one stays: {why}")
             return
         old, self.settings = self.settings, settings
         self._responder.settings = settings
-        self._apply_users()
+        self._apply_protection()
         self._programs.set_executables(executables.identify(settings))
         self._configure()
         if (settings.hold_at, settings.family_limit, settings.generations) != (

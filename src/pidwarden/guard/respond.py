@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 from pidwarden.act import hold as holding
 from pidwarden.act.kill import Execution
 from pidwarden.errors import PidwardenError
+from pidwarden.guard import policy
 from pidwarden.guard.incident import Incident, State
 from pidwarden.guard.look import Lookout
 from pidwarden.guard.report import Reporter, who
-from pidwarden.judge.guilt import SECOND, Rules
-from pidwarden.judge.judge import Case, judge
-from pidwarden.kernel import procfs
+from pidwarden.judge.case import SECOND, Case, Rules
+from pidwarden.judge.judge import judge
+from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES
 from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal, SignalKind
 from pidwarden.model.text import escape, milliseconds
-from pidwarden.model.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
     from pidwarden.guard.scope import Scope
     from pidwarden.kernel.bpf import Programs
+    from pidwarden.model.verdict import Verdict
     from pidwarden.settings import Settings
 
 _KEPT_INCIDENTS = 20
@@ -43,7 +44,7 @@ class Responder:
         self.look = Lookout(programs, scope)
         self.incidents: list[Incident] = []
         self.past: deque[dict[str, object]] = deque(maxlen=_KEPT_INCIDENTS)
-        self._strikes: dict[int, tuple[int, int]] = {}  # family: (bursts so far, when)
+        self._strikes = policy.Strikes()
         self._wake_at_ns = 0
 
     # -- what the guard calls --------------------------------------------------------------------------------------
@@ -77,12 +78,12 @@ class Responder:
             self._wake_released()
         for incident in self.incidents:
             if incident.state is State.WAITING and incident.deadline_ns and now >= incident.deadline_ns:
-                self._kill(incident)
+                self._overdue(incident)
             elif incident.state is State.KILLING:
                 self._pursue(incident)
             elif incident.state is State.CLEARING and now >= incident.deadline_ns:
                 incident.deadline_ns = now + _CLEARING_LOOK_NS
-                self.programs.seed()
+                self._look_again(incident)
         self._drop_done()
         if not any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents):
             self.gate.tighten(self.programs, on=False)
@@ -142,7 +143,7 @@ class Responder:
             if self.settings.mode == "kill":
                 self._kill(incident)
             else:
-                self._wait(incident, "held by a guard that was killed")
+                self._wait(incident, policy.Action("hold", "held by a guard that was killed"))
         self._drop_done()
 
     def release_everything(self) -> None:
@@ -187,16 +188,20 @@ class Responder:
 
     def _judge(self, incident: Incident, group: Group) -> None:
         records = self.look.standing_still(incident.family)
-        strikes = self._count_strikes(incident.family, incident.signal.time_ns)
+        family = self.programs.group(incident.family)
+        tightest = next(iter(limits.machine_limits()), None)
         case = Case(
             records=tuple(records),
             group=group.id,
             kind=GroupKind(group.kind),
             rule=Rule(incident.signal.rule),
             now_ns=incident.signal.time_ns,  # not now: a successor may judge what was held long ago
-            strikes=strikes,
+            strikes=self._count_strikes(group),
             memory={r.key: procfs.resident_bytes(r.key.tgid) for r in records[-_MEMORY_READS:] if r.alive},
             spared=self.look.spared(records),
+            pressure=tightest.used / max(1, tightest.limit) if tightest else 0.0,
+            gated=self.settings.mode != "observe",
+            spawner=self.programs.record(family.spawner) if family else None,
         )
         verdict = judge(case, self._rules())
         incident.verdict, incident.roots = verdict, tuple(r.key for r in verdict.roots)
@@ -216,40 +221,52 @@ class Responder:
         self._apply(incident, verdict, group)
 
     def _apply(self, incident: Incident, verdict: Verdict, group: Group) -> None:
-        mode, kind = self.settings.mode, verdict.kind
-        if kind is Kind.BURST:
-            self._strikes[incident.family] = (self._count_strikes(incident.family, boot_ns()) + 1, boot_ns())
-        if mode == "observe":
-            action = {Kind.BOMB: "kill", Kind.BURST: "release", Kind.UNSURE: self.settings.on_unsure}[kind]
-            self.report("would", family=incident.family, action=action, members=len(verdict.members))
+        action = policy.decide(self.settings, verdict.kind)
+        if self.settings.mode == "observe":
+            do = action.then if action.seconds else action.do
+            self.report("would", family=incident.family, action=do, members=len(verdict.members))
+            self._strikes.add([group.id], self._count_strikes(group) + 1, boot_ns())
             self.programs.release(group.id, limit=max(group.limit, group.slots) * 2, depth_limit=group.depth_limit * 2)
             incident.state = State.DONE
-        elif kind is Kind.BURST or (kind is Kind.UNSURE and mode == "kill" and self.settings.on_unsure == "release"):
+        elif action.do == "release":
             self._enlarge(incident)
-        elif kind is Kind.UNSURE:
-            # Not split: releasing the rest of what nobody understands would let it grow by another budget each time.
-            self._wait(incident, "the judge is not sure")
         else:
-            self._split(incident)
-            if mode == "hold":
-                self._wait(incident, "held by order (mode hold)")
-            elif self.settings.grace:
-                self._wait(incident, f"killed in {self.settings.grace:g} s unless released", self.settings.grace)
+            # All the growth is below the roots, whatever it is: it stays held there, and the others go on.
+            if verdict.members:
+                self._split(incident)
+            if action.do == "hold":
+                self._wait(incident, action)
             else:
                 self._kill(incident)
 
-    def _wait(self, incident: Incident, why: str, seconds: float = 0.0) -> None:
-        incident.state = State.WAITING
-        incident.deadline_ns = boot_ns() + int(seconds * SECOND) if seconds else 0
-        self.report("waiting", family=incident.family, why=why)
+    def _wait(self, incident: Incident, action: policy.Action) -> None:
+        incident.state, incident.then = State.WAITING, action.then
+        incident.deadline_ns = boot_ns() + int(action.seconds * SECOND) if action.seconds else 0
+        self.report("waiting", family=incident.family, why=action.why)
+
+    def _overdue(self, incident: Incident) -> None:
+        """Nobody has decided: what was announced happens."""
+        if incident.then == "kill":
+            self._kill(incident)
+        else:
+            self._release_all(incident, self.settings.burst_growth)
 
     def _enlarge(self, incident: Incident) -> None:
         """A burst: released with a larger budget, and watched again."""
-        growth = self.settings.burst_growth
-        for group in map(self.programs.group, incident.groups):
-            if group:
-                limit = int(max(group.limit, group.slots) * growth)
-                self.programs.release(group.id, limit=limit, depth_limit=int(group.depth_limit * growth))
+        groups = {g.id: g for g in self.programs.groups().values() if g.family == incident.family}
+        crossed = [groups[g] for g in (incident.groups & groups.keys() or {incident.family} & groups.keys())]
+        self._strikes.add((g.id for g in crossed), self._count_strikes(*crossed) + 1, boot_ns())
+        limit: dict[int, int] = {}
+        if incident.signal.rule != Rule.GENERATIONS:
+            tightest = next(iter(limits.machine_limits()), None)
+            doubtful = incident.verdict is not None and incident.verdict.doubtful
+            limit = policy.budgets(self.settings, groups, crossed, tightest, doubtful=doubtful)
+        for group in groups.values():
+            if group in crossed or group.flags & _UNHELD:
+                depth = int(group.depth_limit * self.settings.burst_growth)
+                self.programs.release(group.id, limit=limit.get(group.id, 0), depth_limit=depth)
+            elif group.id in limit:
+                self.programs.set_limit(group.id, limit[group.id])
         self._released(incident)
         incident.state = State.DONE
 
@@ -280,7 +297,7 @@ class Responder:
 
     def _kill(self, incident: Incident) -> None:
         incident.state = State.KILLING
-        incident.execution = Execution()
+        incident.execution = Execution(self.look.protection)
         incident.deadline_ns = boot_ns() + int(self.settings.kill_timeout * SECOND)
         if not incident.guilty_family:
             self._split(incident) if incident.roots else self._release_all(incident)
@@ -326,17 +343,26 @@ class Responder:
             self.programs.release(incident.guilty_family)
             self._wake_released()
 
+    def _look_again(self, incident: Incident) -> None:
+        """While the dead wait to be reaped: the books are set right, and whoever was not in them yet dies as well."""
+        self.programs.seed()
+        if incident.execution and incident.guilty_family != incident.family:
+            late = incident.execution.strike(self.look.guilty(incident))
+            incident.execution.close()
+            if late:
+                self.report("note", text=f"family {incident.family}: {late} more members found and killed")
+
     def _cleared(self, incident: Incident, when_ns: int) -> None:
         self.report("cleared", family=incident.family, clear_ms=milliseconds(when_ns - incident.signal.time_ns))
         self.programs.forget(incident.guilty_family)
         incident.state = State.DONE
 
-    def _release_all(self, incident: Incident) -> None:
+    def _release_all(self, incident: Incident, factor: float = _BY_PERSON) -> None:
         for group in (*incident.groups, incident.guilty_family):
             found = self.programs.group(group) if group else None
             if found:
-                limit = max(found.limit, found.slots) * _BY_PERSON
-                self.programs.release(group, limit=limit, depth_limit=found.depth_limit * _BY_PERSON)
+                limit, depth = int(max(found.limit, found.slots) * factor), int(found.depth_limit * factor)
+                self.programs.release(group, limit=limit, depth_limit=depth)
                 self.programs.forget(group)
         self._released(incident)
         incident.state = State.DONE
@@ -357,12 +383,13 @@ class Responder:
         least = min(self.settings.min_members, max(2, self.settings.hold_at // 3))
         return Rules(min_members=least, branch_age_ns=int(self.settings.branch_age * SECOND))
 
-    def _count_strikes(self, family: int, now_ns: int) -> int:
-        strikes, when = self._strikes.get(family, (0, 0))
-        if strikes and now_ns - when > self.settings.burst_memory * SECOND:
-            del self._strikes[family]
-            return 0
-        return strikes
+    def _count_strikes(self, *groups: Group) -> int:
+        """Those of the groups that crossed, and of a branch that is most of its family if that crossed."""
+        asked = {g.id for g in groups}
+        for family in [g for g in groups if g.kind == GroupKind.FAMILY]:
+            branches = self.programs.groups().values()
+            asked |= {b.id for b in branches if b.family == family.id and 2 * b.slots > family.slots}
+        return self._strikes.count(asked, boot_ns(), self.settings.burst_memory)
 
     def _drop_done(self) -> None:
         for incident in [i for i in self.incidents if i.state is State.DONE]:

@@ -6,6 +6,7 @@ import os
 import pwd
 from typing import TYPE_CHECKING
 
+from pidwarden.act.spare import Protection
 from pidwarden.errors import PidwardenError, UsageError
 from pidwarden.kernel import abi, cgroup, procfs
 from pidwarden.model.selector import Selector, SelectorKind
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pidwarden.model.record import Record
+    from pidwarden.settings import Settings
 
 
 def uid_of(name: str) -> int:
@@ -27,6 +29,20 @@ def uid_of(name: str) -> int:
     except KeyError as why:
         msg = f"there is no user {name!r}; `getent passwd` lists those there are"
         raise UsageError(msg) from why
+
+
+def protection(settings: Settings) -> Protection:
+    """Whom the configuration protects by user, cgroup or unit; looked up now, not in the middle of a bomb.
+
+    Raises:
+        UsageError: there is no such user.
+    """
+    found = cgroup.mounts()
+    return Protection(
+        uids=frozenset(map(uid_of, settings.protect_users)),
+        cgroups=tuple(cgroup.relative(path, found).rstrip("/") for path in settings.protect_cgroups),
+        units=frozenset(settings.protect_units),
+    )
 
 
 class Scope:

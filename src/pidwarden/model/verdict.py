@@ -22,7 +22,8 @@ class Verdict(NamedTuple):
     """A verdict with its reasons, in words and numbers.
 
     ``roots`` are the guilty subtrees' roots, the heaviest first; ``members`` are the processes of those subtrees that
-    still hold a slot; ``spared`` counts the living processes of the family outside them.
+    still hold a slot; ``spared`` counts the living processes of the family outside them. ``doubtful`` marks a burst
+    that smells of a bomb: its next budget is a small one.
     """
 
     kind: Kind
@@ -31,3 +32,4 @@ class Verdict(NamedTuple):
     slots: int
     spared: int
     reasons: tuple[str, ...]
+    doubtful: bool = False
