@@ -93,13 +93,15 @@ def test_a_bomb_is_held_for_a_person_where_the_policy_says_so(tmp_path):
 @pytest.mark.bpf
 @pytest.mark.parametrize("then", ["release", "kill"])
 def test_a_hold_for_a_person_ends_by_itself_where_the_policy_says_so(tmp_path, then):
-    """Zombies of a server that reaps: twice it is let go, then it waits for a person, and nobody comes."""
+    """A script of programs: twice it is let go, then it waits for a person, and nobody comes."""
     config = tmp_path / "x.toml"
     config.write_text(
-        f"hold_at = 20\nfamily_hold_at = 4000\nburst_growth = 1.1\ndoubtful_growth = 1.1\n"
+        f"hold_at = 20\nfamily_hold_at = 20\nburst_growth = 1.1\ndoubtful_growth = 1.1\n"
         f'unsure_timeout = 0.05\nunsure_then = "{then}"\n'
     )
-    script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & sleep 1000 & sleep 1000 & sleep 1000 & done; read x"
+    script = (
+        "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & tail -f /dev/null & sleep 1000 & tail -f /dev/null & done; read x"
+    )
     with guard("--config", str(config)) as running, pen() as made:
         stage = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, preexec_fn=made.enter)  # noqa: PLW1509
         try:
