@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -34,6 +35,8 @@ time.sleep(100)
             found.append(child)
         for child in found:
             assert child.stdout.readline() == b"there\n"
+            while (stat := procfs.stat(child.pid)) and stat.state != "S":  # about to sleep
+                time.sleep(0.001)
         yield [child.pid for child in found]
 
 
