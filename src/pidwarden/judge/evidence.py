@@ -77,9 +77,10 @@ def examine(kin: Kin, root: int, now_ns: int) -> Evidence:
     records = [all_records[i] for i in members]
     others = [all_records[i] for i in below]
     kinds, breeds = bytes([kin.kin[i] for i in below]), bytes([kin.breeds[i] for i in below])
+    lives = [r.live for r in records]
     living = [i for i in below if kin.kin[i] and all_records[i].live > 0]
-    dead = [i for i in members if all_records[i].live <= 0]
-    crowded = [r for r in records if r.live > 1]
+    dead = [i for i, live in zip(members, lives, strict=True) if live <= 0]
+    crowded = [r for r, live in zip(records, lives, strict=True) if live > 1]
     threads = [max(0, r.live - 1 - r.folded) for r in crowded]
     prolific = [i for i in members if kin.breeds[i] & PROLIFIC]
     folded = sum([r.folded for r in records])

@@ -108,10 +108,11 @@ class Kin:
 
     def _measure(self) -> None:
         level, depth, repeats, rounds = self.level, self.depth, self.repeats, self.rounds
-        for i, (parent, what, record) in enumerate(zip(self.tree.parents, self.kin, self.tree.records, strict=True)):
+        skipped = [r.skipped for r in self.tree.records]
+        for i, (parent, what, left_out) in enumerate(zip(self.tree.parents, self.kin, skipped, strict=True)):
             if parent == NO_PARENT:
                 continue
-            more = 1 + record.skipped
+            more = 1 + left_out
             level[i] = level[parent] + more
             if what == STRANGER:
                 continue
