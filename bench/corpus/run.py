@@ -1,7 +1,7 @@
 """The corpus: labelled workloads, run for real in pens, judged by the guard as it is shipped.
 
 Run as root: ``python bench/corpus/run.py [NAME…]``, or ``make corpus``. Prints Markdown and, after a run of the whole
-corpus, writes it to bench/corpus/results.md. Exit code 1 if a workload missed a goal.
+corpus, writes it to bench/corpus/results.md and its table into the README. Exit code 1 if a workload missed a goal.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from workload import Workload
 
 RESULTS = Path(__file__).parent / "results.md"
+README = Path(__file__).parents[2] / "README.md"
+_BEGIN, _END = "<!-- the table of bench/corpus/run.py -->\n", "<!-- its end -->\n"
 CORPUS = {w.name: w for w in (*INNOCENT, *GUILTY)}
 _GUARD_OPTIONS = ("hold-at", "mode", "grace", "config")
 
@@ -86,6 +88,15 @@ def _play(chosen: list[Workload], args: argparse.Namespace, rows: dict[str, list
             args.out.write_text(_report(rows, args))
 
 
+def _publish(report: str) -> None:
+    """The whole of it as the results, what stands before the reasons also in the README."""
+    RESULTS.write_text(report)
+    before, _, rest = README.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    _title, _, table_and_summary = report.partition("\n\n## ")[0].partition("\n")
+    README.write_text(f"{before}{_BEGIN}{table_and_summary.rstrip()}\n\n{_END}{after}")
+
+
 def main(argv: list[str]) -> int:
     """Runs what was asked for; 1 if a workload missed a goal, 2 on a wrong name, otherwise as the guard ends."""
     args = _parse(argv)
@@ -109,7 +120,7 @@ def main(argv: list[str]) -> int:
     if rows and not args.json:
         print(_report(rows, args))
     if not code and len(rows) == len(CORPUS) and not _options(args) and not args.guard_source:
-        RESULTS.write_text(_report(rows, args))
+        _publish(_report(rows, args))
     return code or int(any(table.misses(runs) for runs in rows.values()))
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from itertools import accumulate
-from typing import NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.judge.case import SECOND
-from pidwarden.judge.kin import AGAIN, ALL_MARKS, BREEDS_COPIES, BREEDS_KIN, COPY, CYCLE, PROLIFIC, Kin
+from pidwarden.judge.kin import AGAIN, ALL_MARKS, BREEDS_COPIES, BREEDS_KIN, COPY, CYCLE, PROLIFIC, STRANGER, Kin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _DOUBLING = 0.3  # of the time that the growth took: the younger half came in less of it
 _FEWEST = 20  # births of which a rate says something
@@ -40,6 +44,7 @@ class Evidence(NamedTuple):
     brood: int  # the most children that one process has
     idle: int  # slots of the root's own children that did not
     depth: int  # the most plain forks in a row
+    generation: int  # the same as the kernel side counts it, those included that have no record any more
     repeats: int  # the same, exec of the same program included
     rounds: int  # the same, exec of the same program through a shell included
     asleep: int  # processes that wait for something, as far as that is known
@@ -69,55 +74,74 @@ def examine(kin: Kin, root: int, now_ns: int) -> Evidence:
 
     There may be 50,000 of them: each line is one pass over a list, which Python does faster than one loop with it all.
     """
-    everybody = kin.tree.below(root)
-    members = [i for i in everybody if not kin.spared[i]]
-    members.sort()  # by birth
-    below = [i for i in members if i != root]
-    all_records, held = kin.tree.records, kin.slots
-    records = [all_records[i] for i in members]
-    others = [all_records[i] for i in below]
-    kinds, breeds = bytes([kin.kin[i] for i in below]), bytes([kin.breeds[i] for i in below])
-    lives = [r.live for r in records]
-    living = [i for i in below if kin.kin[i] and all_records[i].live > 0]
-    dead = [i for i, live in zip(members, lives, strict=True) if live <= 0]
-    crowded = [r for r, live in zip(records, lives, strict=True) if live > 1]
-    threads = [max(0, r.live - 1 - r.folded) for r in crowded]
+    tree = kin.tree
+    everybody = tree.below(root)
+    members = sorted([i for i in everybody if not kin.spared[i]])  # by birth
+    pick = _picker(members)
+    live, held, forks = pick(tree.column("live")), pick(kin.slots), pick(tree.column("forks"))
+    dead = live.count(0) + len([n for n in live if n < 0])
+    crowded = [tree.records[i] for i, n in zip(members, live, strict=True) if n > 1]
+    threads = [max(0, r.live - 1 - r.hidden) for r in crowded]
+    hidden = sum([r.hidden for r in crowded])
     prolific = [i for i in members if kin.breeds[i] & PROLIFIC]
-    folded = sum([r.folded for r in records])
-    slots = sum([held[i] for i in members])
-    tenth, half, last = _moments(kin, members, (0.1, 0.5, 1.0))
+    tenth, half, last = _moments(pick(tree.births), pick(tree.column("exec_ns")), held, (0.1, 0.5, 1.0))
+
+    below = [i for i in members if i != root]
+    pick = _picker(below)
+    kinds, breeds, programs = bytes(pick(kin.kin)), bytes(pick(kin.breeds)), Counter(pick(tree.column("exe")))
+    execs = pick(tree.column("execs"))
+    copies_at_work = [
+        stops
+        for kind, n, stops in zip(kinds, pick(tree.column("live")), pick(tree.column("stops")), strict=True)
+        if kind and n > 0
+    ]
+    depth = _deepest(kin, root, everybody, kin.depth, BREEDS_COPIES)
+    only_copies = len(below) == kinds.count(COPY) + kinds.count(STRANGER)  # then all three rows are the same
     return Evidence(
-        slots=slots,
-        processes=len(members) - len(dead) + sum([min(r.folded, r.live - 1) for r in crowded]),
-        zombies=sum([held[i] for i in dead]),
+        slots=sum(held),
+        processes=len(members) - dead + sum([min(r.hidden, r.live - 1) for r in crowded]),
+        zombies=sum([h for h, n in zip(held, live, strict=True) if n <= 0]) if dead else 0,
         threads=sum(threads),
         crowd=max(threads, default=0),
         made_by_threads=sum([r.thread_forks for r in crowded]),
         thread_depth=max([r.thread_depth for r in crowded], default=0),
-        known=len(below) + folded,
-        copies=kinds.count(COPY) + folded,
+        known=len(below) + hidden,
+        copies=kinds.count(COPY) + hidden,
         again=kinds.count(AGAIN),
         cycles=kinds.count(CYCLE),
-        execs=len([r for r in others if r.execs]),
-        one_program=max(Counter([r.exe for r in others]).values(), default=0),
+        execs=len(below) - execs.count(0),
+        one_program=max(programs.values(), default=0),
         breeders=_with(breeds, BREEDS_COPIES),
         starters=_with(breeds, BREEDS_KIN),
         prolific=len(prolific),
-        prolific_programs=len({all_records[i].exe for i in prolific}),
+        prolific_programs=len({tree.records[i].exe for i in prolific}),
         prolific_levels=len({kin.level[i] for i in prolific}),
-        eager=len([i for i in living if all_records[i].stops]),
-        living=len(living),
-        brood=max([len(kin.tree.children(i)) for i in members if kin.breeds[i]], default=0),
-        idle=sum([held[c] for c in kin.tree.children(root) if not kin.breeds[c] & BREEDS_KIN and not kin.spared[c]]),
-        depth=_deepest(kin, root, everybody, kin.depth, BREEDS_COPIES),
-        repeats=_deepest(kin, root, everybody, kin.repeats, BREEDS_KIN),
-        rounds=_deepest(kin, root, everybody, kin.rounds, BREEDS_KIN),
-        asleep=len([r for r in records if r.state == "S"]),
-        started=sum([r.forks for r in records]),
+        eager=len(copies_at_work) - copies_at_work.count(0),
+        living=len(copies_at_work),
+        brood=max([tree.broods[i] for i in members if kin.breeds[i]], default=0),
+        idle=sum([_idle(kin, c) for c in tree.children(root)]),
+        depth=depth,
+        generation=max(pick(tree.column("generation")), default=0),
+        repeats=depth if only_copies else _deepest(kin, root, everybody, kin.repeats, BREEDS_KIN),
+        rounds=depth if only_copies else _deepest(kin, root, everybody, kin.rounds, BREEDS_KIN),
+        asleep=pick(tree.column("state")).count("S") + (tree.records[root].state == "S" and not kin.spared[root]),
+        started=sum(forks),
         since_ns=max(0, now_ns - tenth),
         doubling=len(below) >= _FEWEST and last - half < _DOUBLING * (last - tenth),
-        memory=sum([kin.memory[i] for i in members]),
+        memory=sum(pick(kin.memory)) + (0 if kin.spared[root] else kin.memory[root]),
     )
+
+
+def _picker(numbers: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """Takes the entries of these numbers out of a list, without a loop of ours."""
+    if len(numbers) > 1:
+        return itemgetter(*numbers)
+    return lambda column: tuple(column[i] for i in numbers)
+
+
+def _idle(kin: Kin, child: int) -> int:
+    """The slots of a child of the suspect that has no children of its kind."""
+    return 0 if kin.breeds[child] & BREEDS_KIN or kin.spared[child] else kin.slots[child]
 
 
 def _with(marks: bytes, mark: int) -> int:
@@ -136,17 +160,13 @@ def _deepest(kin: Kin, root: int, members: list[int], rows: list[int], mark: int
     return max([rows[i] + 1 if breeds[i] & mark else rows[i] for i in members])
 
 
-def _moments(kin: Kin, members: list[int], shares: tuple[float, ...]) -> list[int]:
-    """The births by which these shares of the slots were there."""
-    records = kin.tree.records
-    births = [records[i][0][1] for i in members]
-    held = [kin.slots[i] for i in members]
-    # Threads are not older than the program they run in: `sleep 60; exec bomb`.
-    if later := [(at, records[i].exec_ns) for at, i in enumerate(members) if held[at] > 1]:
-        for at, moment in later:
-            births[at] = max(births[at], moment)
-        order = sorted(range(len(births)), key=births.__getitem__)
-        births, held = [births[i] for i in order], [held[i] for i in order]
+def _moments(births: Sequence[int], execs: Sequence[int], held: Sequence[int], shares: tuple[float, ...]) -> list[int]:
+    """The moments by which these shares of the slots were there; `births` in order."""
+    if max(held, default=0) > 1:
+        # Threads are not older than the program they run in: `sleep 60; exec bomb`.
+        moments = [max(b, e) if h > 1 else b for b, e, h in zip(births, execs, held, strict=True)]
+        order = sorted(range(len(moments)), key=moments.__getitem__)
+        births, held = [moments[i] for i in order], [held[i] for i in order]
     before = list(accumulate(held))
     total = before[-1] if before else 0
     return [births[min(bisect_right(before, share * total), len(births) - 1)] if births else 0 for share in shares]

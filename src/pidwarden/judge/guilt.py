@@ -52,7 +52,7 @@ def weights(kin: Kin, scope: bytearray, began: int, *, dead_count: bool) -> list
     A dead ancestor holds no slot, but a chain of them (`dead_count`) is all there is to see of a fork-and-exit bomb.
     """
     records, slots = kin.tree.records, kin.slots
-    starts = [r[0][1] for r in records]
+    starts = kin.tree.births
     if dead_count:
         slots = [(held or 1) + r.skipped for held, r in zip(slots, records, strict=True)]
     asked = zip(slots, starts, scope, kin.spared, strict=True)

@@ -43,8 +43,8 @@ def judge(case: Case, rules: Rules) -> Verdict:
     kin = Kin(tree, case.spared, case.memory)
     scope = _scope(tree, case)
     births = [
-        (record[0][1], held)
-        for record, held, inside, spared in zip(tree.records, kin.slots, scope, kin.spared, strict=True)
+        (birth, held)
+        for birth, held, inside, spared in zip(tree.births, kin.slots, scope, kin.spared, strict=True)
         if inside and not spared
     ]
     total = sum(held for _birth, held in births)
@@ -115,7 +115,8 @@ def _verdict(case: Case, kin: Kin, chosen: list[_Finding]) -> Verdict:
     below = [i for f in chosen for i in tree.below(f.suspect.root)]
     numbers = [i for i in below if kin.slots[i] and not kin.spared[i]]
     guilty = [records[i] for i in numbers]
-    spared = len([r for r in records if r.live > 0]) - len([r for r in guilty if r.live > 0])
+    live = tree.column("live")
+    spared = len([n for n in live if n > 0]) - len([i for i in numbers if live[i] > 0])
     roots = tuple(records[f.suspect.root] for f in chosen)
     if not guilty:
         why = f"no subtree has the {len(tree)} processes' growth on it: none reaches min_members"

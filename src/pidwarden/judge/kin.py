@@ -69,7 +69,7 @@ class Kin:
         for key, resident in (memory or {}).items():
             if (i := tree.number.get(key)) is not None:
                 self.memory[i] = resident
-        self.slots = [max(0, r.slots) for r in tree.records]
+        self.slots = [max(0, held) for held in tree.column("slots")]
         self.level, self.depth, self.repeats, self.rounds = [0] * size, [0] * size, [0] * size, [0] * size
         self._relate()
         self._measure()
@@ -94,7 +94,8 @@ class Kin:
                     breeds[parent] |= marks
                     if record.stops:
                         breeds[i] |= marks
-            if record.live > 0 and len(self.tree.children(i)) >= _SEVERAL:
+        for i, brood in self.tree.broods.items():
+            if brood >= _SEVERAL and i != NO_PARENT and records[i].live > 0:
                 breeds[i] |= PROLIFIC
 
     def _cycle(self, exe: tuple[int, int], above: int) -> int:
@@ -108,16 +109,16 @@ class Kin:
 
     def _measure(self) -> None:
         level, depth, repeats, rounds = self.level, self.depth, self.repeats, self.rounds
-        skipped = [r.skipped for r in self.tree.records]
+        skipped = self.tree.column("skipped")
         for i, (parent, what, left_out) in enumerate(zip(self.tree.parents, self.kin, skipped, strict=True)):
             if parent == NO_PARENT:
                 continue
-            more = 1 + left_out
-            level[i] = level[parent] + more
+            # Those left out are older than the history's window: no part of what began just now.
+            level[i] = level[parent] + 1 + left_out
             if what == STRANGER:
                 continue
-            rounds[i] = rounds[parent] + more
+            rounds[i] = rounds[parent] + 1
             if what != CYCLE:
-                repeats[i] = repeats[parent] + more
+                repeats[i] = repeats[parent] + 1
             if what == COPY:
-                depth[i] = depth[parent] + more
+                depth[i] = depth[parent] + 1

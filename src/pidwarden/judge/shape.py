@@ -96,7 +96,7 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
     pure = seen.known - seen.copies <= _FEW * seen.known
     why = f"copies that copy themselves, {seen.depth} deep, {seen.eager} of {seen.living} were about to do it again"
     if case.rule is Rule.GENERATIONS and seen.depth >= _DEEP_MIXED and seen.copies >= _HALF * seen.known:
-        why = f"a chain of copies of itself, {seen.depth} deep within seconds"
+        why = f"a chain of copies of itself, {max(seen.depth, seen.generation)} deep, each by a young one"
     elif pure:
         eager = seen.eager >= _HALF * max(1, seen.living)
         slow = seen.since_ns > SECOND or seen.brood > _HALVES or not case.gated

@@ -72,7 +72,7 @@ class Record(NamedTuple):
     stops: int
     comm: bytes
     exe: tuple[int, int] = (0, 0)  # its program: (kernel device number, inode)
-    folded: int = 0  # descendants that have no record (any more) and are counted here
+    folded: int = 0  # descendants, dead or alive, that have no record (any more) and are counted here
     skipped: int = 0  # dead ancestors that were left out between this record and `parent`
     thread_forks: int = 0  # tasks made by threads other than the leader
     thread_depth: int = 0  # the longest chain of threads that made threads
@@ -81,6 +81,7 @@ class Record(NamedTuple):
     tick_ns: int = 0  # when the interval of `tick_forks` began
     tick_forks: int = 0  # tasks it made in this interval of a second or more …
     last_forks: int = 0  # … and in the second before that
+    hidden: int = 0  # living tasks among `live` that are processes of their own, without a record
 
     @property
     def alive(self) -> bool:

@@ -7,21 +7,20 @@ children, a loop from the last to the first meets children first, and neither ne
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from pidwarden.model.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pidwarden.model.key import ProcessKey
-    from pidwarden.model.record import Record
 
 NO_PARENT = -1
-
-
-def _birth(record: Record) -> int:
-    """What to sort by: the start time."""
-    return record[0][1]
 
 
 class Tree:
@@ -30,29 +29,32 @@ class Tree:
     So is one that is not younger than its creator: no kernel makes that, and links that always lead from younger to
     older cannot run in a circle, whatever the data.
 
-    `records` are the oldest first, `parents` has the number of each one's creator (or NO_PARENT), `number` is the way
-    from a key to a number.
+    `records` are the oldest first, `births` their start times, `parents` has the number of each one's creator (or
+    NO_PARENT), `broods` how many each created, `number` is the way from a key to a number.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.records: list[Record] = sorted(records, key=_birth)
+        unsorted = list(records)
+        births = [r[0][1] for r in unsorted]  # first, so that sorting calls no function of ours
+        order = sorted(range(len(births)), key=births.__getitem__)
+        self.records: list[Record] = [unsorted[i] for i in order]
         self.number: dict[ProcessKey, int] = {r[0]: i for i, r in enumerate(self.records)}
         if len(self.number) < len(self.records):  # a key came twice
-            self.records = [self.records[i] for i in self.number.values()]
+            order = [order[i] for i in self.number.values()]
+            self.records = [unsorted[i] for i in order]
             self.number = {r[0]: i for i, r in enumerate(self.records)}
+        self.births: list[int] = [births[i] for i in order]
         find = self.number.get
-        self.parents: list[int] = [find(r[1], NO_PARENT) for r in self.records]
-        self._children: list[list[int] | None] = [None] * len(self.records)
-        children = self._children
-        for i, parent in enumerate(self.parents):
-            if parent >= i:
-                self.parents[i] = NO_PARENT
-            elif parent != NO_PARENT:
-                kids = children[parent]
-                if kids is None:
-                    children[parent] = [i]
-                else:
-                    kids.append(i)
+        found = [find(r[1], NO_PARENT) for r in self.records]
+        self.parents: list[int] = [parent if parent < i else NO_PARENT for i, parent in enumerate(found)]
+        # Everybody by creator, one row for all; `broods` says how many each has, `_first` where its own begin.
+        self._row = sorted(range(len(found)), key=self.parents.__getitem__)
+        self.broods: Counter[int] = Counter(self.parents)
+        creators = sorted(self.broods)
+        ends = accumulate(map(self.broods.__getitem__, creators), initial=0)
+        self._first = dict(zip(creators, ends, strict=False))
+        self._columns: dict[str, list[Any]] = {}
+        self._below: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -70,11 +72,12 @@ class Tree:
     @cached_property
     def root_numbers(self) -> list[int]:
         """The same as numbers."""
-        return [i for i, parent in enumerate(self.parents) if parent == NO_PARENT]
+        return list(self.children(NO_PARENT))
 
     def children(self, number: int) -> Sequence[int]:
         """The numbers of those that `number` created, the oldest first."""
-        return self._children[number] or ()
+        at = self._first.get(number)
+        return () if at is None else self._row[at : at + self.broods[number]]
 
     def kids(self, key: ProcessKey) -> list[Record]:
         """Who was created by `key`, the oldest first."""
@@ -87,11 +90,19 @@ class Tree:
 
     def below(self, number: int) -> list[int]:
         """`number` and the numbers of all that descend from it, creators before children; empty for NO_PARENT."""
-        found = [number] if number != NO_PARENT else []
-        children = self._children
-        for i in found:  # it grows while we go
-            if kids := children[i]:
-                found += kids
+        if (found := self._below.get(number)) is None:
+            found = [number] if number != NO_PARENT else []
+            first, row, broods = self._first, self._row, self.broods
+            for i in found:  # it grows while we go
+                if i in first:
+                    found += row[first[i] : first[i] + broods[i]]
+            self._below[number] = found
+        return found
+
+    def column(self, name: str) -> list[Any]:
+        """One field of every record, by number."""
+        if (found := self._columns.get(name)) is None:
+            found = self._columns[name] = list(map(itemgetter(Record._fields.index(name)), self.records))
         return found
 
     def totals(self, weights: list[int]) -> list[int]:
