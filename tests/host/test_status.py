@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 NAME = f"pidwarden-status-{os.getpid()}"
 RUN_DIR = f"/run/{NAME}"
 HOLD_AT = 8
-WANTED = 14
+WANTED = 24
 # On a line of input, copies of a shell one below the other: more than the guard allows, bounded, and far from a bomb.
 FORKER = (
     f'f() {{ if [ "$1" -gt 0 ]; then f $(($1 - 1)) & wait; else exec sleep 120; fi; }}; read go; f {WANTED} & read go'
