@@ -196,6 +196,7 @@ struct pw_state {
 	__u64 folded_alive; /* … and living ones, that never had a record */
 	__u64 hidden;       /* of those: still without one right now */
 	__u64 short_ns;     /* when user space was last told that records run short */
+	__u64 settle_after; /* not before this, or looking for who is reaped would be all that is done */
 	__u64 walks;        /* over all tasks */
 	__u64 marks;        /* questions for a lineage */
 	__u64 dumped;       /* elements of `dump` that answer the last question */

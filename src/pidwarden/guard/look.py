@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import UNPROTECTED, is_interactive
 from pidwarden.kernel import procfs
-from pidwarden.model.record import ProcFlag, Record
+from pidwarden.model.record import Group, GroupFlag, ProcFlag, Record, Signal
 from pidwarden.model.tree import Tree
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pidwarden.model.key import ProcessKey
 
 _SETTLING_SECONDS = 0.004  # who was about to fork is stopped by then, and so told from who just waits
+_GOOD_PART = 4  # one part of so many
 _LOOKS = 10  # in observe mode nothing stands still: judge what there is
 _CGROUP_READS = 4000  # processes whose cgroup is read for a verdict, the oldest first; each costs some 20 µs
 _SPARED_FLAGS = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
@@ -30,7 +31,22 @@ class Lookout:
     def __init__(self, programs: Programs, scope: Scope) -> None:
         self._programs, self._scope = programs, scope
         self.protection = UNPROTECTED
+        self._scope_says: dict[ProcessKey, bool] = {}  # of this incident: is it in scope?
         self._cgroup_says: dict[ProcessKey, bool] = {}  # of this incident: is it protected by its cgroup?
+
+    def covers(self, signal: Signal, group: Group) -> Group | None:
+        """The group that is to be held for an alarm: none of it, if the alarm is out of scope.
+
+        A family may be shared by who is in scope and who is not. Where the one that crossed is of a branch that makes
+        up a good part of it, only the branch is meant.
+        """
+        if group.flags & GroupFlag.SCOPED:
+            return group
+        by = self._programs.record(signal.by)
+        if not self._scope.covers(by):
+            return None
+        branch = self._programs.group(by.branch) if by and by.branch else None
+        return branch if branch and _GOOD_PART * branch.slots >= group.slots else group
 
     def standing_still(self, family: int) -> list[Record]:
         """The family's records once they stand still: forks that were under way when it was held have come to an end.
@@ -39,6 +55,7 @@ class Lookout:
         says that nobody was born meanwhile.
         """
         self._cgroup_says.clear()
+        self._scope_says.clear()
         time.sleep(_SETTLING_SECONDS)
         self._programs.settle()
         records = self._programs.lineage(family)
@@ -52,11 +69,11 @@ class Lookout:
     def guilty(self, incident: Incident) -> list[Record]:
         """Everybody who now descends from the guilty roots, or is already in the guilty family."""
         records = self._programs.lineage(incident.family, incident.guilty_family or incident.family)
-        spared = self.spared(records)
         tree = Tree(records)
         found = {r.key: r for root in incident.roots for r in tree.subtree(root)}
         if incident.guilty_family != incident.family or not incident.roots:
             found.update((r.key, r) for r in records if r.family == incident.guilty_family)
+        spared = self.spared(list(found.values()))
         return [r for key, r in found.items() if key not in spared]
 
     def alive(self, records: Iterable[Record]) -> list[Record]:
@@ -72,7 +89,7 @@ class Lookout:
             spared |= self._spared_by_cgroup([r for r in records if r.alive and r.key not in spared])
         if self._scope.by_member:
             # Families out of scope may share theirs with what is in scope: those members are bystanders.
-            spared.update(r.key for r in records if r.slots > 0 and not self._scope.covers(r))
+            spared.update(r.key for r in records if r.slots > 0 and not self._is_covered(r))
         for record in records:
             # A shell program, not a copy of one: only such can be somebody's interactive shell.
             if record.flags & ProcFlag.SHELL and record.execs and record.alive:
@@ -80,6 +97,13 @@ class Lookout:
                 if stat and is_interactive(record, stat):
                     spared.add(record.key)
         return frozenset(spared)
+
+    def _is_covered(self, record: Record) -> bool:
+        """Asked once an incident: while a bomb forks, reading a cgroup waits for its locks."""
+        said = self._scope_says
+        if record.key not in said:
+            said[record.key] = self._scope.covers(record)
+        return said[record.key]
 
     def _spared_by_cgroup(self, records: list[Record]) -> set[ProcessKey]:
         """Those whose cgroup or unit is protected, asked once an incident.

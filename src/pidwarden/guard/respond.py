@@ -64,10 +64,11 @@ class Responder:
         group = self.programs.group(signal.group)
         if group is None or not group.flags & GroupFlag.ALARMED:
             return  # gone, or answered with an earlier alarm of the same family
-        if not self._in_scope(group, signal):
-            self.programs.release(signal.group, limit=signal.slots * 2)
-            return
-        self._open(signal, group)
+        covered = self.look.covers(signal, group)
+        if covered is not group:
+            self.programs.release(group.id, limit=2 * (group.slots + group.inflight))
+        if covered:
+            self._open(signal._replace(group=covered.id), covered)
         self._drop_done()
 
     def tick(self) -> None:
@@ -159,11 +160,6 @@ class Responder:
         self._wake_released()
 
     # -- an incident, in order -------------------------------------------------------------------------------------
-
-    def _in_scope(self, group: Group, signal: Signal) -> bool:
-        if group.flags & GroupFlag.SCOPED:
-            return True
-        return self.scope.covers(self.programs.record(signal.by))
 
     def _open(self, signal: Signal, group: Group) -> None:
         incident = Incident(signal)

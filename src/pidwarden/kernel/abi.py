@@ -216,7 +216,7 @@ PROC_FIELDS: Final = (
     "exe_dev",
 )
 
-STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQQ")
+STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQQQ")
 STATE_FIELDS: Final = (
     "next_id",
     "holds",
@@ -236,6 +236,7 @@ STATE_FIELDS: Final = (
     "folded_alive",
     "hidden",
     "short_ns",
+    "settle_after",
     "walks",
     "marks",
     "dumped",
@@ -264,6 +265,6 @@ LAYOUTS: Final = {
     "pw_group": (136, "<QQQIIQIIQQQQQQiiIIIIIIIi", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
     "pw_proc": (192, "<QIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ", PROC_FIELDS),
-    "pw_state": (168, "<QQQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
+    "pw_state": (176, "<QQQQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
     "pw_task": (56, "<QIIIIIIQQQ", TASK_FIELDS),
 }

@@ -171,6 +171,7 @@ class Counters(NamedTuple):
     folded_alive: int  # … and living ones, that never had a record
     hidden: int  # of those: still without one right now
     short_ns: int  # when records last ran short
+    settle_after: int  # until then reaped tasks are not looked for again
     walks: int  # over all tasks of the machine
     marks: int  # questions for a lineage
     dumped: int  # elements copied for the last question
