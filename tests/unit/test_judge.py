@@ -555,6 +555,15 @@ def test_members_always_descend_from_the_roots_and_are_never_innocent(start, bom
         assert not innocent & set(found.members)
 
 
+def test_a_script_is_not_taken_for_the_zombies_of_the_chain_that_it_started():
+    h = History()
+    root = STARTS["by_script"](h)
+    BOMBS["chain"](h, root, 60)
+    zombies = sorted((r for r in h.case().records if r.zombie), key=lambda r: r.key.start_ns)
+    found = judge(h.case(strikes=1)._replace(spared=frozenset([zombies[-1].key])), RULES)
+    assert found.kind is not Kind.BOMB or roots(found) == [root]
+
+
 def test_fifty_thousand_records():
     h = History()
     root = STARTS["beside_bystanders"](h)

@@ -146,7 +146,7 @@ def _zombies(case: Case, rules: Rules, suspect: Suspect, seen: Evidence, hoards:
         return Opinion(Kind.UNSURE, f"{text}: they came slowly, a leak; a person decides")
     if not suspect.excuse and seen.copies >= _MOST * seen.known:
         return Opinion(Kind.BOMB, text)
-    one = hoards.one_program >= _NEARLY_ALL * hoards.known
+    one = hoards.one_program >= _NEARLY_ALL * hoards.known and hoards.ended >= _HALF * seen.zombies  # its own children
     if case.strikes and hoards.reaped_none and one and not hoards.at_work:
         return Opinion(Kind.BOMB, f"{text}, all of one program, in a larger budget as well; it never reaped any")
     if case.strikes + (case.pressure >= rules.full) < 1 + one:
