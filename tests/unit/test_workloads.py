@@ -240,6 +240,22 @@ def fork_tree(h: History, root: ProcessKey) -> None:
         members = [h.fork(m) for m in members for _ in "ab"]
 
 
+def forkers(h: History, root: ProcessKey) -> None:
+    """stress-ng --fork: workers fork thirty that end at once, then wait for all; the gate stops them in between."""
+    full = h.slots() + LIMIT
+    workers = [h.fork(root) for _ in range(12)]
+    for _ in range(6):
+        h.wait(5 * MS)
+        for worker in workers:
+            for _ in range(30):
+                h.exit(h.fork(worker), reaped=True)
+    h.wait(5 * MS)
+    while h.slots() < full:
+        for worker in workers:
+            h.exit(h.fork(worker))
+    h.stop(workers)
+
+
 def script_recursion(h: History, root: ProcessKey) -> None:
     """walk.sh: five wide, four deep, a program at each leaf."""
     members = [root]
@@ -301,7 +317,7 @@ def wide_scripts(h: History, root: ProcessKey) -> None:
         h.run(h.run(root, b"sh"), b"curl")
 
 
-REAL = (nested_make, browser, daemons, pools_with_helpers, database, wide_scripts)
+REAL = (nested_make, browser, daemons, pools_with_helpers, database, wide_scripts, forkers)
 
 
 @pytest.mark.parametrize("start", ["by_exec", "by_fork", "below_server", "below_session"])

@@ -27,7 +27,6 @@ from pidwarden.kernel.bpf import Config, Programs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import put_up
 from pidwarden.kernel.pins import Pins
-from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, ProcFlag, SignalKind
 from pidwarden.settings import Settings, load, replace
 
@@ -269,7 +268,6 @@ class Guard:
     def _status(self) -> dict[str, Any]:
         self._programs.settle()
         groups = self._programs.groups().values()
-        records = {r.key: r for r in self._programs.records()}
         families = sorted((g for g in groups if g.kind == GroupKind.FAMILY), key=lambda g: g.slots, reverse=True)
         oldest_ns, oldest_used = self._headroom[0]
         used = procfs.tasks_in_use()
@@ -284,7 +282,7 @@ class Guard:
             "families": [
                 {
                     "family": g.id,
-                    "founder": who(records.get(g.founder), ProcessKey(*g.founder)),
+                    "founder": who(self._programs.record(g.founder), g.founder),
                     "slots": g.slots,
                     "peak": g.peak,
                     "limit": g.limit,

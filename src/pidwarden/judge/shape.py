@@ -139,7 +139,8 @@ def _becomes_others(case: Case, seen: Evidence) -> Opinion | None:
 
 def _zombies(case: Case, rules: Rules, suspect: Suspect, seen: Evidence, hoards: Hoard) -> Opinion | None:
     """Slots taken by what has ended."""
-    if seen.zombies <= _HALF * seen.slots:
+    # Who reaped most of what it ever started would have reaped these as well, had the gate not stopped it.
+    if seen.zombies <= _HALF * seen.slots or seen.known < _HALF * seen.started:
         return None
     text = f"{seen.zombies} of its slots are children that ended and are not reaped"
     if seen.since_ns > _SLOW_NS:
