@@ -27,7 +27,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, DEFAULT_RECORDS);
+	__uint(max_entries, 2 * DEFAULT_RECORDS);
 	__type(key, __u64);
 	__type(value, struct pw_group);
 } groups SEC(".maps");

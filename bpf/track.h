@@ -303,7 +303,7 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 	read_key(p, &key);
 	rec = bpf_map_lookup_elem(&procs, &key);
 	if (!rec) {
-		if (sixteenths() >= 15)
+		if (sixteenths() >= 16)
 			return 0;
 		bpf_map_update_elem(&procs, &key, &NEW_PROC, BPF_NOEXIST);
 		rec = bpf_map_lookup_elem(&procs, &key);

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import take
+from pidwarden.kernel import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,3 +44,35 @@ def wake(programs: Programs, records: Iterable[Record]) -> int:
         woken += held.signal(signal.SIGCONT)
         held.close()
     return woken
+
+
+def wake_hidden(programs: Programs) -> int:
+    """Continues the processes that have no record, for want of room, and are stopped; how many.
+
+    Which of them a gate stopped the kernel side does not say without a record. Whoever of them a person stopped goes on
+    as well: better than one of a released family that sleeps for ever.
+    """
+    if not programs.counters().hidden:
+        return 0
+    known = {r.key.tgid for r in programs.records()}
+    return sum(_continue(int(name)) for name in os.listdir(procfs.PROC) if name.isdecimal() and int(name) not in known)
+
+
+def _continue(pid: int) -> bool:
+    stat = procfs.stat(pid)
+    if stat is None or stat.state != "T":
+        return False
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        same = procfs.stat(pid)
+        if same is None or same.start_ticks != stat.start_ticks:
+            return False  # another one by now
+        signal.pidfd_send_signal(fd, signal.SIGCONT)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True

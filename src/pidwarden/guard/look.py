@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import UNPROTECTED, is_interactive
 from pidwarden.kernel import procfs
+from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.record import Group, GroupFlag, ProcFlag, Record, Signal
 from pidwarden.model.tree import Tree
 
@@ -58,6 +59,7 @@ class Lookout:
         self._scope_says.clear()
         time.sleep(_SETTLING_SECONDS)
         self._programs.settle()
+        self._programs.unfold(boot_ns())
         records = self._programs.lineage(family)
         for _ in range(_LOOKS):
             before = len(records)
@@ -68,6 +70,7 @@ class Lookout:
 
     def guilty(self, incident: Incident) -> list[Record]:
         """Everybody who now descends from the guilty roots, or is already in the guilty family."""
+        self._programs.unfold(boot_ns())
         records = self._programs.lineage(incident.family, incident.guilty_family or incident.family)
         tree = Tree(records)
         found = {r.key: r for root in incident.roots for r in tree.subtree(root)}

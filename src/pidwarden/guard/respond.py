@@ -308,10 +308,11 @@ class Responder:
             new = execution.strike(guilty)
             left = execution.running(0.002)
             alive = [r for r in guilty if r.alive and r.key not in execution.spared]
-            if not new and not left and not self.look.alive(alive):
+            hidden = sum(r.hidden for r in guilty)  # they get a record, and a signal, as soon as others gave up theirs
+            if not new and not left and not hidden and not self.look.alive(alive):
                 self._dead(incident, 0)
             elif boot_ns() > incident.deadline_ns:
-                self._dead(incident, len(self.look.alive(alive)))
+                self._dead(incident, len(self.look.alive(alive)) + hidden)
 
     def _dead(self, incident: Incident, survivors: int) -> None:
         now, alarm = boot_ns(), incident.signal.time_ns
@@ -369,9 +370,11 @@ class Responder:
         self.report("released", family=incident.family, after_ms=milliseconds(boot_ns() - incident.signal.time_ns))
 
     def _wake_released(self) -> None:
+        self.programs.unfold(boot_ns())
         held = {g.id for g in self.programs.groups().values() if g.held}
         free = [r for r in self.programs.stopped() if r.family not in held and r.branch not in held]
         holding.wake(self.programs, free)
+        holding.wake_hidden(self.programs)
 
     # -- small things ----------------------------------------------------------------------------------------------
 

@@ -124,7 +124,8 @@ def parse_signal(data: bytes) -> Signal:
 _MAPS = ("tasks", "procs", "groups", "dump", "exes", "config", "state", "events")
 _SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (8, abi.GROUP), "dump": (4, abi.DUMP)}
 _SIZES |= {"exes": (abi.EXE.size, Struct("<I")), "config": (4, abi.CONFIG), "state": (4, abi.STATE)}
-_TIMES_RECORDS = {"tasks": 2, "procs": 1, "groups": 1, "dump": 1}  # threads, and processes that are only counted
+# More tasks, for threads and for those only counted; more groups: each child of a spawner has a family and a branch.
+_TIMES_RECORDS = {"tasks": 2, "procs": 1, "groups": 2, "dump": 1}
 _RUN = ("control", "ask", "sweep", "seed", "gate_every")
 
 
@@ -334,6 +335,12 @@ class Programs:
         many records went.
         """
         return self._sweep(cutoff_ns, early_ns)
+
+    def unfold(self, now_ns: int) -> None:
+        """Gives processes that are only counted records of their own again, as far as there is room for them."""
+        if self.counters().hidden:
+            self.sweep(0, now_ns)
+            self.seed()
 
     def forget(self, group: int) -> None:
         """Stops watching a group; it goes when it is empty."""
