@@ -157,7 +157,7 @@ def test_user_and_cgroup_selectors_act_only_on_their_own():
     nobody = 65534
     script = f"import os; os.setresuid({nobody},{nobody},{nobody}); os.execv({prop('bomb')!r}, ['bomb', 'tight'])"
     command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", "user:nobody", "--run-dir"]
-    with pen(900) as mine, pen(900) as theirs:
+    with pen(900, slow=True) as mine, pen(900) as theirs:
         running = GuardProcess()
         running.process.kill()
         running.process.wait()
@@ -182,7 +182,7 @@ def test_user_and_cgroup_selectors_act_only_on_their_own():
 
 
 def test_cgroup_selector():
-    with pen(900) as made, pen(900) as other:
+    with pen(900) as made, pen(900, slow=True) as other:
         path = "/" + made.name
         running = GuardProcess()
         running.process.kill()
