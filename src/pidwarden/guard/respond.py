@@ -65,7 +65,7 @@ class Responder:
         if group is None or not group.flags & GroupFlag.ALARMED:
             return  # gone, or answered with an earlier alarm of the same family
         covered = self.look.covers(signal, group)
-        if covered is not group:
+        if covered is None or covered.id != group.id:
             self.programs.release(group.id, limit=2 * (group.slots + group.inflight))
         if covered:
             self._open(signal._replace(group=covered.id), covered)
