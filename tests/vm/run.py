@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+_PYTHON = Path(__file__).resolve().parents[2] / ".venv/bin/python"
+if __name__ == "__main__" and _PYTHON.exists() and Path(sys.prefix) != _PYTHON.parents[1]:
+    os.execv(_PYTHON, [_PYTHON, *sys.argv])  # the guest gets the interpreter and the packages that run this
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lab import kernels  # noqa: E402

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -53,8 +54,9 @@ def build() -> Path:
     target = folder / "initramfs"
     fresh = folder / f"initramfs.{os.getpid()}"
     built = _compiled(folder)
-    with open(fresh, "wb") as out:
-        archive = Archive(out)
+    with contextlib.ExitStack() as stack:
+        stack.callback(fresh.unlink, missing_ok=True)
+        archive = Archive(stack.enter_context(open(fresh, "wb")))
         _skeleton(archive)
         _interpreter(archive)
         _packages(archive)
@@ -69,7 +71,7 @@ def build() -> Path:
         for name in sorted(set(built) - {"init"}):
             archive.file(f"{HOME}/props/{name}", built[name])
         archive.end()
-    fresh.rename(target)
+        fresh.rename(target)
     return target
 
 

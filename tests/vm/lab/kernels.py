@@ -67,7 +67,7 @@ def find(name: str = DEFAULT) -> Kernel:
 
 
 def _fetch(suite: str, folder: Path) -> None:
-    """Downloads a suite's kernel package and takes the image and its configuration out of it."""
+    """Downloads a suite's kernel package and takes the image out of it."""
     if not shutil.which("apt-get"):
         msg = "apt-get is not on this machine, and the kernels are Debian packages; give an image with --kernel PATH"
         raise Unavailable(msg)
@@ -75,20 +75,21 @@ def _fetch(suite: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder.parent) as scratch:
         conf = _configuration(Path(scratch), suite)
         _apt(suite, "apt-get", "-c", conf, "-q", "update")
-        shown = _apt(suite, "apt-cache", "-c", conf, "show", _META)
-        found = re.search(rf"^Depends: .*?(linux-image-\S+-cloud-amd64)", shown, re.MULTILINE)
-        if not found:
-            msg = f"{suite} has {_META}, but it depends on no kernel image:\n{shown}"
-            raise LabError(msg)
-        _apt(suite, "apt-get", "-c", conf, "-q", "download", found[1], cwd=scratch)
+        # The meta package depends on the image; from 7.x on the image in its turn on the package with the file in it.
+        name = _META
+        for wanted in (r"linux-image-\S+-cloud-amd64", r"linux-binary-\S+-cloud-amd64"):
+            shown = _apt(suite, "apt-cache", "-c", conf, "show", name)
+            if found := re.search(rf"^Depends: .*?({wanted})", shown, re.MULTILINE):
+                name = found[1]
+        _apt(suite, "apt-get", "-c", conf, "-q", "download", name, cwd=scratch)
         (package,) = Path(scratch).glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", package, f"{scratch}/root"], check=True)
         unpacked = Path(scratch, "unpacked")
         unpacked.mkdir()
-        for file in [*Path(scratch, "root/boot").glob("vmlinuz-*"), *Path(scratch, "root/boot").glob("config-*")]:
+        for file in sorted(Path(scratch, "root").rglob("vmlinuz-*")):
             shutil.move(file, unpacked)
         if not list(unpacked.glob("vmlinuz-*")):
-            msg = f"{package.name} of {suite} has no boot/vmlinuz-*; see `dpkg-deb -c` of it"
+            msg = f"{package.name} of {suite} has no vmlinuz-*; see `dpkg-deb -c` of it"
             raise LabError(msg)
         shutil.rmtree(folder, ignore_errors=True)
         unpacked.rename(folder)
