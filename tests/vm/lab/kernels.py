@@ -86,10 +86,11 @@ def _fetch(suite: str, folder: Path) -> None:
         subprocess.run(["dpkg-deb", "-x", package, f"{scratch}/root"], check=True)
         unpacked = Path(scratch, "unpacked")
         unpacked.mkdir()
-        for file in sorted(Path(scratch, "root").rglob("vmlinuz-*")):
-            shutil.move(file, unpacked)
+        for file in sorted(Path(scratch, "root").rglob("vmlinuz*")):  # boot/vmlinuz-VERSION, or modules/VERSION/vmlinuz
+            release = file.name.removeprefix("vmlinuz").removeprefix("-") or file.parent.name
+            shutil.move(file, unpacked / f"vmlinuz-{release}")
         if not list(unpacked.glob("vmlinuz-*")):
-            msg = f"{package.name} of {suite} has no vmlinuz-*; see `dpkg-deb -c` of it"
+            msg = f"{package.name} of {suite} has no vmlinuz; see `dpkg-deb -c` of it"
             raise LabError(msg)
         shutil.rmtree(folder, ignore_errors=True)
         unpacked.rename(folder)
