@@ -10,6 +10,7 @@
 #define PIDWARDEN_ABI_H
 
 enum pw_size {
+	PW_REVISION = 1, /* to be raised when something means something else, though no layout and no constant tells */
 	PW_COMM_LEN = 16,
 	PW_MAX_ONLY = 8,
 };
@@ -51,6 +52,8 @@ struct pw_proc {
 	__u64 exec_ns; /* last exec, 0: never since it was forked */
 	__u64 exit_ns; /* when its last thread exited, 0: alive */
 	__u64 held_ns; /* when a gate stopped it, 0: not stopped by us */
+	__u64 stopped_ns; /* how long gates had it stopped before that, in all */
+	__u64 lost_ns;    /* the same of its ancestors, before each had the next */
 	__u64 found_ns;     /* interactive shells: last time a child was forked … */
 	__u64 found_family; /* … and the family it went to */
 	__u64 leader;       /* address of its group leader's task_struct */
@@ -131,6 +134,7 @@ enum pw_group_flag {
 	PW_GROUP_ALARMED = 2, /* an alarm was raised and not yet answered */
 	PW_GROUP_HELD = 4,    /* its forks do not happen */
 	PW_GROUP_WATCHED = 8, /* tell when it is empty, and keep it until told to forget it */
+	PW_GROUP_DOUBTED = 16, /* it was split off for a person to decide, not as a bomb */
 };
 
 enum pw_rule {
@@ -161,17 +165,18 @@ enum pw_config_flag {
 	PW_CONFIG_AUTOHOLD = 1, /* crossing a threshold holds at once, in the kernel */
 	PW_CONFIG_ONLY = 2,     /* only families founded below a PW_PROC_SCOPE process are in scope */
 	PW_CONFIG_HISTORY = 4,  /* dead records stay until they are swept */
+	PW_CONFIG_KEEP = 8,     /* when the guard is lost, what is held stays so, and nothing new is held */
 };
 
 /* The one element of `config`. */
 struct pw_config {
 	__u64 branch_age_ns; /* a parent this old founds a branch with each child */
 	__u64 job_gap_ns;    /* children an interactive shell forks closer together than this are one job */
+	__u64 lease_ns;      /* the guard is lost when it has not been seen for so long */
 	__u32 hold_at;       /* slots of a branch */
 	__u32 family_hold_at;
 	__u32 depth_limit; /* generations in one branch */
 	__u32 flags;       /* enum pw_config_flag */
-	__u32 guard;      /* tgid of the guard: when it ends, nothing new is held, and what is held stays so */
 	__u32 max_records; /* elements of `procs`, 0: never fold */
 	__u32 only[PW_MAX_ONLY]; /* tgids that become PW_PROC_SPAWNER | PW_PROC_SCOPE when seeded */
 };
@@ -200,6 +205,9 @@ struct pw_state {
 	__u64 walks;        /* over all tasks */
 	__u64 marks;        /* questions for a lineage */
 	__u64 dumped;       /* elements of `dump` that answer the last question */
+	__u64 seen_ns;      /* when the guard asked or told something last; CLOCK_MONOTONIC, which stands while the machine sleeps */
+	__u64 lapsed;       /* holds that ended because there was no guard to answer them */
+	__u64 woken;        /* processes continued for want of a guard that would */
 };
 
 /* Key of `exes`: an executable as the kernel knows it; the value is a set of enum pw_proc_flag. */
@@ -219,6 +227,8 @@ enum pw_op {
 	PW_OP_FORGET = 7,     /* group: no longer watched; gone when empty */
 	PW_OP_LIMIT = 8,      /* group, new limit, new depth limit */
 	PW_OP_SETTLE = 9,     /* -: count no slot that is already free */
+	PW_OP_SEEN = 10,      /* -: the guard is there */
+	PW_OP_DOUBT = 11,     /* group: it gets PW_GROUP_DOUBTED */
 };
 
 /* Arguments of the `ask` program, likewise: the answer is in `dump`. */

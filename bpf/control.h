@@ -36,14 +36,17 @@ int control(struct bpf_raw_tracepoint_args *ctx)
 	struct pw_key key = {.tgid = ctx->args[2], .start_ns = ctx->args[3]};
 	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
 	struct pw_proc *rec = bpf_map_lookup_elem(&procs, &key);
+	struct pw_state *st = get_state();
 
+	if (st)
+		st->seen_ns = bpf_ktime_get_ns();
 	if (op == PW_OP_FLAG && rec) {
 		__sync_fetch_and_or(&rec->flags, (__u32)id);
 		__sync_fetch_and_and(&rec->flags, ~(__u32)ctx->args[4]);
 		return 1;
 	}
 	if (op == PW_OP_UNSTOP && rec) {
-		rec->held_ns = 0;
+		unstop(rec);
 		return 1;
 	}
 	if (op == PW_OP_SETTLE) {
@@ -81,6 +84,9 @@ int control(struct bpf_raw_tracepoint_args *ctx)
 	}
 	case PW_OP_MOVE:
 		return rec ? move(rec, g) : 0;
+	case PW_OP_DOUBT:
+		__sync_fetch_and_or(&g->flags, PW_GROUP_DOUBTED);
+		return 1;
 	case PW_OP_FORGET:
 		__sync_fetch_and_and(&g->flags, ~PW_GROUP_WATCHED);
 		if (g->slots <= 0) {

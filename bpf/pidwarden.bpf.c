@@ -8,6 +8,7 @@
  *   maps.h     where it is kept                retain.h   how long the dead are remembered
  *   control.h  what user space wants done      gate.h     where a held family is stopped
  *   ask.h      what user space wants to know   seed.h     those who were there before us
+ *   lease.h    what becomes of holds when there is no guard
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,6 +22,7 @@
 #include "seed.h"
 #include "control.h"
 #include "ask.h"
+#include "lease.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 

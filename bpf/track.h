@@ -48,6 +48,16 @@ static __always_inline bool leads_terminal(task_p p)
 	return BPF_CORE_READ(sig, leader) && BPF_CORE_READ(sig, tty);
 }
 
+/* A gate does not hold it stopped any more. Time spent so is no part of its life. */
+static __always_inline void unstop(struct pw_proc *rec)
+{
+	__u64 since = rec->held_ns;
+
+	rec->held_ns = 0;
+	if (since)
+		rec->stopped_ns += bpf_ktime_get_boot_ns() - since;
+}
+
 /* Families and branches of a new process. `parent` is the creator's record, NULL when there is none. */
 static __always_inline void join(struct pw_proc *rec, const struct pw_key *key, struct pw_proc *parent, task_p creator,
 				 __u64 now)
@@ -62,7 +72,7 @@ static __always_inline void join(struct pw_proc *rec, const struct pw_key *key, 
 	shell = parent && (parent->flags & PW_PROC_SHELL) && leads_terminal(creator);
 	if (parent && parent->family && !shell && !(parent->flags & PW_PROC_SPAWNER)) {
 		rec->family = parent->family;
-		if (now - rec->parent.start_ns < cfg->branch_age_ns) {
+		if (now - rec->parent.start_ns - parent->stopped_ns < cfg->branch_age_ns) {
 			rec->branch = parent->branch;
 			rec->generation = parent->generation + 1;
 		}
@@ -180,6 +190,7 @@ static __noinline int enrol(task_p p, struct pw_key *key, struct pw_key *pkey, t
 	BPF_CORE_READ_STR_INTO(&rec->comm, p, comm);
 	if (parent) {
 		rec->parent = *pkey;
+		rec->lost_ns = parent->lost_ns + parent->stopped_ns;
 		if (!(extra_flags & PW_PROC_GUESSED)) /* a copy is still that program */
 			rec->flags |= parent->flags & (PW_PROC_SHELL | PW_PROC_PROTECTED);
 		rec->exe_ino = parent->exe_ino;
@@ -310,6 +321,7 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 		if (!rec)
 			return 0;
 		rec->parent = task->key;
+		rec->lost_ns = creator->lost_ns + creator->stopped_ns;
 		rec->family = creator->family;
 		rec->branch = creator->branch;
 		rec->generation = creator->generation + 1;
@@ -455,7 +467,6 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	task_p p = (task_p)ctx->args[0];
 	__u64 addr = (__u64)p;
 	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
-	struct pw_config *cfg;
 	struct pw_proc *rec;
 
 	if (!task || __sync_fetch_and_or(&task->flags, PW_TASK_EXITED) & PW_TASK_EXITED)
@@ -465,9 +476,6 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!rec || !end_task(rec, task->flags))
 		return 0;
 	note_exit(rec, p);
-	cfg = get_config();
-	if (cfg && cfg->guard == task->key.tgid)
-		__sync_fetch_and_and(&cfg->flags, ~PW_CONFIG_AUTOHOLD);
 	return 0;
 }
 

@@ -199,6 +199,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "survivors. They stay held and signalled.",
         ),
     ] = 2.0
+    lost_after: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="Seconds after which a guard that gives no sign of life is lost: killed, stopped or stuck. "
+            "Long enough for a service manager to start another, which takes over all that is held.",
+        ),
+    ] = 30.0
+    lost_then: Annotated[
+        Literal["release", "keep"],
+        Meta(
+            description="What the kernel does then. release: nobody is held longer than `lost_after` without a guard; "
+            "each hold is let go with twice the room it had, so a bomb stops again a little later. keep: what is held "
+            "stays held until a guard comes or somebody types `pidwarden guard --detach`, and nothing new is held."
+        ),
+    ] = "release"
     history: Annotated[
         bool,
         Meta(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kit import prop, until
+from kit import Child, child, prop, until
 
 from pidwarden.drill.pen import DeadMan, Pen
 from pidwarden.kernel import procfs
@@ -116,6 +117,20 @@ def c_bomb(shape: str) -> list[str]:
 def stopped_in(made: Pen) -> int:
     """How many members of a pen are stopped."""
     return sum((s := procfs.stat(pid)) is not None and s.state == "T" for pid in members(made))
+
+
+@contextlib.contextmanager
+def tree() -> Iterator[Child]:
+    """62 copies of copies, in a process group of their own: a bomb to look at, and one that ends by itself."""
+    with child("odd", "tree", "5", group=True) as odd:
+        yield odd
+        os.killpg(odd.pid, signal.SIGKILL)
+
+
+def stopped_in_group(pgrp: int) -> int:
+    """How many of a process group are stopped."""
+    stats = [procfs.stat(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
+    return sum(s is not None and s.pgrp == pgrp and s.state == "T" for s in stats)
 
 
 def members(made: Pen) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -10,26 +9,24 @@ import sys
 import time
 
 import pytest
-from guardkit import GuardProcess, bomb, c_bomb, detach, guard, leftovers, members, pen, stopped_in
-from kit import child, prop, record_of, until
+from guardkit import (
+    GuardProcess,
+    bomb,
+    c_bomb,
+    detach,
+    guard,
+    leftovers,
+    members,
+    pen,
+    stopped_in,
+    tree,
+)
+from kit import prop, record_of, until
 
 from pidwarden.guard.control import ask
 from pidwarden.kernel import procfs
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
-
-
-@contextlib.contextmanager
-def tree():
-    """62 copies of copies, in a process group of their own: a bomb to look at, and one that ends by itself."""
-    with child("odd", "tree", "5", group=True) as odd:
-        yield odd
-        os.killpg(odd.pid, signal.SIGKILL)
-
-
-def stopped_in_group(pgrp):
-    stats = [procfs.stat(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
-    return sum(s is not None and s.pgrp == pgrp and s.state == "T" for s in stats)
 
 
 def still(made):
@@ -124,24 +121,6 @@ def test_sigkill_in_the_middle_of_a_hold_and_its_successor_takes_over(delay):
         finally:
             running.close()
             detach(running.run_dir)
-
-
-def test_after_sigkill_nothing_new_is_held_and_detach_releases_what_was():
-    running = GuardProcess("--mode", "hold", "--hold-at", "30")
-    try:
-        running.wait("ready")
-        with tree() as held:
-            running.wait("waiting")
-            running.process.kill()
-            running.process.wait()
-            assert stopped_in_group(held.pid) > 0
-            with child("odd", "threads", "60") as free:  # a new burst, with no guard alive to judge it
-                assert free.said() == (free.pid, 60)
-            assert "released" in detach(running.run_dir)
-            assert held.said() == (held.pid, 62)
-        assert leftovers(running.run_dir) == []
-    finally:
-        running.close()
 
 
 def test_sighup_reads_the_configuration_again_and_refuses_a_broken_one(tmp_path):

@@ -10,6 +10,7 @@ from pidwarden.errors import PidwardenError
 from pidwarden.guard.instance import Instance
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.scope import Scope
+from pidwarden.guard.succession import release_everything
 from pidwarden.kernel.pins import Pins, bpffs, remove_tree
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def detach(settings: Settings, report: Reporter) -> int:
                 continue
             if programs is None:
                 continue
-            Responder(programs, settings, Scope([]), report).release_everything()
+            release_everything(Responder(programs, settings, Scope([]), report))
             pins.remove()
             programs.close()
             report("note", text=f"released and removed what a guard had left in {root}/{instance.name}")

@@ -21,9 +21,10 @@ from pidwarden.guard.report import Reporter, who
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.retention import Retention
 from pidwarden.guard.scope import Scope, protection
+from pidwarden.guard.succession import release_everything, take_over
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel import limits, procfs
-from pidwarden.kernel.bpf import Config, Programs
+from pidwarden.kernel.bpf import Config, Programs, wakes_others
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import put_up
 from pidwarden.kernel.pins import Pins
@@ -33,6 +34,7 @@ from pidwarden.settings import Settings, load, replace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SIGNS_A_LEASE = 8  # signs of life that the guard gives while its lease runs, if it has nothing else to say
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
 _INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
 _UNLIMITED = 2**31 - 1
@@ -83,18 +85,17 @@ class Guard:
         programs = self._programs
         self._apply_protection()
         programs.set_executables(executables.identify(self.settings))
-        if adopted:
-            self._configure()
-        else:
+        if not adopted:
             # Nothing is held while the processes that were there before are enrolled: their number is no alarm.
             self._configure(hold_at=_UNLIMITED, autohold=False)
             programs.attach_history()
             programs.seed()
             self._responder.gate = put_up(programs)
-            self._configure()
-            self._settle_limits()
+            self._pins.pin(programs)  # before anybody can be held: whoever is stopped needs somebody to be woken by
+        leased = programs.begin_lease()
         self._exempt_ourselves()
-        self._pins.pin(programs)
+        self._configure()
+        self._settle_limits(newly=True)
         self._missing = harden()
         self._headroom.append((boot_ns(), procfs.tasks_in_use()))
         # From here on garbage in circles, of which we make next to none, is collected when the house is kept: in the
@@ -103,10 +104,10 @@ class Guard:
         gc.freeze()
         gc.disable()
         self.report("ready", version=__version__, capabilities=self.capabilities(), pid=os.getpid())
-        for text in (*self._pins.notes, *self._missing):
+        for text in (*self._pins.notes, *self._missing, *self._lease_notes(leased=leased)):
             self.report("note", text=text)
         if adopted:
-            self._responder.take_over()
+            take_over(self._responder)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[int]:
@@ -128,7 +129,9 @@ class Guard:
             for fd in (self._programs.ring.fd, server.fileno(), wake):
                 selector.register(fd, selectors.EVENT_READ)
             while not self._stop:
-                due = min(self._responder.next_ns() or next_housekeeping, self._retention.next_ns, next_housekeeping)
+                next_sign = boot_ns() + int(self.settings.lost_after * SECOND) // _SIGNS_A_LEASE
+                due = self._responder.next_ns() or next_housekeeping
+                due = min(due, self._retention.next_ns, next_housekeeping, next_sign)
                 for key, _events in selector.select(max(0.0, (due - boot_ns()) / SECOND)):
                     self._read(key.fd, selector, server, wake)
                 for event in self._programs.signals():
@@ -138,6 +141,7 @@ class Guard:
                         self._responder.on_signal(event)
                 self._responder.tick()
                 self._retention.tick()
+                self._programs.seen()
                 if self._reload:
                     self._reload_configuration()
                 if boot_ns() >= next_housekeeping:
@@ -165,7 +169,7 @@ class Guard:
     def _end(self) -> None:
         """Nothing stays held and nothing stays pinned, however the guard comes to its end."""
         self._configure(autohold=False)
-        self._responder.release_everything()
+        release_everything(self._responder)
         self._pins.remove()
 
     # -- set up ----------------------------------------------------------------------------------------------------
@@ -176,24 +180,34 @@ class Guard:
             Config(
                 branch_age_ns=int(settings.branch_age * SECOND),
                 job_gap_ns=int(settings.job_gap * SECOND),
+                lease_ns=int(settings.lost_after * SECOND),
                 hold_at=hold_at or settings.hold_at,
                 family_hold_at=hold_at or settings.family_limit,
                 depth_limit=hold_at or settings.generations,
                 autohold=settings.mode != "observe" if autohold is None else autohold,
                 only_scoped=not self.scope.everything,
-                guard=os.getpid(),
                 history=settings.history,
+                keep=settings.lost_then == "keep",
                 only=tuple(self.scope.pids),
             )
         )
         self._retention.configure(settings.history_window)
 
-    def _settle_limits(self) -> None:
-        """Families that were there before get their budget on top of what they already hold."""
+    def _settle_limits(self, *, newly: bool = False) -> None:
+        """Families that were there before get their budget on top of what they already hold; `newly`: a first one."""
         for group in self._programs.groups().values():
+            if newly and group.limit < _UNLIMITED:
+                continue
             base = self.settings.hold_at if group.kind == GroupKind.BRANCH else self.settings.family_limit
             limit = base if group.slots < base // 2 else base + group.slots
             self._programs.set_limit(group.id, limit, self.settings.generations)
+
+    def _lease_notes(self, *, leased: bool) -> list[str]:
+        if not leased:
+            return ["the kernel gives BPF programs no timers: what is held when the guard is lost stays so"]
+        if self.settings.lost_then == "release" and not wakes_others():
+            return ["BPF programs of this kernel cannot wake anybody: who is stopped when the guard is lost stays so"]
+        return []
 
     def _exempt_ourselves(self) -> None:
         """The guard, and who started it, must never be held by it."""

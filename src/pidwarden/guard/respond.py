@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +17,20 @@ from pidwarden.judge.judge import judge
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.gates import GATES
-from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal, SignalKind
+from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal
 from pidwarden.model.text import escape, milliseconds
+from pidwarden.model.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
     from pidwarden.guard.scope import Scope
     from pidwarden.kernel.bpf import Programs
-    from pidwarden.model.verdict import Verdict
     from pidwarden.settings import Settings
 
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
 _BY_PERSON = 10  # whom a person released is not held again soon
 _CLEARING_LOOK_NS = 125_000_000  # two looks tell of a release that was missed
-_WAKE_AGAIN_NS = 20_000_000
+WAKE_AGAIN_NS = 20_000_000
 _UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
 
 
@@ -55,7 +54,7 @@ class Responder:
             for incident in self.incidents:
                 if incident.guilty_family == signal.group and incident.state is State.CLEARING:
                     self._cleared(incident, signal.time_ns)
-            self._drop_done()
+            self.drop_done()
             return
         for incident in self.incidents:
             if incident.state is State.HELD and incident.family == signal.family:
@@ -69,14 +68,14 @@ class Responder:
             self.programs.release(group.id, limit=2 * (group.slots + group.inflight))
         if covered:
             self._open(signal._replace(group=covered.id), covered)
-        self._drop_done()
+        self.drop_done()
 
     def tick(self) -> None:
         """Moves every incident on whose time has come."""
         now = boot_ns()
         if self._wake_at_ns and now >= self._wake_at_ns:
             self._wake_at_ns = 0
-            self._wake_released()
+            self.wake_released()
         for incident in self.incidents:
             if incident.state is State.WAITING and incident.deadline_ns and now >= incident.deadline_ns:
                 self._overdue(incident)
@@ -85,7 +84,7 @@ class Responder:
             elif incident.state is State.CLEARING and now >= incident.deadline_ns:
                 incident.deadline_ns = now + _CLEARING_LOOK_NS
                 self._look_again(incident)
-        self._drop_done()
+        self.drop_done()
         if not any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents):
             self.gate.tighten(self.programs, on=False)
 
@@ -113,51 +112,10 @@ class Responder:
             msg = f"family {incident.family} is not waiting for a decision: it is {incident.state}"
             raise PidwardenError(msg)
         if action == "kill":
-            self._kill(incident)
+            self.kill(incident)
             return f"killing the guilty part of family {incident.family}"
-        self._release_all(incident)
+        self.release(incident)
         return f"released family {incident.family}; it is held again when it has grown {_BY_PERSON}-fold"
-
-    def take_over(self) -> None:
-        """What a guard before us held when it was killed is still held: answer it now."""
-        for group in self.programs.groups().values():
-            if not group.held or self.find(group.id):
-                continue
-            signal = Signal(
-                group.alarm_ns,
-                group.id,
-                group.family,
-                group.founder,
-                SignalKind.ALARM,
-                group.rule,
-                group.slots,
-                group.flags,
-            )
-            if not group.flags & GroupFlag.WATCHED:
-                self.on_signal(signal)
-                continue
-            # Split off, so judged already; whether it was to be killed then does not matter, our own mode does.
-            incident = Incident(signal)
-            incident.guilty_family = group.id
-            incident.founder = self.programs.record(group.founder)
-            self.incidents.append(incident)
-            if self.settings.mode == "kill":
-                self._kill(incident)
-            else:
-                self._wait(incident, policy.Action("hold", "held by a guard that was killed"))
-        self._drop_done()
-
-    def release_everything(self) -> None:
-        """Lets go of all that is held: the guard is about to end. Nothing may be held anew by then (`autohold` off)."""
-        for incident in self.incidents:
-            if incident.state in (State.HELD, State.WAITING):
-                self._release_all(incident)
-        for group in self.programs.groups().values():
-            if group.held:
-                self.programs.release(group.id)
-        self._wake_released()
-        time.sleep(_WAKE_AGAIN_NS / SECOND)
-        self._wake_released()
 
     # -- an incident, in order -------------------------------------------------------------------------------------
 
@@ -230,12 +188,15 @@ class Responder:
             # All the growth is below the roots, whatever it is: it stays held there, and the others go on.
             if verdict.members:
                 self._split(incident)
+                if verdict.kind is not Kind.BOMB:
+                    self.programs.doubt(incident.guilty_family)
             if action.do == "hold":
-                self._wait(incident, action)
+                self.wait(incident, action)
             else:
-                self._kill(incident)
+                self.kill(incident)
 
-    def _wait(self, incident: Incident, action: policy.Action) -> None:
+    def wait(self, incident: Incident, action: policy.Action) -> None:
+        """Leaves it held, for a person or until the time of `action` is over."""
         incident.state, incident.then = State.WAITING, action.then
         incident.deadline_ns = boot_ns() + int(action.seconds * SECOND) if action.seconds else 0
         self.report("waiting", family=incident.family, why=action.why)
@@ -243,9 +204,9 @@ class Responder:
     def _overdue(self, incident: Incident) -> None:
         """Nobody has decided: what was announced happens."""
         if incident.then == "kill":
-            self._kill(incident)
+            self.kill(incident)
         else:
-            self._release_all(incident, self.settings.burst_growth)
+            self.release(incident, self.settings.burst_growth)
 
     def _enlarge(self, incident: Incident) -> None:
         """A burst: released with a larger budget, and watched again."""
@@ -291,12 +252,13 @@ class Responder:
         late = [r for r in guilty if r.slots > 0 and r.family != incident.guilty_family]
         return sum(self.programs.move(r.key, incident.guilty_family) for r in late)
 
-    def _kill(self, incident: Incident) -> None:
+    def kill(self, incident: Incident) -> None:
+        """Kills the guilty part, and does not return before it is dead or overdue."""
         incident.state = State.KILLING
         incident.execution = Execution(self.look.protection)
         incident.deadline_ns = boot_ns() + int(self.settings.kill_timeout * SECOND)
         if not incident.guilty_family:
-            self._split(incident) if incident.roots else self._release_all(incident)
+            self._split(incident) if incident.roots else self.release(incident)
         self._pursue(incident)
 
     def _pursue(self, incident: Incident) -> None:
@@ -338,7 +300,7 @@ class Responder:
             names = ", ".join(f"{k.tgid} ({why})" for k, why in incident.execution.spared.items())
             self.report("note", text=f"family {incident.family}: spared by rule: {names}")
             self.programs.release(incident.guilty_family)
-            self._wake_released()
+            self.wake_released()
 
     def _look_again(self, incident: Incident) -> None:
         """While the dead wait to be reaped: the books are set right, and whoever was not in them yet dies as well."""
@@ -354,7 +316,8 @@ class Responder:
         self.programs.forget(incident.guilty_family)
         incident.state = State.DONE
 
-    def _release_all(self, incident: Incident, factor: float = _BY_PERSON) -> None:
+    def release(self, incident: Incident, factor: float = _BY_PERSON) -> None:
+        """Lets go of all of it, with budgets larger by `factor`."""
         for group in (*incident.groups, incident.guilty_family):
             found = self.programs.group(group) if group else None
             if found:
@@ -365,11 +328,12 @@ class Responder:
         incident.state = State.DONE
 
     def _released(self, incident: Incident) -> None:
-        self._wake_released()
-        self._wake_at_ns = boot_ns() + _WAKE_AGAIN_NS
+        self.wake_released()
+        self._wake_at_ns = boot_ns() + WAKE_AGAIN_NS
         self.report("released", family=incident.family, after_ms=milliseconds(boot_ns() - incident.signal.time_ns))
 
-    def _wake_released(self) -> None:
+    def wake_released(self) -> None:
+        """Continues everybody who was stopped by a gate and whose family is not held any more."""
         self.programs.unfold(boot_ns())
         held = {g.id for g in self.programs.groups().values() if g.held}
         free = [r for r in self.programs.stopped() if r.family not in held and r.branch not in held]
@@ -390,7 +354,8 @@ class Responder:
             asked |= {b.id for b in branches if b.family == family.id and 2 * b.slots > family.slots}
         return self._strikes.count(asked, boot_ns(), self.settings.burst_memory)
 
-    def _drop_done(self) -> None:
+    def drop_done(self) -> None:
+        """Files the incidents that have come to their end."""
         for incident in [i for i in self.incidents if i.state is State.DONE]:
             self.incidents.remove(incident)
             self.past.append(

@@ -17,6 +17,7 @@ ASK_GROUP: Final = 6
 CONFIG_AUTOHOLD: Final = 1
 CONFIG_ONLY: Final = 2
 CONFIG_HISTORY: Final = 4
+CONFIG_KEEP: Final = 8
 
 # enum pw_event_kind
 EVENT_ALARM: Final = 1
@@ -28,6 +29,7 @@ GROUP_SCOPED: Final = 1
 GROUP_ALARMED: Final = 2
 GROUP_HELD: Final = 4
 GROUP_WATCHED: Final = 8
+GROUP_DOUBTED: Final = 16
 
 # enum pw_group_kind
 FAMILY: Final = 1
@@ -43,6 +45,8 @@ OP_UNSTOP: Final = 6
 OP_FORGET: Final = 7
 OP_LIMIT: Final = 8
 OP_SETTLE: Final = 9
+OP_SEEN: Final = 10
+OP_DOUBT: Final = 11
 
 # enum pw_proc_flag
 PROC_SPAWNER: Final = 1
@@ -60,6 +64,7 @@ RULE_FAMILY_SLOTS: Final = 2
 RULE_GENERATIONS: Final = 3
 
 # enum pw_size
+REVISION: Final = 1
 COMM_LEN: Final = 16
 MAX_ONLY: Final = 8
 
@@ -69,20 +74,20 @@ TASK_RELEASED: Final = 2
 TASK_FOLDED: Final = 4
 TASK_STOPPED: Final = 8
 
-CONFIG: Final = Struct("<QQIIIIII8I")
+CONFIG: Final = Struct("<QQQIIIII8I4x")
 CONFIG_FIELDS: Final = (
     "branch_age_ns",
     "job_gap_ns",
+    "lease_ns",
     "hold_at",
     "family_hold_at",
     "depth_limit",
     "flags",
-    "guard",
     "max_records",
     "only",
 )
 
-DUMP: Final = Struct("<QIIQIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII")
+DUMP: Final = Struct("<QIIQIIQQQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII")
 DUMP_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
@@ -95,6 +100,8 @@ DUMP_FIELDS: Final = (
     "proc_exec_ns",
     "proc_exit_ns",
     "proc_held_ns",
+    "proc_stopped_ns",
+    "proc_lost_ns",
     "proc_found_ns",
     "proc_found_family",
     "proc_leader",
@@ -179,7 +186,7 @@ KEY_FIELDS: Final = (
     "pad",
 )
 
-PROC: Final = Struct("<QIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ")
+PROC: Final = Struct("<QIIQQQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ")
 PROC_FIELDS: Final = (
     "parent_start_ns",
     "parent_tgid",
@@ -189,6 +196,8 @@ PROC_FIELDS: Final = (
     "exec_ns",
     "exit_ns",
     "held_ns",
+    "stopped_ns",
+    "lost_ns",
     "found_ns",
     "found_family",
     "leader",
@@ -216,7 +225,7 @@ PROC_FIELDS: Final = (
     "exe_dev",
 )
 
-STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQQQ")
+STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQQQQQQ")
 STATE_FIELDS: Final = (
     "next_id",
     "holds",
@@ -240,6 +249,9 @@ STATE_FIELDS: Final = (
     "walks",
     "marks",
     "dumped",
+    "seen_ns",
+    "lapsed",
+    "woken",
 )
 
 TASK: Final = Struct("<QIIIIIIQQQ")
@@ -258,13 +270,13 @@ TASK_FIELDS: Final = (
 
 # struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
 LAYOUTS: Final = {
-    "pw_config": (72, "<QQIIIIII8I", CONFIG_FIELDS),
-    "pw_dump": (216, "<QIIQIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII", DUMP_FIELDS),
+    "pw_config": (80, "<QQQIIIII8I4x", CONFIG_FIELDS),
+    "pw_dump": (232, "<QIIQIIQQQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII", DUMP_FIELDS),
     "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
     "pw_exe": (16, "<QQ", EXE_FIELDS),
     "pw_group": (136, "<QQQIIQIIQQQQQQiiIIIIIIIi", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
-    "pw_proc": (192, "<QIIQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ", PROC_FIELDS),
-    "pw_state": (176, "<QQQQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
+    "pw_proc": (208, "<QIIQQQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ", PROC_FIELDS),
+    "pw_state": (200, "<QQQQQQQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
     "pw_task": (56, "<QIIIIIIQQQ", TASK_FIELDS),
 }

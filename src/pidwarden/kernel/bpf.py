@@ -20,6 +20,7 @@ from pidwarden.kernel.libbpf import (
     Object,
     Ring,
     attach_raw,
+    has_kernel_function,
     max_entries,
     memory_of,
     open_pin,
@@ -72,13 +73,14 @@ class Config(NamedTuple):
 
     branch_age_ns: int
     job_gap_ns: int
+    lease_ns: int  # a guard that asks and tells nothing for so long is lost
     hold_at: int
     family_hold_at: int
     depth_limit: int
     autohold: bool
     only_scoped: bool  # only families founded below a process marked SCOPE are in scope
-    guard: int  # tgid of the guard: when it ends, nothing new is held
     history: bool = False  # dead records stay until they are swept
+    keep: bool = False  # what is held when the guard is lost stays so; else it is let go, with twice the room
     only: tuple[int, ...] = ()  # tgids that are marked SPAWNER and SCOPE when they are seeded; at most MAX_ONLY
 
 
@@ -121,12 +123,19 @@ def parse_signal(data: bytes) -> Signal:
     return Signal(time_ns, group, family, ProcessKey(tgid, start), SignalKind(kind), rule, slots, flags)
 
 
-_MAPS = ("tasks", "procs", "groups", "dump", "exes", "config", "state", "events")
+def wakes_others() -> bool:
+    """Whether BPF programs of this kernel can signal other tasks (6.13 and later)."""
+    return has_kernel_function("bpf_send_signal_task")
+
+
+_MAPS = ("tasks", "procs", "groups", "dump", "exes", "config", "state", "events", "leases", "wakes")
 _SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (8, abi.GROUP), "dump": (4, abi.DUMP)}
 _SIZES |= {"exes": (abi.EXE.size, Struct("<I")), "config": (4, abi.CONFIG), "state": (4, abi.STATE)}
 # More tasks, for threads and for those only counted; more groups: each child of a spawner has a family and a branch.
 _TIMES_RECORDS = {"tasks": 2, "procs": 1, "groups": 2, "dump": 1}
 _RUN = ("control", "ask", "sweep", "seed", "gate_every")
+PINNED = (*_MAPS, *_RUN, "lease")  # what a successor finds
+_LEASES = {True: "lease_waking", False: "lease_plain"}  # whether the kernel can wake those whose hold has lapsed
 
 
 class Programs:
@@ -141,6 +150,7 @@ class Programs:
         self.ring = Ring(maps["events"])
         self._control, self._ask = runner(programs["control"], "control"), runner(programs["ask"], "ask")
         self._sweep = runner(programs["sweep"], "sweep")
+        self._lease = runner(programs["lease"], "lease")
 
     @classmethod
     def load(cls, path: str | None = None, *, max_records: int = 65536) -> Programs:
@@ -155,8 +165,10 @@ class Programs:
         try:
             for name, times in _TIMES_RECORDS.items():
                 loaded.resize(name, times * max_records)
+            loaded.leave_out(_LEASES[not wakes_others()])
             loaded.load()
-            return cls({n: loaded.map(n) for n in _MAPS}, {n: loaded.program(n) for n in _RUN}, loaded)
+            programs = {n: loaded.program(n) for n in _RUN} | {"lease": loaded.program(_LEASES[wakes_others()])}
+            return cls({n: loaded.map(n) for n in _MAPS}, programs, loaded)
         except BaseException:
             loaded.close()
             raise
@@ -168,11 +180,11 @@ class Programs:
         Raises:
             PidwardenError: a pin is missing or cannot be opened.
         """
-        maps = {"events": Map("events", open_pin(f"{directory}/map_events"), 0, 0, 0)}
+        maps = {n: Map(n, open_pin(f"{directory}/map_{n}"), 0, 0, 0) for n in set(_MAPS) - _SIZES.keys()}
         for name, (key_size, value) in _SIZES.items():
             fd = open_pin(f"{directory}/map_{name}")
             maps[name] = Map(name, fd, key_size, value.size, max_entries(fd))
-        return cls(maps, {n: open_pin(f"{directory}/prog_{n}") for n in _RUN}, None)
+        return cls(maps, {n: open_pin(f"{directory}/prog_{n}") for n in (*_RUN, "lease")}, None)
 
     def pin(self, directory: str) -> None:
         """Gives everything a second reference in a directory of a bpf file system, so that it outlives us."""
@@ -188,10 +200,19 @@ class Programs:
     def configure(self, config: Config) -> None:
         """Sets the thresholds for groups born from now on."""
         flags = abi.CONFIG_AUTOHOLD * config.autohold | abi.CONFIG_ONLY * config.only_scoped
-        flags |= abi.CONFIG_HISTORY * config.history
+        flags |= abi.CONFIG_HISTORY * config.history | abi.CONFIG_KEEP * config.keep
         tgids = [*config.only, *[0] * abi.MAX_ONLY][: abi.MAX_ONLY]
         records = self.maps["procs"].max_entries
-        self.maps["config"].set(_ZERO, abi.CONFIG.pack(*config[:5], flags, config.guard, records, *tgids))
+        self.maps["config"].set(_ZERO, abi.CONFIG.pack(*config[:6], flags, records, *tgids))
+
+    def begin_lease(self) -> bool:
+        """From here on the kernel watches whether somebody asks or tells it something. False: it has no timers."""
+        self.seen()
+        return bool(self._lease())
+
+    def seen(self) -> None:
+        """Renews the lease, as every question and every order does."""
+        self._control(abi.OP_SEEN)
 
     def set_executables(self, flags: dict[tuple[int, int], int]) -> None:
         """Which executables are spawners or shells: (kernel device number, inode) to ProcFlag bits."""
@@ -345,6 +366,10 @@ class Programs:
     def forget(self, group: int) -> None:
         """Stops watching a group; it goes when it is empty."""
         self._control(abi.OP_FORGET, group)
+
+    def doubt(self, group: int) -> None:
+        """Notes for a successor that a watched group is not held as a bomb, but for a person to decide."""
+        self._control(abi.OP_DOUBT, group)
 
     def flag(self, key: ProcessKey, flags: int, clear: int = 0) -> bool:
         """Sets and clears marks of a process."""

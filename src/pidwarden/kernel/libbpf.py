@@ -30,6 +30,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__find_program_by_name": (_P, (_P, _S)),
     "bpf_object__find_map_by_name": (_P, (_P, _S)),
     "bpf_program__fd": (_I, (_P,)),
+    "bpf_program__set_autoload": (_I, (_P, ctypes.c_bool)),
     "bpf_program__attach_raw_tracepoint": (_P, (_P, _S)),
     "bpf_program__attach_perf_event": (_P, (_P, _I)),
     "bpf_link__pin": (_I, (_P, _S)),
@@ -52,8 +53,10 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "btf__parse_elf": (_P, (_S, _P)),
     "btf__raw_data": (_P, (_P, _P)),
     "btf__free": (None, (_P,)),
+    "libbpf_find_vmlinux_btf_id": (_I, (_S, _I)),
     "libbpf_version_string": (_S, ()),
 }
+_TRACE_FENTRY = 24  # enum bpf_attach_type (include/uapi/linux/bpf.h): asks for a function of that name
 
 
 class _TestRun(ctypes.Structure):
@@ -120,6 +123,13 @@ def _pointer(result: int | None, what: str) -> int:
     return result
 
 
+@functools.cache
+def has_kernel_function(name: str) -> bool:
+    """Whether the running kernel has a function of that name, as its BTF says."""
+    found: int = library().libbpf_find_vmlinux_btf_id(name.encode(), _TRACE_FENTRY)
+    return found > 0
+
+
 def raw_btf(path: str) -> bytes:
     """The .BTF section of an ELF file."""
     lib = library()
@@ -177,7 +187,7 @@ def open_pin(path: str) -> int:
 
 
 def runner(fd: int, name: str) -> Callable[..., int]:
-    """A function that runs a raw-tracepoint program once, with up to five u64, and gives what it returned."""
+    """Runs a raw-tracepoint or syscall program once: a function of up to five u64 that gives what it returned."""
     ctx = (_U64 * 5)()
     opts = _TestRun(sz=ctypes.sizeof(_TestRun), ctx_in=ctypes.addressof(ctx), ctx_size_in=ctypes.sizeof(ctx))
     call, where = library().bpf_prog_test_run_opts, ctypes.byref(opts)
@@ -230,6 +240,10 @@ class Object:
     def resize(self, name: str, max_entries: int) -> None:
         """Sets how many elements a map can have; before :meth:`load`."""
         _check(self._lib.bpf_map__set_max_entries(self._map(name), max_entries), f"resizing map {name}")
+
+    def leave_out(self, name: str) -> None:
+        """Leaves a program unloaded; before :meth:`load`."""
+        _check(self._lib.bpf_program__set_autoload(self._program(name), False), f"leaving out {name}")
 
     def load(self) -> None:
         """Creates the maps and has the kernel verify the programs."""

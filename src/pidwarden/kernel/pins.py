@@ -1,7 +1,9 @@
 """Pins: what keeps a hold in force when the guard is killed, and what its successor takes over.
 
-They lie in ``<bpf file system>/<instance>/<build>``, the build being a digest of the object, so that a guard never
-adopts programs it does not understand. A guard that ends in order leaves none.
+They lie in ``<bpf file system>/<instance>/<abi>``, the last being a digest of everything that crosses between the
+kernel side and Python, so that a guard never adopts programs it does not understand, and an upgrade that changes
+nothing of that loses nothing. They appear and go at once, by renaming the directory; a guard that ends in order
+leaves none.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ import hashlib
 import os
 
 from pidwarden.errors import PidwardenError
-from pidwarden.kernel import procfs
-from pidwarden.kernel.bpf import Programs, object_path
+from pidwarden.kernel import abi, procfs
+from pidwarden.kernel.bpf import PINNED, Programs
 
 _BPFFS = "/sys/fs/bpf"
 _ALWAYS_THERE = {"maps.debug", "progs.debug"}
+_PARTIAL = "partial-"  # begins the name of a directory that is being filled or emptied: nothing is held by it
 _OURS = "mounted-by-pidwarden"  # an empty folder at the root: the file system was mounted for pins
 
 
@@ -35,26 +38,38 @@ def _mount() -> str | None:
     return _BPFFS
 
 
+def abi_digest() -> str:
+    """What programs and a guard have to agree on, as 16 hexadecimal digits."""
+    constants = {name: value for name, value in vars(abi).items() if isinstance(value, int)}
+    return hashlib.sha256(repr((PINNED, sorted(constants.items()), abi.LAYOUTS)).encode()).hexdigest()[:16]
+
+
 class Pins:
     """The pins of one instance."""
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
-        self._build = hashlib.sha256(_content(object_path())).hexdigest()[:16]
+        self._abi = abi_digest()
         self._directory: str | None = None
         self.adopted = False
         self.notes: list[str] = []
 
     def adopt(self) -> Programs | None:
-        """The programs that a guard of this build left pinned; None if there are none.
+        """The programs that a guard of this version, or of one that agrees with it, left; None if there are none.
 
         Raises:
-            PidwardenError: there are pins, of another build or incomplete.
+            PidwardenError: there are pins of a version that does not agree with this one.
         """
         root = bpffs()
         if root is None or not os.path.isdir(f"{root}/{self._instance}"):
             return None
-        directory = f"{root}/{self._instance}/{self._build}"
+        for name in os.listdir(f"{root}/{self._instance}"):
+            if name.startswith(_PARTIAL):
+                remove_tree(f"{root}/{self._instance}/{name}")
+        directory = f"{root}/{self._instance}/{self._abi}"
+        if not os.listdir(f"{root}/{self._instance}"):
+            os.rmdir(f"{root}/{self._instance}")
+            return None
         if not os.path.isdir(directory):
             msg = (
                 f"{root}/{self._instance} holds pins of another version of pidwarden; "
@@ -78,19 +93,27 @@ class Pins:
                 f"no bpf file system at {_BPFFS} and none can be mounted: if the guard is killed, holds end"
             )
             return
-        directory = f"{root}/{self._instance}/{self._build}"
+        directory = f"{root}/{self._instance}/{self._abi}"
+        self._directory = self._partial(directory)
         try:
-            os.makedirs(directory, mode=0o700)
+            os.makedirs(self._directory, mode=0o700)
+            programs.pin(self._directory)
+            os.rename(self._directory, directory)
             self._directory = directory
-            programs.pin(directory)
         except (OSError, PidwardenError) as why:
             self.notes.append(f"cannot pin below {root} ({why}): if the guard is killed, holds end")
             self.remove()
+
+    @staticmethod
+    def _partial(directory: str) -> str:
+        return f"{os.path.dirname(directory)}/{_PARTIAL}{os.path.basename(directory)}"
 
     def remove(self) -> None:
         """Removes the pins, and the mount if it was ours. What only they held is detached."""
         if self._directory is None:
             return
+        with contextlib.suppress(OSError):  # half a set of pins must never be taken for a whole one
+            os.rename(self._directory, self._partial(self._directory))
         remove_tree(os.path.dirname(self._directory))
         self._directory = None
 
@@ -106,8 +129,3 @@ def remove_tree(directory: str) -> None:
     if os.path.isdir(f"{_BPFFS}/{_OURS}") and set(os.listdir(_BPFFS)) <= {_OURS, *_ALWAYS_THERE}:
         os.rmdir(f"{_BPFFS}/{_OURS}")
         ctypes.CDLL(None).umount2(_BPFFS.encode(), 0)
-
-
-def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

@@ -29,6 +29,7 @@ class GroupFlag(IntFlag):
     ALARMED = 2
     HELD = 4
     WATCHED = 8
+    DOUBTED = 16
 
 
 class GroupKind(IntEnum):
@@ -82,6 +83,8 @@ class Record(NamedTuple):
     tick_forks: int = 0  # tasks it made in this interval of a second or more …
     last_forks: int = 0  # … and in the second before that
     hidden: int = 0  # living tasks among `live` that are processes of their own, without a record
+    stopped_ns: int = 0  # how long gates had it stopped, up to `held_ns` …
+    lost_ns: int = 0  # … and its ancestors, before each had the next
 
     @property
     def alive(self) -> bool:
@@ -175,3 +178,6 @@ class Counters(NamedTuple):
     walks: int  # over all tasks of the machine
     marks: int  # questions for a lineage
     dumped: int  # elements copied for the last question
+    seen_ns: int  # when the guard was last seen, CLOCK_MONOTONIC
+    lapsed: int  # holds that the kernel ended because there was no guard
+    woken: int  # processes that it continued then

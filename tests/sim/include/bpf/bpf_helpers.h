@@ -3,6 +3,7 @@
 #ifndef SIM_BPF_HELPERS_H
 #define SIM_BPF_HELPERS_H
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 #undef __always_inline
@@ -16,6 +17,7 @@
 #define NULL ((void *)0)
 #endif
 #define SEC(name)
+#define __ksym
 #define __uint(name, val) int(*name)[val]
 #define __type(name, val) __typeof__(val) *name
 #define barrier_var(var) __asm__ volatile("" : "+r"(var))
@@ -46,6 +48,7 @@ __u32 sim_random(void);
 #define bpf_ringbuf_submit(record, flags) sim_ring_submit(record)
 #define bpf_ringbuf_discard(record, flags) sim_ring_discard(record)
 #define bpf_ktime_get_boot_ns() sim_now()
+#define bpf_ktime_get_ns() sim_now()
 #define bpf_get_current_task() sim_current()
 #define bpf_send_signal(number) sim_signal(number)
 #define bpf_send_signal_thread(number) sim_signal(number)
@@ -53,5 +56,21 @@ __u32 sim_random(void);
 #define bpf_probe_read_kernel_str(to, size, from) sim_read_str(to, size, from)
 #define bpf_get_prandom_u32() sim_random()
 #define bpf_get_smp_processor_id() 0
+
+/* Timers never go off here. */
+static inline long bpf_timer_init(struct bpf_timer *timer, const void *map, int clock)
+{
+	return 0;
+}
+
+static inline long bpf_timer_set_callback(struct bpf_timer *timer, void *callback)
+{
+	return 0;
+}
+
+static inline long bpf_timer_start(struct bpf_timer *timer, __u64 ns, int flags)
+{
+	return 0;
+}
 
 #endif

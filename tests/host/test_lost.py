@@ -1,0 +1,130 @@
+"""A guard that is lost: killed, stopped or stuck. What it held neither grows on nor sleeps for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import signal
+import time
+
+import pytest
+from guardkit import (
+    GuardProcess,
+    bomb,
+    c_bomb,
+    detach,
+    guard,
+    leftovers,
+    members,
+    pen,
+    stopped_in,
+    stopped_in_group,
+    tree,
+)
+from kit import child, until
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+
+@pytest.fixture
+def lease(tmp_path):
+    """Arguments of a guard that counts as lost after two seconds; more lines of its configuration may be given."""
+
+    def arguments(*lines):
+        config = tmp_path / "pidwarden.toml"
+        config.write_text("\n".join(["lost_after = 2.0", *lines]))
+        return ["--config", str(config)]
+
+    return arguments
+
+
+@contextlib.contextmanager
+def doomed(*arguments):
+    """A guard that the test will kill, and that leaves nothing behind all the same."""
+    running = GuardProcess(*arguments)
+    try:
+        running.wait("ready")
+        yield running
+    finally:
+        running.close()
+        detach(running.run_dir)
+        assert leftovers(running.run_dir) == []
+
+
+HOLD = 'on_bomb = "hold"\non_burst = "hold"'  # whatever it is, it waits for a person
+
+
+def lose(running):
+    running.process.kill()
+    running.process.wait()
+
+
+def test_an_innocent_goes_on_when_the_guard_that_held_it_is_lost(lease):
+    with doomed("--hold-at", "40", *lease(HOLD)) as running, tree() as odd:
+        running.wait("waiting")
+        lose(running)
+        assert odd.said() == (odd.pid, 62)  # by the kernel alone: held at 40, let go with room for 80
+
+
+def test_an_innocent_goes_on_when_the_guard_that_held_it_is_stuck(lease):
+    with doomed("--hold-at", "40", *lease(HOLD)) as running, tree() as odd:
+        running.wait("waiting")
+        os.kill(running.process.pid, signal.SIGSTOP)
+        assert odd.said() == (odd.pid, 62)
+
+
+def test_a_bomb_is_held_again_and_again_without_a_guard(lease):
+    """Set off when nobody is left to judge it, it doubles once a lease instead of once a millisecond."""
+    with doomed("--hold-at", "50", *lease()) as running, pen(900) as made:
+        lose(running)
+        with bomb(made, *c_bomb("tight")):
+            until(lambda: stopped_in(made), "its first members to be stopped")
+            assert made.peak() <= 50
+            until(lambda: len(members(made)) > 55, "it to be let go with more room")
+            until(lambda: stopped_in(made) == len(members(made)), "it to be held again")
+            assert made.peak() <= 2 * 2 * 50
+            with guard("--hold-at", "50", run_dir=running.run_dir) as successor:
+                assert successor.wait("killed")["survivors"] == 0
+                until(lambda: not members(made), "the pen to be empty")
+
+
+def is_let_alone():
+    """Whether 60 threads come to be, which is more than a guard of these tests lets pass."""
+    with child("odd", "threads", "60") as free:
+        return bool(select.select([free.process.stdout], [], [], 1)[0])
+
+
+def test_keep_holds_on_without_a_guard_and_in_time_holds_nobody_else(lease):
+    with doomed("--hold-at", "40", *lease(HOLD, 'lost_then = "keep"')) as running, tree() as held:
+        running.wait("waiting")
+        lose(running)
+        assert not is_let_alone()
+        until(is_let_alone, "nobody else to be held")
+        assert stopped_in_group(held.pid)
+        detach(running.run_dir)
+        assert held.said() == (held.pid, 62)
+
+
+def test_a_successor_comes_in_time_and_nothing_lapses(lease):
+    with doomed("--hold-at", "40", *lease(HOLD)) as running, tree() as odd:
+        running.wait("waiting")
+        lose(running)
+        with guard("--hold-at", "40", *lease(HOLD), run_dir=running.run_dir) as successor:
+            successor.wait("waiting")
+            time.sleep(2.5)  # not a wait for a state: longer than the lease that was not renewed
+            assert stopped_in_group(odd.pid)
+            assert successor.stop() == 0
+        assert odd.said() == (odd.pid, 62)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_killed_at_a_random_moment_while_a_bomb_explodes(seed, lease):
+    """Nothing grows afterwards, and who comes after it ends it."""
+    with pen(900) as made, doomed(*lease()) as running, bomb(made, *c_bomb("tight")):
+        time.sleep(random.Random(seed).uniform(0, 0.15))  # not a wait for a state: the moment is what varies
+        lose(running)
+        with guard(*lease(), run_dir=running.run_dir):
+            until(lambda: not members(made), "the bomb to be dead")
+        assert made.peak() <= 600
