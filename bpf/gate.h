@@ -44,6 +44,8 @@ static __noinline int stop_if_held(void *ctx)
 		return 0;
 	if (interrupt_shell(rec))
 		return 0;
+	if (!(task->flags & PW_TASK_FOLDED))
+		unstop(rec);
 	give_back(task); /* of a fork that failed, or that was interrupted and now begins again */
 	if (reserve(rec->branch, &task->key)) {
 		task->reserved_branch = rec->branch;

@@ -42,6 +42,8 @@ class Process:
     exit_ns: int = 0
     flags: int = 0
     stops: int = 0
+    stopped_ns: int = 0
+    lost_ns: int = 0
     children: list[ProcessKey] = field(default_factory=list)
 
 
@@ -67,7 +69,8 @@ class History:
     def fork(self, parent: ProcessKey, age: int = 0) -> ProcessKey:
         creator = self.all[parent]
         child = Process(self._key(age), parent, comm=creator.comm, exe=creator.exe)
-        if child.key.start_ns - parent.start_ns < SECOND:
+        child.lost_ns = creator.lost_ns + creator.stopped_ns
+        if child.key.start_ns - parent.start_ns - creator.stopped_ns < SECOND:
             child.branch, child.generation = creator.branch, creator.generation + 1
         creator.forks += 1
         creator.children.append(child.key)
@@ -96,6 +99,14 @@ class History:
         """They tried to fork and met the gate."""
         for key in keys:
             self.all[key].stops += 1
+
+    def hold(self, ns: int) -> None:
+        """All that live try to fork and are held for so long."""
+        for process in self.all.values():
+            if process.live:
+                process.stops += 1
+                process.stopped_ns += ns
+        self.wait(ns)
 
     def _key(self, age: int) -> ProcessKey:
         self._pid += 1
@@ -143,6 +154,7 @@ class History:
         return record(
             p.key, p.parent, branch=p.branch, exec_ns=p.exec_ns, exit_ns=p.exit_ns, slots=p.slots, live=p.live,
             forks=p.forks, execs=p.execs, generation=p.generation, flags=p.flags, stops=p.stops, comm=p.comm, exe=p.exe,
+            stopped_ns=p.stopped_ns, lost_ns=p.lost_ns,
         )  # fmt: skip
 
     def case(self, *, branch_of: ProcessKey | None = None, rule: Rule | None = None, strikes: int = 0) -> Case:

@@ -86,6 +86,21 @@ def test_family_alarm(start, bomb, seed):
     assert_bomb(h, verdict(h, strikes=int(bomb == "threads")), root)
 
 
+@pytest.mark.parametrize("held", [0, 2 * SECOND, 3600 * SECOND])
+@pytest.mark.parametrize("start", STARTS)
+def test_time_for_which_a_bomb_was_held_is_no_part_of_its_life(start, held):
+    """Nobody was there to judge it: let go with more room, it goes on, and is no older for having stood still."""
+    h = History()
+    root = STARTS[start](h)
+    members = [root]
+    for count in range(LIMIT):
+        if count == LIMIT // 8:
+            h.hold(held)
+        h.wait(40_000)
+        members.append(h.fork(h.random.choice(members)))
+    assert_bomb(h, verdict(h), root)
+
+
 def test_reasons_name_the_shape_and_its_numbers():
     h = History()
     tight(h, h.found(b"bomb"))

@@ -91,3 +91,17 @@ def test_who_is_his_own_creator_is_a_root():
 
 def test_subtree_of_a_stranger_is_empty():
     assert list(Tree([]).subtree(NOBODY)) == []
+
+
+def test_time_for_which_creators_were_held_does_not_count_as_age():
+    h = History()
+    root = h.found()
+    h.wait(5 * MS)
+    first = h.fork(root)
+    h.hold(3600 * 1000 * MS)
+    h.wait(7 * MS)
+    second = h.fork(first)
+    tree = Tree(h.records())
+    births = {r.key: birth for r, birth in zip(tree.records, tree.births, strict=True)}
+    assert births[first] - births[root] == first.start_ns - root.start_ns
+    assert births[second] - births[first] == second.start_ns - first.start_ns - 3600 * 1000 * MS

@@ -161,12 +161,12 @@ def _deepest(kin: Kin, root: int, members: list[int], rows: list[int], mark: int
 
 
 def _moments(births: Sequence[int], execs: Sequence[int], held: Sequence[int], shares: tuple[float, ...]) -> list[int]:
-    """The moments by which these shares of the slots were there; `births` in order."""
+    """The moments by which these shares of the slots were there."""
     if max(held, default=0) > 1:
         # Threads are not older than the program they run in: `sleep 60; exec bomb`.
-        moments = [max(b, e) if h > 1 else b for b, e, h in zip(births, execs, held, strict=True)]
-        order = sorted(range(len(moments)), key=moments.__getitem__)
-        births, held = [moments[i] for i in order], [held[i] for i in order]
+        births = [max(b, e) if h > 1 else b for b, e, h in zip(births, execs, held, strict=True)]
+    order = sorted(range(len(births)), key=births.__getitem__)
+    births, held = [births[i] for i in order], [held[i] for i in order]
     before = list(accumulate(held))
     total = before[-1] if before else 0
     return [births[min(bisect_right(before, share * total), len(births) - 1)] if births else 0 for share in shares]

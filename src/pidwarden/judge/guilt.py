@@ -90,7 +90,7 @@ def _excuse(kin: Kin, parent: int, heavy: list[int], began: int, rules: Rules) -
 
 
 def _born(kin: Kin, number: int) -> int:
-    return kin.tree.records[number].key.start_ns
+    return kin.tree.births[number]
 
 
 def _lived_before(kin: Kin, parent: int, heavy: list[int], began: int, rules: Rules) -> str:
@@ -129,7 +129,7 @@ def _other_work(kin: Kin, parent: int, heavy: list[int], rules: Rules) -> str:
         if record.forks >= len(kids) + _CAME_AND_WENT:
             return "it has a child whose own children come and go"
         breeds = sum(kin.kin[k] == COPY for k in kids) >= _MIMICS  # light in this branch, but not in another
-        if first - record.key.start_ns >= rules.witness_ns and not breeds:
+        if first - _born(kin, child) >= rules.witness_ns and not breeds:
             return "it has a child that was there before that began"
     return ""
 

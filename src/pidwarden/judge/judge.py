@@ -51,9 +51,10 @@ def judge(case: Case, rules: Rules) -> Verdict:
     least = min(max(rules.min_members, rules.heavy_share * total), _HALF * total)
     began = onset(births, least, rules.witness_ns)
     sums = tree.totals(weights(kin, scope, began, dead_count=case.rule is Rule.GENERATIONS))
+    now_ns = case.now_ns - (tree.records[-1].lost_ns if tree.records else 0)  # as births are
     findings = []
     for suspect in find_suspects(kin, sums, began, rules):
-        seen = examine(kin, suspect.root, case.now_ns)
+        seen = examine(kin, suspect.root, now_ns)
         findings.append(_Finding(suspect, seen, opinion(case, rules, suspect, seen, _hoard(kin, suspect.root))))
     return _verdict(case, kin, _choose(case, rules, kin, sums, findings))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cached_property
 from itertools import accumulate
-from operator import itemgetter
+from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.model.record import Record
@@ -29,8 +29,9 @@ class Tree:
     So is one that is not younger than its creator: no kernel makes that, and links that always lead from younger to
     older cannot run in a circle, whatever the data.
 
-    `records` are the oldest first, `births` their start times, `parents` has the number of each one's creator (or
-    NO_PARENT), `broods` how many each created, `number` is the way from a key to a number.
+    `records` are the oldest first, `parents` has the number of each one's creator (or NO_PARENT), `broods` how many
+    each created, `number` is the way from a key to a number. `births` are the start times without the time for which
+    holds had stopped their ancestors: so the age that a creator had is the time it was free to do something.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -44,6 +45,9 @@ class Tree:
             self.records = [unsorted[i] for i in order]
             self.number = {r[0]: i for i, r in enumerate(self.records)}
         self.births: list[int] = [births[i] for i in order]
+        lost = [r.lost_ns for r in self.records]
+        if any(lost):
+            self.births = list(map(sub, self.births, lost))
         find = self.number.get
         found = [find(r[1], NO_PARENT) for r in self.records]
         self.parents: list[int] = [parent if parent < i else NO_PARENT for i, parent in enumerate(found)]
