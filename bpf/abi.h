@@ -205,7 +205,7 @@ struct pw_state {
 	__u64 walks;        /* over all tasks */
 	__u64 marks;        /* questions for a lineage */
 	__u64 dumped;       /* elements of `dump` that answer the last question */
-	__u64 seen_ns;      /* when the guard asked or told something last; CLOCK_MONOTONIC, which stands while the machine sleeps */
+	__u64 seen_ns;      /* last sign of life of the guard; CLOCK_MONOTONIC, which stands while the machine sleeps */
 	__u64 lapsed;       /* holds that ended because there was no guard to answer them */
 	__u64 woken;        /* processes continued for want of a guard that would */
 };
@@ -227,7 +227,7 @@ enum pw_op {
 	PW_OP_FORGET = 7,     /* group: no longer watched; gone when empty */
 	PW_OP_LIMIT = 8,      /* group, new limit, new depth limit */
 	PW_OP_SETTLE = 9,     /* -: count no slot that is already free */
-	PW_OP_SEEN = 10,      /* -: the guard is there */
+	PW_OP_SEEN = 10,      /* -: a sign of life of the guard */
 	PW_OP_DOUBT = 11,     /* group: it gets PW_GROUP_DOUBTED */
 };
 

@@ -155,7 +155,6 @@ int ask(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!st)
 		return 0;
-	st->seen_ns = bpf_ktime_get_ns();
 	st->dumped = 0;
 	switch (a.kind) {
 	case PW_ASK_LINEAGE:

@@ -38,8 +38,10 @@ int control(struct bpf_raw_tracepoint_args *ctx)
 	struct pw_proc *rec = bpf_map_lookup_elem(&procs, &key);
 	struct pw_state *st = get_state();
 
-	if (st)
+	if (op == PW_OP_SEEN && st) {
 		st->seen_ns = bpf_ktime_get_ns();
+		return 1;
+	}
 	if (op == PW_OP_FLAG && rec) {
 		__sync_fetch_and_or(&rec->flags, (__u32)id);
 		__sync_fetch_and_and(&rec->flags, ~(__u32)ctx->args[4]);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * What becomes of holds when the guard is lost. It has a lease, which it renews by asking or telling anything. When that runs
- * out, a timer of the kernel's lets each hold go that has lasted as long as the lease, with twice the room it had, so that an
+ * What becomes of holds when the guard is lost. It has a lease, which it renews by giving signs of life. When that runs out, a timer of the kernel's lets each hold go that has lasted as long as the lease, with twice the room it had, so that an
  * innocent goes on and a bomb stops again a little later; and wakes who was stopped by it. By policy what is held stays held.
  *
  * Signals to others than the current task need a kernel function that came with 6.13 (bpf_send_signal_task); elsewhere the

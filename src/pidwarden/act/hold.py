@@ -27,6 +27,13 @@ def release(programs: Programs, groups: Iterable[int], *, limit: int = 0, depth_
         programs.release(group, limit=limit, depth_limit=depth_limit)
 
 
+def wake_released(programs: Programs) -> None:
+    """Continues everybody who was stopped by a gate and whose family and branch are not held any more."""
+    held = {g.id for g in programs.groups().values() if g.held}
+    wake(programs, [r for r in programs.stopped() if r.family not in held and r.branch not in held])
+    wake_hidden(programs)
+
+
 def wake(programs: Programs, records: Iterable[Record]) -> int:
     """Continues the processes that a gate stopped and nobody else; how many.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pidwarden import __version__
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
-from pidwarden.guard import executables
+from pidwarden.guard import executables, waker
 from pidwarden.guard.control import Bulk, Server
 from pidwarden.guard.harden import harden
 from pidwarden.guard.instance import Instance
@@ -93,6 +93,9 @@ class Guard:
             self._responder.gate = put_up(programs)
             self._pins.pin(programs)  # before anybody can be held: whoever is stopped needs somebody to be woken by
         leased = programs.begin_lease()
+        self._waker = 0
+        if self._pins.directory and leased and self.settings.lost_then == "release" and not wakes_others():
+            self._waker = waker.start(self._pins.directory, self.settings.lost_after)
         self._exempt_ourselves()
         self._configure()
         self._settle_limits(newly=True)
@@ -104,8 +107,10 @@ class Guard:
         gc.freeze()
         gc.disable()
         self.report("ready", version=__version__, capabilities=self.capabilities(), pid=os.getpid())
-        for text in (*self._pins.notes, *self._missing, *self._lease_notes(leased=leased)):
+        for text in (*self._pins.notes, *self._missing):
             self.report("note", text=text)
+        if not leased:
+            self.report("note", text="the kernel gives BPF programs no timers: if the guard is lost, holds do not end")
         if adopted:
             take_over(self._responder)
 
@@ -170,6 +175,8 @@ class Guard:
         """Nothing stays held and nothing stays pinned, however the guard comes to its end."""
         self._configure(autohold=False)
         release_everything(self._responder)
+        if self._waker:
+            waker.stop(self._waker)
         self._pins.remove()
 
     # -- set up ----------------------------------------------------------------------------------------------------
@@ -201,13 +208,6 @@ class Guard:
             base = self.settings.hold_at if group.kind == GroupKind.BRANCH else self.settings.family_limit
             limit = base if group.slots < base // 2 else base + group.slots
             self._programs.set_limit(group.id, limit, self.settings.generations)
-
-    def _lease_notes(self, *, leased: bool) -> list[str]:
-        if not leased:
-            return ["the kernel gives BPF programs no timers: what is held when the guard is lost stays so"]
-        if self.settings.lost_then == "release" and not wakes_others():
-            return ["BPF programs of this kernel cannot wake anybody: who is stopped when the guard is lost stays so"]
-        return []
 
     def _exempt_ourselves(self) -> None:
         """The guard, and who started it, must never be held by it."""

@@ -265,6 +265,7 @@ class Responder:
         """Kills who is known, again and again, until the history has no living member."""
         execution = incident.execution
         while incident.state is State.KILLING and execution is not None:
+            self.programs.seen()
             guilty = self.look.guilty(incident)
             self._gather(incident, guilty)
             new = execution.strike(guilty)
@@ -335,10 +336,7 @@ class Responder:
     def wake_released(self) -> None:
         """Continues everybody who was stopped by a gate and whose family is not held any more."""
         self.programs.unfold(boot_ns())
-        held = {g.id for g in self.programs.groups().values() if g.held}
-        free = [r for r in self.programs.stopped() if r.family not in held and r.branch not in held]
-        holding.wake(self.programs, free)
-        holding.wake_hidden(self.programs)
+        holding.wake_released(self.programs)
 
     # -- small things ----------------------------------------------------------------------------------------------
 

@@ -206,12 +206,12 @@ class Programs:
         self.maps["config"].set(_ZERO, abi.CONFIG.pack(*config[:6], flags, records, *tgids))
 
     def begin_lease(self) -> bool:
-        """From here on the kernel watches whether somebody asks or tells it something. False: it has no timers."""
+        """From here on the kernel watches for signs of life (:meth:`seen`). False: it has no timers."""
         self.seen()
         return bool(self._lease())
 
     def seen(self) -> None:
-        """Renews the lease, as every question and every order does."""
+        """A sign of life: renews the lease."""
         self._control(abi.OP_SEEN)
 
     def set_executables(self, flags: dict[tuple[int, int], int]) -> None:

@@ -54,6 +54,11 @@ class Pins:
         self.adopted = False
         self.notes: list[str] = []
 
+    @property
+    def directory(self) -> str | None:
+        """Where everything is pinned, None if it is not."""
+        return self._directory
+
     def adopt(self) -> Programs | None:
         """The programs that a guard of this version, or of one that agrees with it, left; None if there are none.
 

@@ -32,7 +32,9 @@ _PROGRAMS = """
 _STDLIB_SKIP = frozenset(
     "site-packages dist-packages test tests idlelib tkinter turtledemo turtle.py lib2to3 ensurepip pydoc_data".split()
 )
-_SO_SKIP = re.compile(r"^(_tkinter|_test|_ctypes_test|xxlimited|_ssl|_hashlib|_sqlite3|_curses|_dbm|_gdbm|readline|nis)")
+_SO_SKIP = re.compile(
+    r"^(_tkinter|_test|_ctypes_test|xxlimited|_ssl|_hashlib|_sqlite3|_curses|_dbm|_gdbm|readline|nis)"
+)
 _TREE = ("src", "tests", "bpf", "bench", "tools", "pyproject.toml")
 _SKIP = frozenset({"lab", ".hypothesis", ".pytest_cache"})
 _PASSWD = """root:x:0:0:root:/root:/bin/bash

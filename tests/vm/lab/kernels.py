@@ -99,7 +99,13 @@ def _fetch(suite: str, folder: Path) -> None:
 def _apt(suite: str, *command: str, cwd: str | None = None) -> str:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_MINUTES * 60, check=False, cwd=cwd, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_MINUTES * 60,
+            check=False,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
         )
         said, code = done.stderr.strip() or done.stdout.strip(), done.returncode
     except subprocess.TimeoutExpired:
@@ -142,7 +148,10 @@ def mirror() -> str:
         return given
     form = "$(RELEASE)|$(COMPONENT)|$(REPO_URI)"
     done = subprocess.run(
-        ["apt-get", "indextargets", "--format", form, "Created-By: Packages"], capture_output=True, text=True, check=False
+        ["apt-get", "indextargets", "--format", form, "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     aliases = {"stable", "oldstable", "testing", "unstable"}
     for line in done.stdout.splitlines():
