@@ -122,9 +122,9 @@ def test_a_successor_comes_in_time_and_nothing_lapses(lease):
         assert odd.said() == (odd.pid, 62)
 
 
-def test_what_waits_for_a_person_is_not_killed_by_a_successor():
+def test_what_waits_for_a_person_is_not_killed_by_a_successor(lease):
     """The judge was not sure of it, so the guard held it; that must outlive the guard."""
-    with doomed("--mode", "hold", "--hold-at", "40") as running, tree() as odd:
+    with doomed("--hold-at", "40", *lease(HOLD)) as running, tree() as odd:
         running.wait("waiting")
         lose(running)
         with guard("--hold-at", "40", run_dir=running.run_dir) as successor:
