@@ -15,6 +15,7 @@ from pidwarden.model import paths
 from pidwarden.model.text import escape
 
 Mode = Literal["observe", "hold", "kill"]
+Where = Literal["auto", "bpf", "connector", "poll"]
 OnBomb = Literal["kill", "hold"]
 OnBurst = Literal["release", "hold"]
 OnUnsure = Literal["hold", "release", "kill"]
@@ -233,6 +234,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "The kernel patch of 2011 had 30: long enough to ask about what just happened.",
         ),
     ] = 30.0
+    source: Annotated[
+        Where,
+        Meta(
+            description="How families are known. bpf: programs in the kernel, which also hold. connector: process "
+            "events over netlink. poll: /proc, again and again. auto: the first of these that works here; the reasons "
+            "of those that do not are in the log and in `pidwarden status`."
+        ),
+    ] = "auto"
     max_records: Annotated[
         int,
         Meta(

@@ -24,7 +24,7 @@ BELOW = {
     "judge": {"model"},
     "diagnose": {"model"},
     "watch": {"model", "kernel", "errors"},
-    "act": {"model", "kernel", "errors"},
+    "act": {"model", "kernel", "errors", "watch"},
 }
 BELOW["guard"] = {*BELOW}
 BELOW["drill"] = {*BELOW} - {"guard"}

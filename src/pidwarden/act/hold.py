@@ -12,29 +12,29 @@ from pidwarden.kernel import procfs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pidwarden.kernel.bpf import Programs
     from pidwarden.model.record import Record
+    from pidwarden.watch.base import Source
 
 
-def hold(programs: Programs, group: int) -> bool:
+def hold(source: Source, group: int) -> bool:
     """Stops the forks of a family or branch. False if it is gone. Undo: :func:`release`, then :func:`wake`."""
-    return programs.hold(group)
+    return source.hold(group)
 
 
-def release(programs: Programs, groups: Iterable[int], *, limit: int = 0, depth_limit: int = 0) -> None:
+def release(source: Source, groups: Iterable[int], *, limit: int = 0, depth_limit: int = 0) -> None:
     """Lets forks proceed. Those already stopped are woken by :func:`wake`, which must follow, twice."""
     for group in groups:
-        programs.release(group, limit=limit, depth_limit=depth_limit)
+        source.release(group, limit=limit, depth_limit=depth_limit)
 
 
-def wake_released(programs: Programs) -> None:
+def wake_released(source: Source) -> None:
     """Continues everybody who was stopped by a gate and whose family and branch are not held any more."""
-    held = {g.id for g in programs.groups().values() if g.held}
-    wake(programs, [r for r in programs.stopped() if r.family not in held and r.branch not in held])
-    wake_hidden(programs)
+    held = {g.id for g in source.groups().values() if g.held}
+    wake(source, [r for r in source.stopped() if r.family not in held and r.branch not in held])
+    wake_hidden(source)
 
 
-def wake(programs: Programs, records: Iterable[Record]) -> int:
+def wake(source: Source, records: Iterable[Record]) -> int:
     """Continues the processes that a gate stopped and nobody else; how many.
 
     A gate that saw the group held an instant before it was released may stop its task an instant after this: call it
@@ -47,21 +47,21 @@ def wake(programs: Programs, records: Iterable[Record]) -> int:
         held = take(record)
         if held is None:
             continue
-        programs.unstop(record.key)
+        source.unstop(record.key)
         woken += held.signal(signal.SIGCONT)
         held.close()
     return woken
 
 
-def wake_hidden(programs: Programs) -> int:
+def wake_hidden(source: Source) -> int:
     """Continues the processes that have no record, for want of room, and are stopped; how many.
 
     Which of them a gate stopped the kernel side does not say without a record. Whoever of them a person stopped goes on
     as well: better than one of a released family that sleeps for ever.
     """
-    if not programs.counters().hidden:
+    if not source.counters().hidden:
         return 0
-    known = {r.key.tgid for r in programs.records()}
+    known = {r.key.tgid for r in source.records()}
     return sum(_continue(int(name)) for name in os.listdir(procfs.PROC) if name.isdecimal() and int(name) not in known)
 
 

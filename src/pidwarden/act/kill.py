@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import UNPROTECTED, Held, Protection, take, why_spared
+from pidwarden.kernel.clock import boot_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.record import Record
 
+_NEWBORN_NS = 50_000_000  # a pid comes round again after all others; 32768 forks take far longer than this
 _BATCH = 512  # pidfds open at a time
 
 
@@ -50,6 +52,26 @@ class Execution:
             else:
                 held.close()
         return count
+
+    def strike_newborn(self, key: ProcessKey) -> bool:
+        """SIGKILLs a process that the kernel announced a moment ago, a copy of one that was not spared.
+
+        There is no time to ask /proc: its pid cannot have been given to another one since. Whether it was reached.
+        """
+        if boot_ns() - key.start_ns > _NEWBORN_NS:
+            return False
+        try:
+            fd = os.pidfd_open(key.tgid)
+        except OSError:
+            return False
+        try:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        self.killed.add(key)
+        return True
 
     def running(self, wait_seconds: float) -> int:
         """How many of the signalled still run, after waiting at most so long for one of them to end.

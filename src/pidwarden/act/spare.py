@@ -63,10 +63,10 @@ class Held:
         self.record, self.fd, self.stat = record, fd, stat
 
     def signal(self, number: int) -> bool:
-        """Sends a signal through the pidfd. False if the process is gone."""
+        """Sends a signal through the pidfd. False if the process is gone, or not ours to signal."""
         try:
             signal.pidfd_send_signal(self.fd, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             return False
         return True
 

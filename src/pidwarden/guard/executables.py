@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pidwarden.kernel.devices import kernel_device
 from pidwarden.model.record import ProcFlag
 
 if TYPE_CHECKING:
     from pidwarden.settings import Settings
-
-
-def kernel_device(st_dev: int) -> int:
-    """The kernel's own encoding of a device number (include/linux/kdev_t.h): major above 20 bits of minor."""
-    return os.major(st_dev) << 20 | os.minor(st_dev)
 
 
 def identify(settings: Settings) -> dict[tuple[int, int], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING, Self
 
 from pidwarden.errors import NoPermission, PidwardenError
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOCK = "lock"
+
+
+def is_private(directory: str) -> bool:
+    """Whether it is a directory, not a link to one, that is ours and nobody else may enter."""
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 class Instance:
@@ -45,6 +55,12 @@ class Instance:
     def _try_lock(self) -> bool:
         try:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            if os.geteuid() != 0 and not is_private(self.directory):
+                msg = (
+                    f"{self.directory} is a link, or others may enter it, or it is not yours: no guard starts in it; "
+                    "look who made it (`ls -ld`), or add `--run-dir DIR`"
+                )
+                raise NoPermission(msg)
             self._lock = os.open(f"{self.directory}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as why:
             what = f"cannot use the run directory {self.directory}: {why.strerror}"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from pidwarden.guard.incident import Incident
     from pidwarden.guard.scope import Scope
-    from pidwarden.kernel.bpf import Programs
     from pidwarden.model.key import ProcessKey
+    from pidwarden.watch.base import Source
 
 _SETTLING_SECONDS = 0.004  # who was about to fork is stopped by then, and so told from who just waits
 _GOOD_PART = 4  # one part of so many
@@ -29,8 +29,8 @@ _SPARED_FLAGS = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag
 class Lookout:
     """Reads the history for the responder; changes nothing."""
 
-    def __init__(self, programs: Programs, scope: Scope) -> None:
-        self._programs, self._scope = programs, scope
+    def __init__(self, source: Source, scope: Scope) -> None:
+        self._source, self._scope = source, scope
         self.protection = UNPROTECTED
         self._scope_says: dict[ProcessKey, bool] = {}  # of this incident: is it in scope?
         self._cgroup_says: dict[ProcessKey, bool] = {}  # of this incident: is it protected by its cgroup?
@@ -43,10 +43,10 @@ class Lookout:
         """
         if group.flags & GroupFlag.SCOPED:
             return group
-        by = self._programs.record(signal.by)
+        by = self._source.record(signal.by)
         if not self._scope.covers(by):
             return None
-        branch = self._programs.group(by.branch) if by and by.branch else None
+        branch = self._source.group(by.branch) if by and by.branch else None
         return branch if branch and _GOOD_PART * branch.slots >= group.slots else group
 
     def standing_still(self, family: int) -> list[Record]:
@@ -58,20 +58,20 @@ class Lookout:
         self._cgroup_says.clear()
         self._scope_says.clear()
         time.sleep(_SETTLING_SECONDS)
-        self._programs.settle()
-        self._programs.unfold(boot_ns())
-        records = self._programs.lineage(family)
+        self._source.settle()
+        self._source.unfold(boot_ns())
+        records = self._source.lineage(family)
         for _ in range(_LOOKS):
             before = len(records)
-            records = self._programs.lineage(family)
+            records = self._source.lineage(family)
             if len(records) == before:
                 break
         return records
 
     def guilty(self, incident: Incident) -> list[Record]:
         """Everybody who now descends from the guilty roots, or is already in the guilty family."""
-        self._programs.unfold(boot_ns())
-        records = self._programs.lineage(incident.family, incident.guilty_family or incident.family)
+        self._source.unfold(boot_ns())
+        records = self._source.lineage(incident.family, incident.guilty_family or incident.family)
         tree = Tree(records)
         found = {r.key: r for root in incident.roots for r in tree.subtree(root)}
         if incident.guilty_family != incident.family or not incident.roots:
@@ -81,7 +81,7 @@ class Lookout:
 
     def alive(self, records: Iterable[Record]) -> list[Record]:
         """Those of `records` that still run, by the history and by /proc: an exit may have been missed."""
-        known = map(self._programs.record, (r.key for r in records))
+        known = map(self._source.record, (r.key for r in records))
         return [r for r in known if r is not None and r.alive and not procfs.has_ended(r.key)]
 
     def spared(self, records: list[Record]) -> frozenset[ProcessKey]:

@@ -11,8 +11,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pidwarden import __version__
-from pidwarden.errors import NotPossible, PidwardenError, UsageError
+from pidwarden.errors import PidwardenError, UsageError
 from pidwarden.guard import executables, waker
+from pidwarden.guard.begin import UNLIMITED, Beginning, thresholds
 from pidwarden.guard.control import Bulk, Server
 from pidwarden.guard.harden import harden
 from pidwarden.guard.instance import Instance
@@ -24,22 +25,19 @@ from pidwarden.guard.scope import Scope, protection
 from pidwarden.guard.succession import release_everything, take_over
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel import limits, procfs
-from pidwarden.kernel.bpf import Config, Programs, wakes_others
+from pidwarden.kernel.bpf import wakes_others
 from pidwarden.kernel.clock import boot_ns
-from pidwarden.kernel.gates import put_up
-from pidwarden.kernel.pins import Pins
 from pidwarden.model.record import GroupKind, ProcFlag, SignalKind
 from pidwarden.settings import Settings, load, replace
+from pidwarden.watch.choose import PROMISES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SIGNS_A_LEASE = 8  # signs of life that the guard gives while its lease runs, if it has nothing else to say
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
-_INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
-_UNLIMITED = 2**31 - 1
 _SHOWN_FAMILIES = 20
-_CHANGEABLE_NEEDS_RESTART = ("max_records", "run_dir")
+_CHANGEABLE_NEEDS_RESTART = ("max_records", "run_dir", "source")
 
 
 class Guard:
@@ -58,44 +56,30 @@ class Guard:
 
     def run(self) -> int:
         """Guards until SIGTERM or SIGINT."""
-        if os.stat("/proc/self/ns/pid").st_ino != _INIT_PID_NS:
-            msg = (
-                "this is a nested pid namespace (a container), and the kernel side knows the machine's own pids; "
-                "run the guard on the host, or the container with the host's pid namespace"
-            )
-            raise NotPossible(msg)
         with contextlib.ExitStack() as stack:
             wake = stack.enter_context(self._signals())
             self._instance = stack.enter_context(Instance(self.settings.run_dir, scoped=not self.scope.everything))
-            self._pins = Pins(self._instance.name)
-            self._programs = self._pins.adopt() or Programs.load(max_records=self.settings.max_records)
-            stack.callback(self._programs.close)
-            adopted = self._pins.adopted
-            self._responder = Responder(self._programs, self.settings, self.scope, self.report)
-            self._retention = Retention(self._programs, self.report)
+            self._begun = Beginning(self.settings, self.scope, self._instance.name)
+            self._source, self._refused = self._begun.open()
+            stack.callback(self._source.close)
+            self._responder = Responder(self._source, self.settings, self.scope, self.report)
+            self._retention = Retention(self._source, self.report)
             stack.callback(self._end)
-            self._start(adopted=adopted)
+            self._start()
             server = Server(self._instance.directory, self._handle)
             stack.callback(server.close)
             self._serve(server, wake)
         self.report("stopped")
         return 0
 
-    def _start(self, *, adopted: bool) -> None:
-        programs = self._programs
+    def _start(self) -> None:
         self._apply_protection()
-        programs.set_executables(executables.identify(self.settings))
-        if not adopted:
-            # Nothing is held while the processes that were there before are enrolled: their number is no alarm.
-            self._configure(hold_at=_UNLIMITED, autohold=False)
-            programs.attach_history()
-            programs.seed()
-            self._responder.gate = put_up(programs)
-            self._pins.pin(programs)  # before anybody can be held: whoever is stopped needs somebody to be woken by
-        leased = programs.begin_lease()
+        if self._begun.gate:
+            self._responder.keeper.gate = self._begun.gate
+        leased = self._source.begin_lease()
         self._waker = 0
-        if self._pins.directory and leased and self.settings.lost_then == "release" and not wakes_others():
-            self._waker = waker.start(self._pins.directory, self.settings.lost_after)
+        if self._begun.pins and self._begun.pins.directory and leased and not wakes_others():
+            self._waker = waker.start(self._begun.pins.directory, self.settings.lost_after)
         self._exempt_ourselves()
         self._configure()
         self._settle_limits(newly=True)
@@ -107,11 +91,11 @@ class Guard:
         gc.freeze()
         gc.disable()
         self.report("ready", version=__version__, capabilities=self.capabilities(), pid=os.getpid())
-        for text in (*self._pins.notes, *self._missing):
+        for text in (*self._begun.notes, *self._missing, *self._lease_notes(leased=leased)):
             self.report("note", text=text)
-        if not leased:
-            self.report("note", text="the kernel gives BPF programs no timers: if the guard is lost, holds do not end")
-        if adopted:
+        for name, why in self._refused.items():
+            self.report("note", text=f"families are not known by {name}: {why}")
+        if self._begun.adopted:
             take_over(self._responder)
 
     @contextlib.contextmanager
@@ -131,27 +115,39 @@ class Guard:
     def _serve(self, server: Server, wake: int) -> None:
         next_housekeeping = boot_ns() + _HOUSEKEEPING_SECONDS * SECOND
         with selectors.DefaultSelector() as selector:
-            for fd in (self._programs.ring.fd, server.fileno(), wake):
-                selector.register(fd, selectors.EVENT_READ)
+            self._watched = self._source.fileno()
+            for fd in (self._watched, server.fileno(), wake):
+                if fd >= 0:
+                    selector.register(fd, selectors.EVENT_READ)
             while not self._stop:
                 next_sign = boot_ns() + int(self.settings.lost_after * SECOND) // _SIGNS_A_LEASE
                 due = self._responder.next_ns() or next_housekeeping
+                due = min(due, self._source.next_ns() or next_housekeeping)
                 due = min(due, self._retention.next_ns, next_housekeeping, next_sign)
                 for key, _events in selector.select(max(0.0, (due - boot_ns()) / SECOND)):
                     self._read(key.fd, selector, server, wake)
-                for event in self._programs.signals():
+                for event in self._source.signals():
                     if event.kind is SignalKind.SHORT:
                         self._retention.make_room()
                     else:
                         self._responder.on_signal(event)
+                self._tell_notes(selector)
                 self._responder.tick()
                 self._retention.tick()
-                self._programs.seen()
+                self._source.seen()
                 if self._reload:
                     self._reload_configuration()
                 if boot_ns() >= next_housekeeping:
                     next_housekeeping = boot_ns() + _HOUSEKEEPING_SECONDS * SECOND
                     self._keep_house()
+
+    def _tell_notes(self, selector: selectors.BaseSelector) -> None:
+        """What the source has to say of itself: that it fell back to another way, which has no descriptor."""
+        for text in self._source.take_notes():
+            self.report("note", text=text)
+        if self._watched >= 0 and self._source.fileno() < 0:
+            selector.unregister(self._watched)
+            self._watched = -1
 
     def _read(self, fd: int, selector: selectors.BaseSelector, server: Server, wake: int) -> None:
         """One descriptor is readable. The ring is read anyway, after all of them."""
@@ -161,7 +157,7 @@ class Guard:
                 selector.register(client, selectors.EVENT_READ)
         elif fd == wake:
             os.read(wake, 4096)
-        elif fd != self._programs.ring.fd:
+        elif fd != self._watched:
             selector.unregister(fd)
             server.serve(fd)
 
@@ -177,44 +173,37 @@ class Guard:
         release_everything(self._responder)
         if self._waker:
             waker.stop(self._waker)
-        self._pins.remove()
+        if self._begun.pins:
+            self._begun.pins.remove()
 
     # -- set up ----------------------------------------------------------------------------------------------------
 
-    def _configure(self, hold_at: int = 0, *, autohold: bool | None = None) -> None:
-        settings = self.settings
-        self._programs.configure(
-            Config(
-                branch_age_ns=int(settings.branch_age * SECOND),
-                job_gap_ns=int(settings.job_gap * SECOND),
-                lease_ns=int(settings.lost_after * SECOND),
-                hold_at=hold_at or settings.hold_at,
-                family_hold_at=hold_at or settings.family_limit,
-                depth_limit=hold_at or settings.generations,
-                autohold=settings.mode != "observe" if autohold is None else autohold,
-                only_scoped=not self.scope.everything,
-                history=settings.history,
-                keep=settings.lost_then == "keep",
-                only=tuple(self.scope.pids),
-            )
-        )
-        self._retention.configure(settings.history_window)
+    def _configure(self, *, autohold: bool | None = None) -> None:
+        self._source.configure(thresholds(self.settings, self.scope, autohold=autohold))
+        self._retention.configure(self.settings.history_window)
 
     def _settle_limits(self, *, newly: bool = False) -> None:
         """Families that were there before get their budget on top of what they already hold; `newly`: a first one."""
-        for group in self._programs.groups().values():
-            if newly and group.limit < _UNLIMITED:
+        for group in self._source.groups().values():
+            if newly and group.limit < UNLIMITED:
                 continue
             base = self.settings.hold_at if group.kind == GroupKind.BRANCH else self.settings.family_limit
             limit = base if group.slots < base // 2 else base + group.slots
-            self._programs.set_limit(group.id, limit, self.settings.generations)
+            self._source.set_limit(group.id, limit, self.settings.generations)
+
+    def _lease_notes(self, *, leased: bool) -> list[str]:
+        if not self._source.gated:
+            return ["families are held by SIGSTOP alone: who is stopped when the guard is killed stays so"]
+        if not leased:
+            return ["the kernel gives BPF programs no timers: what is held when the guard is lost stays so"]
+        return []
 
     def _exempt_ourselves(self) -> None:
         """The guard, and who started it, must never be held by it."""
         wanted = {os.getpid(), *procfs.ancestors(os.getpid())}
-        for record in self._programs.records():
+        for record in self._source.records():
             if record.key.tgid in wanted and record.alive:
-                self._programs.flag(record.key, int(ProcFlag.EXEMPT))
+                self._source.flag(record.key, int(ProcFlag.EXEMPT))
 
     def _apply_protection(self) -> None:
         self._responder.look.protection = protection(self.settings)
@@ -238,7 +227,7 @@ class Guard:
         old, self.settings = self.settings, settings
         self._responder.settings = settings
         self._apply_protection()
-        self._programs.set_executables(executables.identify(settings))
+        self._source.set_executables(executables.identify(settings))
         self._configure()
         if (settings.hold_at, settings.family_limit, settings.generations) != (
             old.hold_at,
@@ -251,7 +240,7 @@ class Guard:
     def _keep_house(self) -> None:
         if not self._responder.incidents:
             gc.collect()
-        self._programs.set_executables(executables.identify(self.settings))
+        self._source.set_executables(executables.identify(self.settings))
         self._headroom.append((boot_ns(), procfs.tasks_in_use()))
 
     # -- answers ---------------------------------------------------------------------------------------------------
@@ -259,8 +248,8 @@ class Guard:
     def capabilities(self) -> dict[str, str]:
         """How each thing is done here."""
         return {
-            "know": "bpf raw tracepoints",
-            "hold": "none (observe)" if self.settings.mode == "observe" else self._responder.gate.name,
+            "know": self._source.how,
+            "hold": "none (observe)" if self.settings.mode == "observe" else self._responder.keeper.name,
             "kill": "closed set by pidfd" if self.settings.mode == "kill" else "by order only",
         }
 
@@ -269,7 +258,7 @@ class Guard:
             case ["status"]:
                 return self._status()
             case ["records"]:
-                return everything_known(self._programs)
+                return everything_known(self._source)
             case ["release" | "kill" as action, number] if number.isdecimal():
                 incident = self._responder.find(int(number))
                 if incident is None:
@@ -280,8 +269,8 @@ class Guard:
         raise UsageError(msg)
 
     def _status(self) -> dict[str, Any]:
-        self._programs.settle()
-        groups = self._programs.groups().values()
+        self._source.settle()
+        groups = self._source.groups().values()
         families = sorted((g for g in groups if g.kind == GroupKind.FAMILY), key=lambda g: g.slots, reverse=True)
         oldest_ns, oldest_used = self._headroom[0]
         used = procfs.tasks_in_use()
@@ -291,12 +280,15 @@ class Guard:
             "version": __version__,
             "mode": self.settings.mode,
             "capabilities": self.capabilities(),
+            "source": self._source.name,
+            "not_promised": PROMISES[self._source.name].not_promised,
+            "refused": self._refused,
             "limits": [limit._asdict() | {"free": limit.free} for limit in limits.machine_limits()],
             "tasks_per_hour": round((used - oldest_used) / hours, 1),
             "families": [
                 {
                     "family": g.id,
-                    "founder": who(self._programs.record(g.founder), g.founder),
+                    "founder": who(self._source.record(g.founder), g.founder),
                     "slots": g.slots,
                     "peak": g.peak,
                     "limit": g.limit,
@@ -308,5 +300,5 @@ class Guard:
             "past": list(self._responder.past),
             "dropped_events": self.report.dropped,
             "history": self._retention.status(),
-            "counters": self._programs.counters()._asdict(),
+            "counters": self._source.counters()._asdict(),
         }

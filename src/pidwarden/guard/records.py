@@ -11,20 +11,20 @@ from pidwarden.kernel import abi
 from pidwarden.kernel.clock import boot_ns
 
 if TYPE_CHECKING:
-    from pidwarden.kernel.bpf import Programs
+    from pidwarden.watch.base import Source
 
 _MOST_HELD = 1000  # families and branches named in one packet
 
 
-def everything_known(programs: Programs) -> Bulk:
+def everything_known(source: Source) -> Bulk:
     """Every record, in the bytes of struct pw_dump, and beside it when that was and what was lost.
 
     The client takes the bytes apart, so that a table of 20,000 processes costs the guard no more than a copy.
     """
-    programs.settle()
-    counters = programs.counters()
-    held = [g.id for g in programs.groups().values() if g.held] if counters.holds else []
-    data = programs.dump_records()  # last: the next question would write over it
+    source.settle()
+    counters = source.counters()
+    held = [g.id for g in source.groups().values() if g.held] if counters.holds else []
+    data = source.dump_records()  # last: the next question would write over it
     return Bulk(
         {
             "pid": os.getpid(),

@@ -5,46 +5,43 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from pidwarden.act import hold as holding
 from pidwarden.act.kill import Execution
 from pidwarden.errors import PidwardenError
 from pidwarden.guard import policy
 from pidwarden.guard.incident import Incident, State
+from pidwarden.guard.keep import Keeper
 from pidwarden.guard.look import Lookout
 from pidwarden.guard.report import Reporter, who
 from pidwarden.judge.case import SECOND, Case, Rules
 from pidwarden.judge.judge import judge
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
-from pidwarden.kernel.gates import GATES
 from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal
 from pidwarden.model.text import escape, milliseconds
 from pidwarden.model.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
     from pidwarden.guard.scope import Scope
-    from pidwarden.kernel.bpf import Programs
     from pidwarden.settings import Settings
+    from pidwarden.watch.base import Source
 
 _KEPT_INCIDENTS = 20
 _MEMORY_READS = 1000  # members whose memory is read for a verdict; statm costs about 15 µs each
 _BY_PERSON = 10  # whom a person released is not held again soon
 _CLEARING_LOOK_NS = 125_000_000  # two looks tell of a release that was missed
-WAKE_AGAIN_NS = 20_000_000
 _UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
 
 
 class Responder:
     """Holds the incidents that are going on and moves them forward."""
 
-    def __init__(self, programs: Programs, settings: Settings, scope: Scope, report: Reporter) -> None:
-        self.programs, self.settings, self.scope, self.report = programs, settings, scope, report
-        self.gate = GATES[0]
-        self.look = Lookout(programs, scope)
+    def __init__(self, source: Source, settings: Settings, scope: Scope, report: Reporter) -> None:
+        self.source, self.settings, self.scope, self.report = source, settings, scope, report
+        self.keeper = Keeper(source)
+        self.look = Lookout(source, scope)
         self.incidents: list[Incident] = []
         self.past: deque[dict[str, object]] = deque(maxlen=_KEPT_INCIDENTS)
         self._strikes = policy.Strikes()
-        self._wake_at_ns = 0
 
     # -- what the guard calls --------------------------------------------------------------------------------------
 
@@ -60,12 +57,12 @@ class Responder:
             if incident.state is State.HELD and incident.family == signal.family:
                 incident.groups.add(signal.group)
                 return
-        group = self.programs.group(signal.group)
+        group = self.source.group(signal.group)
         if group is None or not group.flags & GroupFlag.ALARMED:
             return  # gone, or answered with an earlier alarm of the same family
         covered = self.look.covers(signal, group)
         if covered is None or covered.id != group.id:
-            self.programs.release(group.id, limit=2 * (group.slots + group.inflight))
+            self.source.release(group.id, limit=2 * (group.slots + group.inflight))
         if covered:
             self._open(signal._replace(group=covered.id), covered)
         self.drop_done()
@@ -73,9 +70,6 @@ class Responder:
     def tick(self) -> None:
         """Moves every incident on whose time has come."""
         now = boot_ns()
-        if self._wake_at_ns and now >= self._wake_at_ns:
-            self._wake_at_ns = 0
-            self.wake_released()
         for incident in self.incidents:
             if incident.state is State.WAITING and incident.deadline_ns and now >= incident.deadline_ns:
                 self._overdue(incident)
@@ -85,12 +79,11 @@ class Responder:
                 incident.deadline_ns = now + _CLEARING_LOOK_NS
                 self._look_again(incident)
         self.drop_done()
-        if not any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents):
-            self.gate.tighten(self.programs, on=False)
+        self.keeper.tick(held=any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents))
 
     def next_ns(self) -> int | None:
         """When :meth:`tick` is due, None if nothing is."""
-        due = [self._wake_at_ns] if self._wake_at_ns else []
+        due = self.keeper.next_ns()
         for incident in self.incidents:
             if incident.state in (State.WAITING, State.CLEARING) and incident.deadline_ns:
                 due.append(incident.deadline_ns)
@@ -122,40 +115,42 @@ class Responder:
     def _open(self, signal: Signal, group: Group) -> None:
         incident = Incident(signal)
         self.incidents.append(incident)
-        family = self.programs.group(signal.family)
+        family = self.source.group(signal.family)
         founder = family.founder if family else group.founder
-        incident.founder = self.programs.record(founder)
+        incident.founder = self.source.record(founder)
         observing = self.settings.mode == "observe"
-        if not observing and not group.held:
-            holding.hold(self.programs, signal.group)
-            group = self.programs.group(signal.group) or group
-        incident.held_ns = group.held_ns
+        note = ""
         if not observing:
-            self.gate.tighten(self.programs, on=True)
+            note = self.keeper.hold(signal.group)
+            group = self.source.group(signal.group) or group
+        incident.held_ns = group.held_ns
         rule = Rule(signal.rule)
         self.report(
             "alarm", family=signal.family, founder=who(incident.founder, founder), slots=signal.slots, rule=rule.text
         )
         if not observing:
-            self.report("held", family=signal.family, slots=signal.slots)
+            self.report("held", family=signal.family, slots=max(signal.slots, group.slots))
+        if note:
+            self.report("note", text=f"family {signal.family}: {note}")
         self._judge(incident, group)
 
     def _judge(self, incident: Incident, group: Group) -> None:
         records = self.look.standing_still(incident.family)
-        family = self.programs.group(incident.family)
+        family = self.source.group(incident.family)
         tightest = next(iter(limits.machine_limits()), None)
         case = Case(
             records=tuple(records),
             group=group.id,
             kind=GroupKind(group.kind),
             rule=Rule(incident.signal.rule),
-            now_ns=incident.signal.time_ns,  # not now: a successor may judge what was held long ago
+            # Not now, where it has been held since: a successor may judge what was held long ago.
+            now_ns=incident.signal.time_ns if self.source.gated else boot_ns(),
             strikes=self._count_strikes(group),
             memory={r.key: procfs.resident_bytes(r.key.tgid) for r in records[-_MEMORY_READS:] if r.alive},
             spared=self.look.spared(records),
             pressure=tightest.used / max(1, tightest.limit) if tightest else 0.0,
-            gated=self.settings.mode != "observe",
-            spawner=self.programs.record(family.spawner) if family else None,
+            gated=self.settings.mode != "observe" and self.source.gated,
+            spawner=self.source.record(family.spawner) if family else None,
         )
         verdict = judge(case, self._rules())
         incident.verdict, incident.roots = verdict, tuple(r.key for r in verdict.roots)
@@ -180,7 +175,7 @@ class Responder:
             do = action.then if action.seconds else action.do
             self.report("would", family=incident.family, action=do, members=len(verdict.members))
             self._strikes.add([group.id], self._count_strikes(group) + 1, boot_ns())
-            self.programs.release(group.id, limit=max(group.limit, group.slots) * 2, depth_limit=group.depth_limit * 2)
+            self.source.release(group.id, limit=max(group.limit, group.slots) * 2, depth_limit=group.depth_limit * 2)
             incident.state = State.DONE
         elif action.do == "release":
             self._enlarge(incident)
@@ -189,7 +184,7 @@ class Responder:
             if verdict.members:
                 self._split(incident)
                 if verdict.kind is not Kind.BOMB:
-                    self.programs.doubt(incident.guilty_family)
+                    self.source.doubt(incident.guilty_family)
             if action.do == "hold":
                 self.wait(incident, action)
             else:
@@ -210,7 +205,7 @@ class Responder:
 
     def _enlarge(self, incident: Incident) -> None:
         """A burst: released with a larger budget, and watched again."""
-        groups = {g.id: g for g in self.programs.groups().values() if g.family == incident.family}
+        groups = {g.id: g for g in self.source.groups().values() if g.family == incident.family}
         crossed = [groups[g] for g in (incident.groups & groups.keys() or {incident.family} & groups.keys())]
         self._strikes.add((g.id for g in crossed), self._count_strikes(*crossed) + 1, boot_ns())
         limit: dict[int, int] = {}
@@ -221,9 +216,9 @@ class Responder:
         for group in groups.values():
             if group in crossed or group.flags & _UNHELD:
                 depth = int(group.depth_limit * self.settings.burst_growth)
-                self.programs.release(group.id, limit=limit.get(group.id, 0), depth_limit=depth)
+                self.source.release(group.id, limit=limit.get(group.id, 0), depth_limit=depth)
             elif group.id in limit:
-                self.programs.set_limit(group.id, limit[group.id])
+                self.source.set_limit(group.id, limit[group.id])
         self._released(incident)
         incident.state = State.DONE
 
@@ -234,23 +229,23 @@ class Responder:
         whoever was born since the hold cannot have got through the gate.
         """
         first = incident.roots[0]
-        incident.guilty_family = self.programs.split(incident.signal.group, first)
+        incident.guilty_family = self.source.split(incident.signal.group, first)
         if not incident.guilty_family:
             incident.guilty_family = incident.family  # no room for another group: the whole family stays held
             return
         while self._gather(incident, self.look.guilty(incident)):
             pass
         # Whatever else of the family crossed meanwhile is answered with this: it crossed because of these members.
-        for group in self.programs.groups().values():
+        for group in self.source.groups().values():
             if group.family == incident.family and group.flags & _UNHELD:
-                self.programs.release(group.id)
+                self.source.release(group.id)
         self._released(incident)
 
     def _gather(self, incident: Incident, guilty: list[Record]) -> int:
         if incident.guilty_family == incident.family:
             return 0
         late = [r for r in guilty if r.slots > 0 and r.family != incident.guilty_family]
-        return sum(self.programs.move(r.key, incident.guilty_family) for r in late)
+        return sum(self.source.move(r.key, incident.guilty_family) for r in late)
 
     def kill(self, incident: Incident) -> None:
         """Kills the guilty part, and does not return before it is dead or overdue."""
@@ -265,11 +260,11 @@ class Responder:
         """Kills who is known, again and again, until the history has no living member."""
         execution = incident.execution
         while incident.state is State.KILLING and execution is not None:
-            self.programs.seen()
+            self.source.seen()
             guilty = self.look.guilty(incident)
             self._gather(incident, guilty)
             new = execution.strike(guilty)
-            left = execution.running(0.002)
+            left = self.keeper.chase(execution, [incident.guilty_family], 0.002)
             alive = [r for r in guilty if r.alive and r.key not in execution.spared]
             hidden = sum(r.hidden for r in guilty)  # they get a record, and a signal, as soon as others gave up theirs
             if not new and not left and not hidden and not self.look.alive(alive):
@@ -281,8 +276,8 @@ class Responder:
         now, alarm = boot_ns(), incident.signal.time_ns
         assert incident.execution is not None
         incident.execution.close()
-        self.programs.settle()
-        group = self.programs.group(incident.guilty_family)
+        self.source.settle()
+        group = self.source.group(incident.guilty_family)
         slots = max(0, group.slots) if group else 0
         self.report(
             "killed",
@@ -300,12 +295,12 @@ class Responder:
         elif incident.execution.spared and not survivors:
             names = ", ".join(f"{k.tgid} ({why})" for k, why in incident.execution.spared.items())
             self.report("note", text=f"family {incident.family}: spared by rule: {names}")
-            self.programs.release(incident.guilty_family)
-            self.wake_released()
+            self.source.release(incident.guilty_family)
+            self.keeper.wake_soon()
 
     def _look_again(self, incident: Incident) -> None:
         """While the dead wait to be reaped: the books are set right, and whoever was not in them yet dies as well."""
-        self.programs.seed()
+        self.source.seed()
         if incident.execution and incident.guilty_family != incident.family:
             late = incident.execution.strike(self.look.guilty(incident))
             incident.execution.close()
@@ -314,29 +309,23 @@ class Responder:
 
     def _cleared(self, incident: Incident, when_ns: int) -> None:
         self.report("cleared", family=incident.family, clear_ms=milliseconds(when_ns - incident.signal.time_ns))
-        self.programs.forget(incident.guilty_family)
+        self.source.forget(incident.guilty_family)
         incident.state = State.DONE
 
     def release(self, incident: Incident, factor: float = _BY_PERSON) -> None:
         """Lets go of all of it, with budgets larger by `factor`."""
         for group in (*incident.groups, incident.guilty_family):
-            found = self.programs.group(group) if group else None
+            found = self.source.group(group) if group else None
             if found:
                 limit, depth = int(max(found.limit, found.slots) * factor), int(found.depth_limit * factor)
-                self.programs.release(group, limit=limit, depth_limit=depth)
-                self.programs.forget(group)
+                self.source.release(group, limit=limit, depth_limit=depth)
+                self.source.forget(group)
         self._released(incident)
         incident.state = State.DONE
 
     def _released(self, incident: Incident) -> None:
-        self.wake_released()
-        self._wake_at_ns = boot_ns() + WAKE_AGAIN_NS
+        self.keeper.wake_soon()
         self.report("released", family=incident.family, after_ms=milliseconds(boot_ns() - incident.signal.time_ns))
-
-    def wake_released(self) -> None:
-        """Continues everybody who was stopped by a gate and whose family is not held any more."""
-        self.programs.unfold(boot_ns())
-        holding.wake_released(self.programs)
 
     # -- small things ----------------------------------------------------------------------------------------------
 
@@ -348,7 +337,7 @@ class Responder:
         """Those of the groups that crossed, and of a branch that is most of its family if that crossed."""
         asked = {g.id for g in groups}
         for family in [g for g in groups if g.kind == GroupKind.FAMILY]:
-            branches = self.programs.groups().values()
+            branches = self.source.groups().values()
             asked |= {b.id for b in branches if b.family == family.id and 2 * b.slots > family.slots}
         return self._strikes.count(asked, boot_ns(), self.settings.burst_memory)
 

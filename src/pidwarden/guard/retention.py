@@ -15,7 +15,7 @@ from pidwarden.kernel.procfs import tasks_in_use
 
 if TYPE_CHECKING:
     from pidwarden.guard.report import Reporter
-    from pidwarden.kernel.bpf import Programs
+    from pidwarden.watch.base import Source
 
 SECOND = 1_000_000_000
 _LONGEST_PERIOD_NS, _SHORTEST_PERIOD_NS = 5 * SECOND, SECOND // 4
@@ -70,8 +70,8 @@ def _short_of_memory(before: Memory, now: Memory) -> str:
 class Retention:
     """Sweeps the history when it is time, and makes room when records run short."""
 
-    def __init__(self, programs: Programs, report: Reporter) -> None:
-        self._programs, self._report = programs, report
+    def __init__(self, source: Source, report: Reporter) -> None:
+        self._source, self._report = source, report
         self._watch = Watch(0)
         self._trouble = ""
         self.next_ns = boot_ns()
@@ -87,32 +87,32 @@ class Retention:
         if now < self.next_ns:
             return
         self.next_ns = now + max(_SHORTEST_PERIOD_NS, min(_LONGEST_PERIOD_NS, window // 4))
-        self._trouble = self._watch.trouble(Look(now, tasks_in_use(), memory(), self._programs.counters().holds))
+        self._trouble = self._watch.trouble(Look(now, tasks_in_use(), memory(), self._source.counters().holds))
         if not self._trouble:
-            self._programs.sweep(now - window)
-        self._programs.seed()  # not for the first time: it sets the books right
+            self._source.sweep(now - window)
+        self._source.seed()  # not for the first time: it sets the books right
 
     def make_room(self) -> None:
         """Records run short: families that have many are folded; if that is not enough, the window gets shorter."""
         now, window = boot_ns(), self._watch.window_ns
-        self._programs.sweep(now - window, now)
+        self._source.sweep(now - window, now)
         while self._sixteenths() >= _FULL and window > _YOUNGEST_NS:
             window //= 2
-            self._programs.sweep(now - window, now)
+            self._source.sweep(now - window, now)
         if window < self._watch.window_ns:
             self._report("note", text=f"records run short: who exited {window / SECOND:.1f} s ago is forgotten already")
-        self._programs.seed()
+        self._source.seed()
 
     def _sixteenths(self) -> int:
-        return self._programs.counters().records * 16 // self._programs.max_records
+        return self._source.counters().records * 16 // self._source.max_records
 
     def status(self) -> dict[str, Any]:
         """For `pidwarden status`."""
-        counters = self._programs.counters()
+        counters = self._source.counters()
         return {
             "records": counters.records,
-            "max_records": self._programs.max_records,
-            "ceiling_bytes": self._programs.ceiling,
+            "max_records": self._source.max_records,
+            "ceiling_bytes": self._source.ceiling,
             "window_seconds": self._watch.window_ns / SECOND,
             "kept_because": self._trouble,
             "aged": counters.aged,

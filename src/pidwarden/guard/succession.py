@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pidwarden.guard import policy
 from pidwarden.guard.incident import Incident, State
-from pidwarden.guard.respond import WAKE_AGAIN_NS
+from pidwarden.guard.keep import WAKE_AGAIN_NS
 from pidwarden.judge.case import SECOND
 from pidwarden.model.record import GroupFlag, Signal, SignalKind
 from pidwarden.model.verdict import Kind
@@ -22,18 +22,18 @@ def take_over(responder: Responder) -> None:
 
     What it had released but not woken goes on, and what it was told of but did not answer is told again.
     """
-    for group in responder.programs.groups().values():
+    for group in responder.source.groups().values():
         if responder.find(group.id):
             continue
         if group.held:
             _answer(responder, group)
             continue
         if group.flags & GroupFlag.ALARMED:
-            responder.programs.release(group.id)
+            responder.source.release(group.id)
         if group.flags & GroupFlag.WATCHED:
-            responder.programs.forget(group.id)  # its hold has lapsed: what it is now the next alarm will tell
+            responder.source.forget(group.id)  # its hold has lapsed: what it is now the next alarm will tell
     responder.drop_done()
-    responder.wake_released()
+    responder.keeper.wake_released()
 
 
 def _answer(responder: Responder, group: Group) -> None:
@@ -46,7 +46,7 @@ def _answer(responder: Responder, group: Group) -> None:
     # Split off, so judged already; what follows from that our own settings say.
     incident = Incident(signal)
     incident.guilty_family = group.id
-    incident.founder = responder.programs.record(group.founder)
+    incident.founder = responder.source.record(group.founder)
     responder.incidents.append(incident)
     action = policy.decide(responder.settings, Kind.UNSURE if group.flags & GroupFlag.DOUBTED else Kind.BOMB)
     if responder.settings.mode == "observe" or action.do == "release":
@@ -62,9 +62,9 @@ def release_everything(responder: Responder) -> None:
     for incident in responder.incidents:
         if incident.state in (State.HELD, State.WAITING):
             responder.release(incident)
-    for group in responder.programs.groups().values():
+    for group in responder.source.groups().values():
         if group.held:
-            responder.programs.release(group.id)
-    responder.wake_released()
+            responder.source.release(group.id)
+    responder.keeper.wake_released()
     time.sleep(WAKE_AGAIN_NS / SECOND)
-    responder.wake_released()
+    responder.keeper.wake_released()

@@ -139,7 +139,12 @@ _LEASES = {True: "lease_waking", False: "lease_plain"}  # whether the kernel can
 
 
 class Programs:
-    """The programs and maps, loaded or adopted. Close it, or they stay attached as long as this process lives."""
+    """The programs and maps, loaded or adopted. Close it, or they stay attached as long as this process lives.
+
+    This is a source of families (`watch.base.Source`), the one that has gates.
+    """
+
+    name, how, gated = "bpf", "bpf raw tracepoints", True
 
     def __init__(self, maps: dict[str, Map], programs: dict[str, int], loaded: Object | None) -> None:
         self.maps, self._programs, self._object = maps, programs, loaded
@@ -318,6 +323,17 @@ class Programs:
     def counters(self) -> Counters:
         """What the kernel side counted."""
         return Counters._make(abi.STATE.unpack_from(self._state))
+
+    def fileno(self) -> int:
+        """Readable when something waits in the ring buffer."""
+        return self.ring.fd
+
+    def next_ns(self) -> None:
+        """Nothing is due: the kernel side keeps the books by itself."""
+
+    def take_notes(self) -> list[str]:
+        """Nothing: it does not change its ways."""
+        return []
 
     def signals(self) -> Iterator[Signal]:
         """What waits in the ring buffer; never blocks."""

@@ -1,7 +1,7 @@
 """/proc, as far as it can be read without waiting for anybody.
 
-Only ``stat``, ``statm`` and ``comm`` of other processes are read here: ``cmdline``, ``environ`` and ``maps`` take the
-victim's memory lock and can hang the reader for as long as the victim is stuck.
+Only ``stat``, ``statm``, ``status`` and ``comm`` of other processes are read here: ``cmdline``, ``environ`` and
+``maps`` take the victim's memory lock and can hang the reader for as long as the victim is stuck.
 """
 
 from __future__ import annotations
@@ -72,6 +72,21 @@ def has_ended(key: ProcessKey, root: str = PROC) -> bool:
     return found is None or (found.state in "ZX" and found.threads <= 1)
 
 
+def owner(pid: int, root: str = PROC) -> int:
+    """The user of a process, -1 if it is gone or hidden.
+
+    The owner of its directory is the effective user, but root where the process is not dumpable (proc(5)): then its
+    `status` says it, which waits for nobody either.
+    """
+    try:
+        uid = os.stat(f"{root}/{pid}").st_uid
+    except OSError:
+        return -1
+    if uid == 0 and (data := _read(f"{root}/{pid}/status")) and (at := data.find(b"\nUid:")) >= 0:
+        return int(data[at + 5 :].split(None, 1)[0])
+    return uid
+
+
 def mounts(root: str = PROC) -> list[list[str]]:
     """The fields of each line of ``/proc/self/mounts``: device, where, kind, options, … (fstab(5))."""
     with open(f"{root}/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
@@ -93,10 +108,25 @@ def read_int(path: str) -> int | None:
         return None
 
 
-def tasks_in_use(root: str = PROC) -> int:
-    """Tasks of the whole machine, zombies included: the total of ``/proc/loadavg`` (proc_loadavg(5))."""
+class Load(NamedTuple):
+    """Tasks of the whole machine, zombies included, and the last pid that was given (proc_loadavg(5))."""
+
+    tasks: int
+    last_pid: int
+
+
+def load(root: str = PROC) -> Load:
+    """What stands in ``/proc/loadavg``; zeros if it cannot be read."""
     data = _read(f"{root}/loadavg")
-    return int(data.split()[3].split(b"/")[1]) if data else 0
+    if not data:
+        return Load(0, 0)
+    fields = data.split()
+    return Load(int(fields[3].split(b"/")[1]), int(fields[4]))
+
+
+def tasks_in_use(root: str = PROC) -> int:
+    """Tasks of the whole machine, zombies included."""
+    return load(root).tasks
 
 
 def ancestors(pid: int, root: str = PROC) -> list[int]:
