@@ -68,6 +68,8 @@ class Guard:
             self._start()
             server = Server(self._instance.directory, self._handle)
             stack.callback(server.close)
+            if self._begun.adopted:
+                take_over(self._responder)
             self._serve(server, wake)
         self.report("stopped")
         return 0
@@ -95,8 +97,6 @@ class Guard:
             self.report("note", text=text)
         for name, why in self._refused.items():
             self.report("note", text=f"families are not known by {name}: {why}")
-        if self._begun.adopted:
-            take_over(self._responder)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[int]:
