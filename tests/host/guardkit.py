@@ -18,7 +18,7 @@ from pidwarden.drill.pen import DeadMan, Pen
 from pidwarden.kernel import procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 DEADLINE = 60.0
 
@@ -26,11 +26,13 @@ DEADLINE = 60.0
 class GuardProcess:
     """`pidwarden guard --json`, limited to families that children of this test found."""
 
-    def __init__(self, *arguments: str, run_dir: str | None = None) -> None:
+    def __init__(
+        self, *arguments: str, run_dir: str | None = None, program: Sequence[str] = ("-m", "pidwarden")
+    ) -> None:
         self.run_dir = run_dir or f"/run/pidwarden-test-{os.getpid()}"
         self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the guard)
         self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the guard)
-        command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", f"pid:{os.getpid()}"]
+        command = [sys.executable, *program, "guard", "--json", "--only", f"pid:{os.getpid()}"]
         command += ["--run-dir", self.run_dir, *arguments]
         self.process = subprocess.Popen(command, stdout=self._out, stderr=self._err)
 

@@ -122,6 +122,60 @@ def test_a_successor_comes_in_time_and_nothing_lapses(lease):
         assert odd.said() == (odd.pid, 62)
 
 
+def test_replace_takes_over_from_a_guard_that_runs():
+    with guard("--mode", "hold") as running, pen() as made, bomb(made, *c_bomb("tight")):
+        running.wait("waiting")
+        with guard("--mode", "hold", "--replace", run_dir=running.run_dir) as successor:
+            assert running.process.wait(20) == 0
+            successor.wait("waiting")
+            assert stopped_in(made) == len(members(made))
+            assert ask(running.run_dir, "status")["pid"] == successor.process.pid
+            assert successor.stop() == 0
+        assert leftovers(running.run_dir) == []
+
+
+def test_replace_where_nobody_runs_just_starts():
+    with guard("--replace") as running:
+        assert running.stop() == 0
+
+
+def test_stopped_in_order_it_leaves_what_it_holds_if_it_is_told_so(lease):
+    arguments = ["--mode", "hold", *lease('at_stop = "leave"', seconds=60)]
+    with pen() as made, doomed(*arguments) as running, bomb(made, *c_bomb("tight")):
+        running.wait("waiting")
+        assert running.stop() == 0
+        assert stopped_in(made) == len(members(made)) > 200
+        with guard(run_dir=running.run_dir) as successor:
+            assert successor.wait("killed")["survivors"] == 0
+
+
+_CRASH = """
+import os, sys
+from pidwarden.cli.main import main
+from pidwarden.guard.respond import Responder
+def tick(self):
+    if self.incidents:
+        raise RuntimeError("a mistake in the guard")
+Responder.tick = tick
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_mistake_in_the_guard_lets_nobody_go():
+    running = GuardProcess(program=["-c", _CRASH])
+    try:
+        running.wait("ready")
+        with pen() as made, bomb(made, *c_bomb("tight")):
+            assert running.process.wait(20) != 0
+            assert "a mistake in the guard" in running.stderr()
+            until(lambda: stopped_in(made) == len(members(made)), "everybody to stand still")
+            with guard(run_dir=running.run_dir) as successor:
+                assert successor.wait("killed")["survivors"] == 0
+    finally:
+        running.close()
+        detach(running.run_dir)
+
+
 def test_what_waits_for_a_person_is_not_killed_by_a_successor(lease):
     """The judge was not sure of it, so the guard held it; that must outlive the guard."""
     with doomed("--hold-at", "40", *lease(HOLD)) as running, tree() as odd:

@@ -44,6 +44,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", metavar="DIR", help="where its socket lies (default: /run/pidwarden)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     parser.add_argument(
+        "--replace", action="store_true", help="take over from the guard that runs now; what it holds stays held"
+    )
+    parser.add_argument(
         "--detach", action="store_true", help="release and remove all that a killed guard left behind, and exit"
     )
 
@@ -74,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise NoPermission(msg)
     if args.detach:
         return detach(settings, report)
-    return Guard(settings, Scope(selectors), report, config=config, overrides=given).run()
+    return Guard(settings, Scope(selectors), report, config=config, overrides=given).run(replace=args.replace)
 
 
 def _check_user(args: argparse.Namespace) -> None:
@@ -83,6 +86,9 @@ def _check_user(args: argparse.Namespace) -> None:
         raise UsageError(msg)
     if args.source == "bpf":
         msg = "--source bpf needs root; with --user families are known by `--source connector` or `poll`"
+        raise UsageError(msg)
+    if args.replace:
+        msg = "--replace takes over what is pinned in the kernel; a guard with --user has nothing there: stop it"
         raise UsageError(msg)
     if args.detach:
         msg = "--detach removes what a guard of root's left in the kernel; a guard with --user leaves nothing there"

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, Self
 
 from pidwarden.errors import NoPermission, PidwardenError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOCK = "lock"
+_LOOK_SECONDS = 0.01
 
 
 def is_private(directory: str) -> bool:
@@ -34,6 +36,7 @@ class Instance:
 
     def __init__(self, run_dir: str, *, scoped: bool) -> None:
         self.directory, self._scoped = run_dir, scoped
+        self.patience = 0.0  # seconds to wait for another guard that is about to go
         self._lock = -1
 
     @property
@@ -42,7 +45,10 @@ class Instance:
         return os.path.basename(self.directory.rstrip("/"))
 
     def __enter__(self) -> Self:
-        if not self._try_lock():
+        end = time.monotonic() + self.patience
+        while not (locked := self._try_lock()) and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
+        if not locked:
             if not self._scoped:
                 msg = f"a guard is already running ({self._holder()}, {self.directory}); `pidwarden status` shows it"
                 raise PidwardenError(msg)
@@ -71,6 +77,9 @@ class Instance:
         except BlockingIOError:
             os.close(self._lock)
             return False
+        if not os.fstat(self._lock).st_nlink:  # its owner has just removed it
+            os.close(self._lock)
+            return self._try_lock()
         os.truncate(self._lock, 0)
         os.write(self._lock, f"{os.getpid()}\n".encode())
         return True

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pidwarden import __version__
-from pidwarden.errors import PidwardenError, UsageError
+from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables, waker
 from pidwarden.guard.begin import UNLIMITED, Beginning, thresholds
 from pidwarden.guard.control import Bulk, Server
@@ -22,7 +22,7 @@ from pidwarden.guard.report import Reporter, who
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.retention import Retention
 from pidwarden.guard.scope import Scope, protection
-from pidwarden.guard.succession import release_everything, take_over
+from pidwarden.guard.succession import ask_for_handover, release_everything, take_over
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.bpf import wakes_others
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _SIGNS_A_LEASE = 8  # signs of life that the guard gives while its lease runs, if it has nothing else to say
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
 _SHOWN_FAMILIES = 20
+_HANDOVER_SECONDS = 15.0
 _CHANGEABLE_NEEDS_RESTART = ("max_records", "run_dir", "source")
 
 
@@ -50,15 +51,21 @@ class Guard:
         self._config, self._overrides = config, overrides
         self._stop = False
         self._reload = False
+        self._handed_over = False
+        self._leave = False  # what is held when it ends stays held
         self._headroom: deque[tuple[int, int]] = deque(maxlen=24 * 60)  # (boot_ns, tasks in use), a day of minutes
 
     # -- life ------------------------------------------------------------------------------------------------------
 
-    def run(self) -> int:
-        """Guards until SIGTERM or SIGINT."""
+    def run(self, *, replace: bool = False) -> int:
+        """Guards until SIGTERM or SIGINT; with `replace`, in place of the guard that runs there now."""
         with contextlib.ExitStack() as stack:
             wake = stack.enter_context(self._signals())
-            self._instance = stack.enter_context(Instance(self.settings.run_dir, scoped=not self.scope.everything))
+            instance = Instance(self.settings.run_dir, scoped=not self.scope.everything and not replace)
+            if replace:
+                ask_for_handover(instance.directory)
+                instance.patience = _HANDOVER_SECONDS
+            self._instance = stack.enter_context(instance)
             self._begun = Beginning(self.settings, self.scope, self._instance.name)
             self._source, self._refused = self._begun.open()
             stack.callback(self._source.close)
@@ -70,7 +77,9 @@ class Guard:
             stack.callback(server.close)
             if self._begun.adopted:
                 take_over(self._responder)
+            self._leave = self._pinned  # if anything unforeseen happens: a crash must not let a bomb go
             self._serve(server, wake)
+            self._leave = self._pinned and (self._handed_over or self.settings.at_stop == "leave")
         self.report("stopped")
         return 0
 
@@ -168,13 +177,20 @@ class Guard:
             self._stop = True
 
     def _end(self) -> None:
-        """Nothing stays held and nothing stays pinned, however the guard comes to its end."""
+        """Nothing stays held and nothing stays pinned, unless another guard is to take it over."""
+        if self._leave:
+            self.report("note", text="what is held stays so for another guard, or `pidwarden guard --detach`")
+            return
         self._configure(autohold=False)
         release_everything(self._responder)
         if self._waker:
             waker.stop(self._waker)
         if self._begun.pins:
             self._begun.pins.remove()
+
+    @property
+    def _pinned(self) -> bool:
+        return self._begun.pins is not None and self._begun.pins.directory is not None
 
     # -- set up ----------------------------------------------------------------------------------------------------
 
@@ -257,6 +273,12 @@ class Guard:
         match words:
             case ["status"]:
                 return self._status()
+            case ["handover"]:
+                if not self._pinned:
+                    msg = "nothing is pinned here, so nothing can be handed over; stop the guard and start another"
+                    raise NotPossible(msg)
+                self._handed_over = self._stop = True
+                return {"done": "leaving everything as it is"}
             case ["records"]:
                 return everything_known(self._source)
             case ["release" | "kill" as action, number] if number.isdecimal():

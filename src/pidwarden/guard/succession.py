@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pidwarden.guard import policy
+from pidwarden.guard.control import ask
 from pidwarden.guard.incident import Incident, State
 from pidwarden.guard.keep import WAKE_AGAIN_NS
 from pidwarden.judge.case import SECOND
@@ -15,6 +16,15 @@ from pidwarden.model.verdict import Kind
 if TYPE_CHECKING:
     from pidwarden.guard.respond import Responder
     from pidwarden.model.record import Group
+
+
+def ask_for_handover(run_dir: str) -> None:
+    """Asks the guard that runs there, if any, to go and to leave everything as it is.
+
+    Raises:
+        PidwardenError: it refuses, or does not answer.
+    """
+    ask(run_dir, "handover")
 
 
 def take_over(responder: Responder) -> None:
