@@ -229,6 +229,7 @@ enum pw_op {
 	PW_OP_SETTLE = 9,     /* -: count no slot that is already free */
 	PW_OP_SEEN = 10,      /* -: a sign of life of the guard */
 	PW_OP_DOUBT = 11,     /* group: it gets PW_GROUP_DOUBTED */
+	PW_OP_STOPPED = 12,   /* -, tgid, start_ns: another gate has stopped it */
 };
 
 /* Arguments of the `ask` program, likewise: the answer is in `dump`. */

@@ -51,6 +51,10 @@ int control(struct bpf_raw_tracepoint_args *ctx)
 		unstop(rec);
 		return 1;
 	}
+	if (op == PW_OP_STOPPED && rec) {
+		rec->held_ns = bpf_ktime_get_boot_ns();
+		return 1;
+	}
 	if (op == PW_OP_SETTLE) {
 		settle();
 		return 1;

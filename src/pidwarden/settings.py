@@ -203,8 +203,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     at_stop: Annotated[
         Literal["release", "leave"],
         Meta(
-            description="What a guard does on SIGTERM with what it holds. release: nothing stays held, nor "
-            "in the kernel. leave: all stays as it is for the next guard, or for `pidwarden guard --detach`, as if it had "
+            description="What a guard does on SIGTERM with what it holds. release: nothing stays held, nor in "
+            "the kernel. leave: all stays as it is for the next guard, or for `pidwarden guard --detach`, as if it had "
             "been lost: for a service that is restarted."
         ),
     ] = "release"

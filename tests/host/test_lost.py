@@ -149,6 +149,49 @@ def test_stopped_in_order_it_leaves_what_it_holds_if_it_is_told_so(lease):
             assert successor.wait("killed")["survivors"] == 0
 
 
+def make_foreign(run_dir):
+    """The pins of a killed guard, from now on those of a version that does not agree with this one."""
+    pins = f"/sys/fs/bpf/{os.path.basename(run_dir)}"
+    (name,) = os.listdir(pins)
+    os.rename(f"{pins}/{name}", f"{pins}/0123456789abcdef")
+
+
+def test_an_upgrade_that_changes_the_kernel_side_keeps_a_bomb_held_and_ends_it(lease):
+    with doomed("--mode", "hold", *lease(seconds=60)) as running, pen() as made, bomb(made, *c_bomb("tight")):
+        running.wait("waiting")
+        lose(running)
+        make_foreign(running.run_dir)
+        count = len(members(made))
+        with guard(run_dir=running.run_dir) as successor:
+            killed = successor.wait("killed")
+            assert (killed["survivors"], killed["killed"]) == (0, count)
+            assert any("another version" in note["text"] for note in successor.events("note"))
+        assert made.peak() <= 600
+
+
+def test_an_upgrade_that_changes_the_kernel_side_keeps_what_a_person_is_to_decide(lease):
+    arguments = ["--hold-at", "40", *lease(HOLD, seconds=60)]
+    with doomed(*arguments) as running, tree() as odd:
+        running.wait("waiting")
+        lose(running)
+        make_foreign(running.run_dir)
+        with guard("--hold-at", "40", run_dir=running.run_dir) as successor:
+            waiting = successor.wait("waiting")
+            assert stopped_in_group(odd.pid)
+            until(lambda: ask(running.run_dir, "release", str(waiting["family"])), "the guard to listen")
+            assert odd.said() == (odd.pid, 62)
+
+
+def test_detach_continues_whom_another_version_had_stopped(lease):
+    with doomed("--mode", "hold", "--hold-at", "30", *lease(seconds=60)) as running, tree() as odd:
+        running.wait("waiting")
+        lose(running)
+        make_foreign(running.run_dir)
+        assert "processes continued" in detach(running.run_dir)
+        assert odd.said() == (odd.pid, 62)
+        assert leftovers(running.run_dir) == []
+
+
 _CRASH = """
 import os, sys
 from pidwarden.cli.main import main
@@ -186,7 +229,7 @@ def test_what_waits_for_a_person_is_not_killed_by_a_successor(lease):
             doubted = running.events("verdict")[-1]["verdict"] != "bomb"
             assert told["event"] == ("waiting" if doubted else "killed")
             if doubted:
-                ask(running.run_dir, "release", str(told["family"]))
+                until(lambda: ask(running.run_dir, "release", str(told["family"])), "the guard to listen")
                 assert odd.said() == (odd.pid, 62)
 
 

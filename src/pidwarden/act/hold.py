@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import take
 from pidwarden.kernel import procfs
+from pidwarden.model.key import TICK_NS, ProcessKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,21 +66,24 @@ def wake_hidden(source: Source) -> int:
     return sum(_continue(int(name)) for name in os.listdir(procfs.PROC) if name.isdecimal() and int(name) not in known)
 
 
-def _continue(pid: int) -> bool:
-    stat = procfs.stat(pid)
-    if stat is None or stat.state != "T":
-        return False
+def continue_one(key: ProcessKey) -> bool:
+    """Continues one process that is stopped, whoever did that. False if it is not there, or not stopped."""
     try:
-        fd = os.pidfd_open(pid)
+        fd = os.pidfd_open(key.tgid)
     except OSError:
         return False
     try:
-        same = procfs.stat(pid)
-        if same is None or same.start_ticks != stat.start_ticks:
-            return False  # another one by now
+        stat = procfs.stat_of(key)  # of whom the descriptor is
+        if stat is None or stat.state != "T":
+            return False
         signal.pidfd_send_signal(fd, signal.SIGCONT)
     except ProcessLookupError:
         return False
     finally:
         os.close(fd)
     return True
+
+
+def _continue(pid: int) -> bool:
+    stat = procfs.stat(pid)
+    return stat is not None and stat.state == "T" and continue_one(ProcessKey(pid, stat.start_ticks * TICK_NS))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from pidwarden.errors import NotPossible
 from pidwarden.guard import executables
+from pidwarden.guard.succession import take_in
 from pidwarden.judge.case import SECOND
+from pidwarden.kernel import foreign
 from pidwarden.kernel.bpf import Config, Programs
 from pidwarden.kernel.gates import Gate, put_up
 from pidwarden.kernel.pins import Pins
@@ -50,12 +52,13 @@ class Beginning:
     def __init__(self, settings: Settings, scope: Scope, instance: str) -> None:
         self._settings, self._scope, self._instance = settings, scope, instance
         self.pins: Pins | None = None
+        self._taken_in = False
         self.gate: Gate | None = None
 
     @property
     def adopted(self) -> bool:
-        """Whether a killed guard's programs were taken over."""
-        return self.pins is not None and self.pins.adopted
+        """Whether anything of a guard before was taken over."""
+        return self._taken_in or (self.pins is not None and self.pins.adopted)
 
     @property
     def notes(self) -> list[str]:
@@ -96,6 +99,7 @@ class Beginning:
         pins = Pins(self._instance)
         programs = pins.adopt()
         if programs is None:
+            others = [(where, foreign.read(where)) for where in pins.foreign()]
             programs = Programs.load(max_records=self._settings.max_records)
             try:
                 programs.set_executables(executables.identify(self._settings))
@@ -104,6 +108,10 @@ class Beginning:
                 programs.seed()
                 self.gate = put_up(programs)
                 pins.pin(programs)  # before anybody can be held: whoever is stopped needs somebody to be woken by
+                for where, found in others:
+                    take_in(programs, found)
+                    pins.drop(where)
+                    self._taken_in = True
             except BaseException:
                 pins.remove()
                 programs.close()

@@ -6,11 +6,13 @@ import glob
 import os
 from typing import TYPE_CHECKING
 
+from pidwarden.act.hold import continue_one
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.instance import Instance
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.scope import Scope
 from pidwarden.guard.succession import release_everything
+from pidwarden.kernel import foreign
 from pidwarden.kernel.pins import Pins, bpffs, remove_tree
 
 if TYPE_CHECKING:
@@ -31,18 +33,10 @@ def detach(settings: Settings, report: Reporter) -> int:
     for directory in instances:
         with Instance(directory, scoped=False) as instance:
             pins = Pins(instance.name)
-            try:
-                programs = pins.adopt()
-            except PidwardenError:
-                # Another version's: its maps cannot be read here, but without its programs nothing is held.
-                remove_tree(f"{root}/{instance.name}")
-                report(
-                    "note",
-                    text=f"removed pins of another version below {root}/{instance.name}; tasks it had stopped "
-                    "stay stopped: `ps axo stat,pid,comm | grep ^T` lists them, `kill -CONT PID` continues one",
-                )
+            programs = pins.adopt()
+            for where in pins.foreign():
                 done += 1
-                continue
+                report("note", text=_detach_foreign(where))
             if programs is None:
                 continue
             release_everything(Responder(programs, settings, Scope([]), report))
@@ -53,6 +47,21 @@ def detach(settings: Settings, report: Reporter) -> int:
     if not done:
         report("note", text="nothing was left behind")
     return 0
+
+
+def _detach_foreign(directory: str) -> str:
+    """Removes another version's pins, and continues whom it had stopped."""
+    try:
+        stopped = foreign.read(directory).stopped
+    except PidwardenError as why:
+        remove_tree(directory)
+        return (
+            f"removed pins of another version ({directory}), without knowing whom it had stopped: {why}; "
+            "`ps axo stat,pid,comm | grep ^T` lists who is stopped, `kill -CONT PID` continues one"
+        )
+    remove_tree(directory)  # first: a gate that is still there would stop them again
+    woken = sum(continue_one(key) for key in stopped)
+    return f"released and removed what a guard of another version had left in {directory}: {woken} processes continued"
 
 
 def _stale(root: str | None, base: str) -> list[str]:

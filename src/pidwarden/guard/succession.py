@@ -10,11 +10,14 @@ from pidwarden.guard.control import ask
 from pidwarden.guard.incident import Incident, State
 from pidwarden.guard.keep import WAKE_AGAIN_NS
 from pidwarden.judge.case import SECOND
-from pidwarden.model.record import GroupFlag, Signal, SignalKind
+from pidwarden.kernel.clock import boot_ns
+from pidwarden.model.record import GroupFlag, Rule, Signal, SignalKind
 from pidwarden.model.verdict import Kind
 
 if TYPE_CHECKING:
     from pidwarden.guard.respond import Responder
+    from pidwarden.kernel.bpf import Programs
+    from pidwarden.kernel.foreign import Foreign
     from pidwarden.model.record import Group
 
 
@@ -25,6 +28,26 @@ def ask_for_handover(run_dir: str) -> None:
         PidwardenError: it refuses, or does not answer.
     """
     ask(run_dir, "handover")
+
+
+def take_in(programs: Programs, found: Foreign) -> None:
+    """Makes what programs of another version hold held by these, so that those can go: same members, new families.
+
+    Who was born since those were read is stopped at both gates, and is found by the judge as any descendant.
+    """
+    for held in found.held:
+        records = [r for r in map(programs.record, held.members) if r is not None]
+        family = programs.split(records[0].family, held.founder) if records else 0
+        if not family:
+            continue
+        for record in records:
+            programs.move(record.key, family)
+        if held.doubted:
+            programs.doubt(family)
+        if not held.judged:
+            programs.forget(family)  # it is not watched as a verdict's, so it will be judged
+    for key in found.stopped:
+        programs.note_stopped(key)
 
 
 def take_over(responder: Responder) -> None:
@@ -48,7 +71,8 @@ def take_over(responder: Responder) -> None:
 
 def _answer(responder: Responder, group: Group) -> None:
     kind = SignalKind.ALARM
-    alarm = (group.alarm_ns, group.id, group.family, group.founder, kind, group.rule, group.slots, group.flags)
+    when, rule = group.alarm_ns or boot_ns(), group.rule or Rule.FAMILY_SLOTS  # taken in: nobody told of an alarm
+    alarm = (when, group.id, group.family, group.founder, kind, rule, group.slots, group.flags)
     signal = Signal(*alarm)
     if not group.flags & GroupFlag.WATCHED:
         responder.on_signal(signal)

@@ -47,6 +47,7 @@ OP_LIMIT: Final = 8
 OP_SETTLE: Final = 9
 OP_SEEN: Final = 10
 OP_DOUBT: Final = 11
+OP_STOPPED: Final = 12
 
 # enum pw_proc_flag
 PROC_SPAWNER: Final = 1

@@ -45,6 +45,10 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_raw_tracepoint_open": (_I, (_S, _I)),
     "bpf_map_update_elem": (_I, (_I, _P, _P, _U64)),
     "bpf_map_delete_elem": (_I, (_I, _P)),
+    "bpf_map_get_next_key": (_I, (_I, _P, _P)),
+    "bpf_map_lookup_elem": (_I, (_I, _P, _P)),
+    "bpf_obj_get_info_by_fd": (_I, (_I, _P, _P)),
+    "btf__load_from_kernel_by_id": (_P, (_U32,)),
     "bpf_prog_test_run_opts": (_I, (_I, _P)),
     "ring_buffer__new": (_P, (_I, _SAMPLE, _P, _P)),
     "ring_buffer__epoll_fd": (_I, (_P,)),
@@ -133,11 +137,68 @@ def has_kernel_function(name: str) -> bool:
 def raw_btf(path: str) -> bytes:
     """The .BTF section of an ELF file."""
     lib = library()
-    btf = _pointer(lib.btf__parse_elf(os.fsencode(path), None), f"reading the BTF of {path}")
+    return _btf_bytes(_pointer(lib.btf__parse_elf(os.fsencode(path), None), f"reading the BTF of {path}"))
+
+
+def _btf_bytes(btf: int) -> bytes:
     size = _U32()
-    data = ctypes.string_at(lib.btf__raw_data(btf, ctypes.byref(size)), size.value)
-    lib.btf__free(btf)
+    data = ctypes.string_at(library().btf__raw_data(btf, ctypes.byref(size)), size.value)
+    library().btf__free(btf)
     return data
+
+
+class _MapInfo(ctypes.Structure):
+    """``struct bpf_map_info`` (include/uapi/linux/bpf.h) up to the BTF."""
+
+    _fields_ = [
+        ("type", _U32),
+        ("id", _U32),
+        ("key_size", _U32),
+        ("value_size", _U32),
+        ("max_entries", _U32),
+        ("map_flags", _U32),
+        ("name", ctypes.c_char * 16),
+        ("ifindex", _U32),
+        ("btf_vmlinux_value_type_id", _U32),
+        ("netns_dev", _U64),
+        ("netns_ino", _U64),
+        ("btf_id", _U32),
+        ("btf_key_type_id", _U32),
+        ("btf_value_type_id", _U32),
+        ("pad", _U32),
+    ]
+
+
+def _map_info(fd: int) -> _MapInfo:
+    info, size = _MapInfo(), _U32(ctypes.sizeof(_MapInfo))
+    _check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)), "asking about a map")
+    return info
+
+
+def map_btf(fd: int) -> bytes:
+    """The BTF that a map was made with."""
+    lib = library()
+    return _btf_bytes(_pointer(lib.btf__load_from_kernel_by_id(_map_info(fd).btf_id), "reading the BTF of a map"))
+
+
+def elements(fd: int, value_size: int) -> list[tuple[bytes, bytes]]:
+    """Every element of a map, as (key, value). It keeps BPF programs from running meanwhile: for a map given up only.
+
+    Raises:
+        ValueError: its values have another size.
+    """
+    info = _map_info(fd)
+    if info.value_size != value_size:
+        msg = f"values of {info.value_size} bytes, not {value_size}"
+        raise ValueError(msg)
+    key, value = ctypes.create_string_buffer(info.key_size), ctypes.create_string_buffer(value_size)
+    found: list[tuple[bytes, bytes]] = []
+    last = None
+    while len(found) < info.max_entries and not library().bpf_map_get_next_key(fd, last, key):
+        if not library().bpf_map_lookup_elem(fd, key, value):
+            found.append((key.raw, value.raw))
+        last = key
+    return found
 
 
 class Map:

@@ -60,11 +60,7 @@ class Pins:
         return self._directory
 
     def adopt(self) -> Programs | None:
-        """The programs that a guard of this version, or of one that agrees with it, left; None if there are none.
-
-        Raises:
-            PidwardenError: there are pins of a version that does not agree with this one.
-        """
+        """The programs that a guard of this version, or of one that agrees with it, left; None if there are none."""
         root = bpffs()
         if root is None or not os.path.isdir(f"{root}/{self._instance}"):
             return None
@@ -76,15 +72,25 @@ class Pins:
             os.rmdir(f"{root}/{self._instance}")
             return None
         if not os.path.isdir(directory):
-            msg = (
-                f"{root}/{self._instance} holds pins of another version of pidwarden; "
-                "type `pidwarden guard --detach` to release what it held and remove them"
-            )
-            raise PidwardenError(msg)
+            return None
         programs = Programs.adopt(directory)
         self._directory, self.adopted = directory, True
         self.notes.append(f"took over from a guard that was killed ({directory})")
         return programs
+
+    def foreign(self) -> list[str]:
+        """Where guards of versions that do not agree with this one have pins."""
+        where = f"{bpffs()}/{self._instance}"
+        if not os.path.isdir(where):
+            return []
+        return [
+            f"{where}/{name}" for name in sorted(os.listdir(where)) if name not in (self._abi, _PARTIAL + self._abi)
+        ]
+
+    def drop(self, directory: str) -> None:
+        """Removes the pins of another version, whose holds somebody else has by now."""
+        self.notes.append(f"took over what a guard of another version held ({directory})")
+        remove_tree(directory)
 
     def pin(self, programs: Programs) -> None:
         """Pins everything, once; a machine where that is impossible gets a note instead."""
@@ -124,12 +130,14 @@ class Pins:
 
 
 def remove_tree(directory: str) -> None:
-    """Removes an instance's directory of pins, and the mount if pidwarden made it and this was the last instance."""
+    """Removes a directory of pins, the one above if it is empty then, and and a mount made for pins."""
     for path, _folders, files in os.walk(directory, topdown=False):
         for name in files:
             os.unlink(os.path.join(path, name))
         with contextlib.suppress(OSError):
             os.rmdir(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(directory))
     # Pins do not keep a mount busy: as long as anybody has some there, it stays, and whoever is last takes it away.
     if os.path.isdir(f"{_BPFFS}/{_OURS}") and set(os.listdir(_BPFFS)) <= {_OURS, *_ALWAYS_THERE}:
         os.rmdir(f"{_BPFFS}/{_OURS}")
