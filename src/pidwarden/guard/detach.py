@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from typing import TYPE_CHECKING
 
 from pidwarden.act.hold import continue_one
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.instance import Instance
+from pidwarden.guard.keep import WAKE_AGAIN_NS
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.scope import Scope
 from pidwarden.guard.succession import release_everything
+from pidwarden.judge.case import SECOND
 from pidwarden.kernel import foreign
 from pidwarden.kernel.pins import Pins, bpffs, remove_tree
 
@@ -53,14 +56,17 @@ def _detach_foreign(directory: str) -> str:
     """Removes another version's pins, and continues whom it had stopped."""
     try:
         stopped = foreign.read(directory).stopped
+        foreign.let_go(directory)
     except PidwardenError as why:
         remove_tree(directory)
         return (
             f"removed pins of another version ({directory}), without knowing whom it had stopped: {why}; "
             "`ps axo stat,pid,comm | grep ^T` lists who is stopped, `kill -CONT PID` continues one"
         )
-    remove_tree(directory)  # first: a gate that is still there would stop them again
-    woken = sum(continue_one(key) for key in stopped)
+    woken = sum(map(continue_one, stopped))
+    time.sleep(WAKE_AGAIN_NS / SECOND)  # a gate that saw them held an instant before may stop them an instant after
+    woken += sum(map(continue_one, stopped))
+    remove_tree(directory)
     return f"released and removed what a guard of another version had left in {directory}: {woken} processes continued"
 
 

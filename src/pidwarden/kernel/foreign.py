@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pidwarden.errors import PidwardenError
 from pidwarden.kernel.btf import Btf
-from pidwarden.kernel.libbpf import elements, map_btf, open_pin
+from pidwarden.kernel.libbpf import clear, elements, map_btf, open_pin
 from pidwarden.model.key import ProcessKey
 
 
@@ -58,6 +58,19 @@ def read(directory: str) -> Foreign:
         msg = f"the pins in {directory} are not understood ({why!r})"
         raise PidwardenError(msg) from why
     return Foreign(tuple(held), stopped)
+
+
+def let_go(directory: str) -> None:
+    """Nothing is held by these programs any more: their groups go. Detaching them takes the kernel a while.
+
+    Raises:
+        PidwardenError: the pins are not there.
+    """
+    fd = open_pin(f"{directory}/map_groups")
+    try:
+        clear(fd)
+    finally:
+        os.close(fd)
 
 
 def _values(pin: str, name: str) -> tuple[Btf, list[tuple[bytes, dict[str, Any]]]]:

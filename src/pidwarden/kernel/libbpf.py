@@ -201,6 +201,13 @@ def elements(fd: int, value_size: int) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def clear(fd: int) -> None:
+    """Removes every element of a hash map."""
+    key = ctypes.create_string_buffer(_map_info(fd).key_size)
+    while not library().bpf_map_get_next_key(fd, None, key):
+        library().bpf_map_delete_elem(fd, key)
+
+
 class Map:
     """One BPF map by file descriptor; keys and values are bytes."""
 

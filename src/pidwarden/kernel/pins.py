@@ -14,7 +14,7 @@ import hashlib
 import os
 
 from pidwarden.errors import PidwardenError
-from pidwarden.kernel import abi, procfs
+from pidwarden.kernel import abi, foreign, procfs
 from pidwarden.kernel.bpf import PINNED, Programs
 
 _BPFFS = "/sys/fs/bpf"
@@ -90,6 +90,7 @@ class Pins:
     def drop(self, directory: str) -> None:
         """Removes the pins of another version, whose holds somebody else has by now."""
         self.notes.append(f"took over what a guard of another version held ({directory})")
+        foreign.let_go(directory)
         remove_tree(directory)
 
     def pin(self, programs: Programs) -> None:
