@@ -1,4 +1,4 @@
-"""Markers `root` and `bpf`: skipped where the capability is missing, failed if PIDWARDEN_REQUIRE names it."""
+"""Markers `root`, `bpf` and `vm`: skipped where the capability is missing, failed if PIDWARDEN_REQUIRE names it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ def _missing(capability: str) -> str:
     """Why a capability is not there; empty if it is. BPF is probed by trying, and only if a test asks."""
     if capability == "root":
         return "" if os.geteuid() == 0 else "not root"
+    if capability == "vm":
+        return _no_lab()
     from pidwarden.kernel.bpf import Programs  # noqa: PLC0415
 
     try:
@@ -24,9 +26,21 @@ def _missing(capability: str) -> str:
     return ""
 
 
+def _no_lab() -> str:
+    from lab import kernels, machine  # noqa: PLC0415  (beside the tests that ask)
+    from lab.errors import Unavailable  # noqa: PLC0415
+
+    try:
+        machine.emulator()
+        kernels.find()
+    except Unavailable as why:
+        return str(why)
+    return ""
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     required = os.environ.get("PIDWARDEN_REQUIRE", "").split(",")
-    for capability in ("root", "bpf"):
+    for capability in ("root", "bpf", "vm"):
         if item.get_closest_marker(capability) and (why := _missing(capability)):
             if capability in required:
                 pytest.fail(f"PIDWARDEN_REQUIRE={capability}, but: {why}", pytrace=False)

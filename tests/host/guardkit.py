@@ -26,14 +26,16 @@ DEADLINE = 60.0
 class GuardProcess:
     """`pidwarden guard --json`, limited to families that children of this test found."""
 
+    everything = False  # whether it guards the whole machine instead, which is for a machine of its own
+
     def __init__(
         self, *arguments: str, run_dir: str | None = None, program: Sequence[str] = ("-m", "pidwarden")
     ) -> None:
         self.run_dir = run_dir or f"/run/pidwarden-test-{os.getpid()}"
         self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the guard)
         self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the guard)
-        command = [sys.executable, *program, "guard", "--json", "--only", f"pid:{os.getpid()}"]
-        command += ["--run-dir", self.run_dir, *arguments]
+        command = [sys.executable, *program, "guard", "--json", "--run-dir", self.run_dir, *arguments]
+        command += [] if self.everything else ["--only", f"pid:{os.getpid()}"]
         self.process = subprocess.Popen(command, stdout=self._out, stderr=self._err)
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:

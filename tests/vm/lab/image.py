@@ -37,6 +37,8 @@ _SO_SKIP = re.compile(
 )
 _TREE = ("src", "tests", "bpf", "bench", "tools", "pyproject.toml")
 _SKIP = frozenset({"lab", ".hypothesis", ".pytest_cache"})
+# Where the programs of tests/vm/guest go. A copy each, as a spawner is recognised by its inode.
+_GUEST = {"init": ("init",), "bystander": ("usr/sbin/sshd", "usr/bin/login")}
 _PASSWD = """root:x:0:0:root:/root:/bin/bash
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
 warden:x:1000:1000:an ordinary user:/home/warden:/bin/bash
@@ -63,14 +65,16 @@ def build() -> Path:
         _interpreter(archive)
         _packages(archive)
         _programs(archive)
-        archive.file("init", built["init"])
+        for name, places in _GUEST.items():
+            for place in places:
+                archive.file(place, built[name])
         for name in _TREE:
             where = ROOT / name
             if where.is_dir():
                 archive.tree(f"{HOME}/{name}", str(where), _SKIP)
             else:
                 archive.file(f"{HOME}/{name}", where)
-        for name in sorted(set(built) - {"init"}):
+        for name in sorted(set(built) - set(_GUEST)):
             archive.file(f"{HOME}/props/{name}", built[name])
         archive.end()
         fresh.rename(target)
@@ -192,7 +196,7 @@ def _binary(archive: Archive, path: str, source: str) -> None:
 
 def _compiled(folder: Path) -> dict[str, Path]:
     """What is compiled here, as the guest has no compiler: its init, the tests' props, and the BPF object."""
-    sources = {"init": ROOT / "tests/vm/guest/init.c"}
+    sources = {name: ROOT / f"tests/vm/guest/{name}.c" for name in _GUEST}
     sources |= {p.stem: p for p in sorted((ROOT / "tests/props").glob("*.c"))}
     (folder / "bin").mkdir(exist_ok=True)
     built: dict[str, Path] = {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 QEMU = "qemu-system-x86_64"
 BOOT_SECONDS = 180.0  # seen: 10 alone; a neighbour's tests on the same two processors make it several times that
 _TAIL = 30  # lines of the serial log that go into an error
-_COMMAND_LINE = "console=ttyS0 loglevel=5 panic=-1 oops=panic"
+_COMMAND_LINE = "console=ttyS0 loglevel=5 panic=-1 oops=panic pidwarden.lab=1"
 _LOOK_AGAIN = 0.05
 _numbers = itertools.count(1)
 
@@ -40,6 +40,19 @@ class Hardware(NamedTuple):
     append: str = ""  # to the kernel's command line
 
 
+def emulator() -> str:
+    """The path of QEMU.
+
+    Raises:
+        Unavailable: it is not installed.
+    """
+    found = shutil.which(QEMU)
+    if not found:
+        msg = f"{QEMU} is not on this machine; type `make setup`, or `apt-get install qemu-system-x86`"
+        raise Unavailable(msg)
+    return found
+
+
 class Machine:
     """A machine from ``with`` to its end. The serial log stays if :attr:`keep` is set or it did not end by itself."""
 
@@ -52,15 +65,13 @@ class Machine:
         environment: dict[str, str] | None = None,
         shell: bool = False,
     ) -> None:
-        if not shutil.which(QEMU):
-            msg = f"{QEMU} is not on this machine; type `make setup`, or `apt-get install qemu-system-x86`"
-            raise Unavailable(msg)
+        self._emulator = emulator()
         self.kernel, self.hardware, self.keep = kernel, hardware, False
         logs = cache() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         stem = f"{kernel.name.rpartition('/')[2]}-{os.getpid()}-{next(_numbers)}"
         self.log, self._results, self._initrd = (str(logs / f"{stem}.{end}") for end in ("log", "jsonl", "initramfs"))
-        self._environment = {"PIDWARDEN_REQUIRE": "root,bpf"} | (environment or {})
+        self._environment = {"PIDWARDEN_REQUIRE": "root,bpf", "PIDWARDEN_IN_GUEST": "1"} | (environment or {})
         self._job = json.dumps({"arguments": arguments, "environment": self._environment, "shell": shell}).encode()
         self._shell = shell
         self._at = 0
@@ -74,7 +85,7 @@ class Machine:
         with open(self._results, "wb"):
             pass
         serial = "mon:stdio" if self._shell else f"file:{self.log}"
-        command = [QEMU, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.hardware.cpus)]
+        command = [self._emulator, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.hardware.cpus)]
         command += ["-m", str(self.hardware.memory), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         command += ["-kernel", str(self.kernel.image), "-initrd", self._initrd, "-serial", serial]
         command += ["-serial", f"file:{self._results}", "-append", f"{_COMMAND_LINE} {self.hardware.append}".strip()]

@@ -1,0 +1,58 @@
+"""Which kernels run which tests, in machines of which kind; and which tests no machine runs, and why."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lab import kernels
+from lab.machine import Hardware
+
+_NO_BPF_LSM = "lsm=landlock,lockdown,yama,apparmor"
+
+
+class Run(NamedTuple):
+    """One machine and its tests, files or beginnings of test ids."""
+
+    name: str
+    kernel: str
+    hardware: Hardware
+    tests: tuple[str, ...]
+
+    def wants(self, test: str) -> bool:
+        """Whether the test of this id is one of them."""
+        return test.startswith(self.tests)
+
+
+# What proves containment, on the kernel of Debian stable's predecessor: pure cgroup v2, two processors.
+_CONTAIN = (
+    "tests/host/test_contain.py",
+    "tests/host/test_gate.py",
+    "tests/host/test_guard.py",
+    "tests/host/test_folded.py",
+    "tests/host/test_history.py",
+    "tests/host/test_pen.py",
+    "tests/host/test_prompt.py",
+    "tests/host/test_protection.py",
+    "tests/host/test_retention.py",
+    "tests/host/test_look.py",
+    "tests/host/test_doctor.py",
+    "tests/host/test_status.py",
+)
+_GUEST = ("tests/vm/guest/test_uncapped.py", "tests/vm/guest/test_recovery.py")
+_SMOKE = ("tests/vm/guest/test_smoke.py",)
+
+RUNS = (
+    Run("6.1", "bookworm", Hardware(cpus=2), _CONTAIN),
+    Run("6.1-uncapped", "bookworm", Hardware(cpus=2), _GUEST),
+    Run("6.1-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
+    Run("6.1-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), (*_SMOKE, "tests/host/test_gate.py")),
+    *(Run(f"{suite}-smoke", suite, Hardware(cpus=2), _SMOKE) for suite in kernels.SUITES if suite not in ("bookworm",)),
+)
+
+# Named, not silently dropped: each is shown as skipped, with its reason.
+NOT_IN_GUEST = {
+    "tests/host/test_corpus.py": "the corpus judges real workloads by seconds that an emulated processor does not keep",
+    "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
+    "the same bombs off with no pen around them",
+    "tests/host/test_bad_input.py": "what is refused, and in which words, does not depend on the kernel",
+}
