@@ -140,6 +140,18 @@ def test_sighup_reads_the_configuration_again_and_refuses_a_broken_one(tmp_path)
             running.wait("waiting")
 
 
+def test_what_observing_has_let_grow_is_killed_once_the_guard_is_told_to(tmp_path):
+    config = tmp_path / "pidwarden.toml"
+    config.write_text("mode = 'observe'\nkill_timeout = 20.0\n")
+    with guard("--config", str(config)) as running, pen(900) as made, bomb(made, *c_bomb("tight")):
+        until(lambda: made.peak() == 900, "the bomb to fill its pen")
+        assert not running.events("killed")
+        config.write_text("mode = 'kill'\nkill_timeout = 20.0\n")
+        running.process.send_signal(signal.SIGHUP)
+        assert running.wait("killed")["survivors"] == 0
+        until(lambda: not members(made), "the pen to be empty")
+
+
 def test_user_and_cgroup_selectors_act_only_on_their_own(patient):
     nobody = 65534
     script = f"import os; os.setresuid({nobody},{nobody},{nobody}); os.execv({prop('bomb')!r}, ['bomb', 'tight'])"

@@ -251,9 +251,18 @@ class Guard:
             old.generations,
         ):
             self._settle_limits()
+        if settings.mode != "observe":
+            self._take_back()
         self.report("note", text=f"SIGHUP: configuration read from {self._config}")
 
+    def _take_back(self) -> None:
+        """What observing has let grow has its budget of before again: the next fork of it is answered in earnest."""
+        for group in self._responder.observed.values():
+            self._source.set_limit(group.id, group.limit, group.depth_limit)
+        self._responder.observed.clear()
+
     def _keep_house(self) -> None:
+        self._responder.observed = {i: g for i, g in self._responder.observed.items() if self._source.group(i)}
         if not self._responder.incidents:
             gc.collect()
         self._source.set_executables(executables.identify(self.settings))

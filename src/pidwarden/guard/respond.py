@@ -41,6 +41,7 @@ class Responder:
         self.look = Lookout(source, scope)
         self.incidents: list[Incident] = []
         self.past: deque[dict[str, object]] = deque(maxlen=_KEPT_INCIDENTS)
+        self.observed: dict[int, Group] = {}  # as they were before observing raised their budgets
         self._strikes = policy.Strikes()
 
     # -- what the guard calls --------------------------------------------------------------------------------------
@@ -175,6 +176,7 @@ class Responder:
             do = action.then if action.seconds else action.do
             self.report("would", family=incident.family, action=do, members=len(verdict.members))
             self._strikes.add([group.id], self._count_strikes(group) + 1, boot_ns())
+            self.observed.setdefault(group.id, group)
             self.source.release(group.id, limit=max(group.limit, group.slots) * 2, depth_limit=group.depth_limit * 2)
             incident.state = State.DONE
         elif action.do == "release":
