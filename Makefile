@@ -22,6 +22,12 @@ lint: .venv/ready ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+vm-test: .venv/ready ## stock Debian kernels in QEMU: the host's tests, and those that may destroy the machine
+	$(BIN)/python -m pytest tests/vm
+
+vm-kernels: .venv/ready ## boot every Debian kernel there is: does it load, which gate, what is missing
+	tests/vm/run.py --every-kernel
+
 bench: .venv/ready ## measure what the README says, into bench/results.md
 	$(BIN)/python bench/run.py
 
@@ -50,4 +56,4 @@ $(OBJECT): $(SOURCES) .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-.PHONY: help demo test lint bench corpus abi build setup clean
+.PHONY: help demo test lint vm-test vm-kernels bench corpus abi build setup clean

@@ -17,8 +17,17 @@ need libc6-dev test -e /usr/include/stdio.h
 need linux-libc-dev test -e /usr/include/linux/bpf.h
 need python3-venv python3 -c 'import ensurepip, venv'
 need util-linux setpriv --version
+wanted=""
+# Only the tests in virtual machines need it, and where it cannot be had they are skipped.
+qemu-system-x86_64 --version >/dev/null 2>&1 || wanted=" qemu-system-x86"
+if [ -z "$missing" ] && [ -n "$wanted" ]; then
+	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+		echo "without$wanted the tests in virtual machines are skipped; type \`sudo apt-get install$wanted\`" >&2
+		exit 0
+	fi
+fi
 
-[ -z "$missing" ] && exit 0
+[ -z "$missing$wanted" ] && exit 0
 if ! command -v apt-get >/dev/null; then
 	echo "these Debian packages, or your distribution's like them, are missing:$missing" >&2
 	exit 4
@@ -30,4 +39,4 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086  # a list of names on purpose
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+apt-get install -y -qq --no-install-recommends $missing $wanted >/dev/null

@@ -13,7 +13,7 @@ if __name__ == "__main__" and _PYTHON.exists() and Path(sys.prefix) != _PYTHON.p
     os.execv(_PYTHON, [_PYTHON, *sys.argv])  # the guest gets the interpreter and the packages that run this
 
 sys.path.insert(0, str(Path(__file__).parent))
-from lab import kernels  # noqa: E402
+from lab import kernels, table  # noqa: E402
 from lab.errors import LabError  # noqa: E402
 from lab.machine import BOOT_SECONDS, Hardware, Machine  # noqa: E402
 
@@ -31,8 +31,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one test in the guest (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the serial log of a run that went well, too")
     parser.add_argument("--shell", action="store_true", help="a shell instead of tests; `exit` turns the machine off")
+    parser.add_argument("--every-kernel", action="store_true", help="boot each kernel there is, and print a table")
     parser.add_argument("tests", nargs="*", help="pytest's arguments, after --; paths as in this tree")
     given = parser.parse_args(argv)
+    if given.every_kernel:
+        return table.show()
     hardware = Hardware(given.cpus, given.memory, given.append)
     arguments = ["-o", f"timeout={given.timeout}", *(given.tests or ["tests/host/test_gate.py"])]
     try:

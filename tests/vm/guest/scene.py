@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -126,9 +127,10 @@ def bystanders() -> list[Bystander]:
 class Bomb:
     """A bomb in a login session of a user. Its cgroup has no limit of any kind: it only says who belongs to it."""
 
-    def __init__(self, shape: str, user: str) -> None:
+    def __init__(self, shape: str, user: str, command: list[str] | None) -> None:
         self.folder = CGROUP / f"bomb-{shape}-{user}"
-        self.shape, self._user = shape, user
+        self._user = user
+        self._command = shlex.join(command or [sys.executable, "-I", "-S", str(_BOMB), shape])
         deadman.put(str(CGROUP / "cgroup.subtree_control"), "+pids")
         self.folder.mkdir()
         assert (self.folder / "pids.max").read_text() == "max\n"
@@ -138,8 +140,8 @@ class Bomb:
         """Process 1 starts the session: a shell, and the bomb as its child."""
         uid = USERS[self._user]
         drop = f"setpriv --reuid={uid} --regid={uid} --clear-groups" if uid else "nice -n 0"
-        bomb = f"{sys.executable} -I -S {_BOMB} {self.shape}"
-        init(f"echo $$ >{self.folder}/cgroup.procs; exec {drop} bash -c '{bomb}; exit' </dev/null >/dev/null 2>&1")
+        session = f"exec {drop} bash -c '{self._command}; exit' </dev/null >/dev/null 2>&1"
+        init(f"echo $$ >{self.folder}/cgroup.procs; {session}")
         until(lambda: self.current(), "the session to start")
         self.before = self.current()
 
@@ -170,9 +172,9 @@ class Bomb:
 
 
 @contextlib.contextmanager
-def bomb(shape: str, user: str) -> Iterator[Bomb]:
-    """A bomb that is set up but not yet lit; whatever is left of it is killed afterwards."""
-    made = Bomb(shape, user)
+def bomb(shape: str, user: str, command: list[str] | None = None) -> Iterator[Bomb]:
+    """A bomb that is set up but not yet lit, of the drill or a command; what is left of it is killed afterwards."""
+    made = Bomb(shape, user, command)
     try:
         yield made
     finally:

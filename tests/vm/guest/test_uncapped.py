@@ -20,7 +20,7 @@ def guarded():
 
 
 @pytest.fixture(scope="module")
-def neighbours(guarded):
+def neighbours():
     return bystanders()
 
 

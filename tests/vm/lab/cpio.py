@@ -1,4 +1,4 @@
-"""An initramfs, written as the kernel reads it: cpio "newc" (Documentation/driver-api/early-userspace/buffer-format)."""
+"""An initramfs as the kernel reads it: cpio "newc" (Documentation/driver-api/early-userspace/buffer-format.rst)."""
 
 from __future__ import annotations
 

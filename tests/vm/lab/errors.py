@@ -7,5 +7,5 @@ class LabError(Exception):
     """The lab cannot do what it was asked to."""
 
 
-class Unavailable(LabError):
+class Unavailable(LabError):  # noqa: N818  (a state of the machine)
     """A thing the lab needs is not on this machine and cannot be had: a reason to skip, not a failure."""

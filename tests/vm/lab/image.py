@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.cpio import Archive
@@ -19,6 +18,7 @@ from lab.kernels import ROOT, cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 HOME = "/pidwarden"  # where the tree is in the guest
 _VENV = "/venv"
@@ -28,10 +28,9 @@ _PROGRAMS = """
     bash dash true false sleep cat echo ls mkdir mkfifo rm rmdir cp mv ln chmod chown head tail wc tr seq sort uniq cut tee
     touch env id stty mktemp dd date timeout nice nohup stat readlink printf test uname sync yes xargs find grep sed
     setpriv setsid taskset ps pgrep kill free uptime mount umount unshare nsenter dmesg script su strace ip
-""".split()
-_STDLIB_SKIP = frozenset(
-    "site-packages dist-packages test tests idlelib tkinter turtledemo turtle.py lib2to3 ensurepip pydoc_data".split()
-)
+""".split()  # noqa: SIM905  (a list that people read and add to)
+_STDLIB_SKIP = {"site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "turtle.py"}
+_STDLIB_SKIP |= {"lib2to3", "ensurepip", "pydoc_data"}
 _SO_SKIP = re.compile(
     r"^(_tkinter|_test|_ctypes_test|xxlimited|_ssl|_hashlib|_sqlite3|_curses|_dbm|_gdbm|readline|nis)"
 )
@@ -157,9 +156,8 @@ def _closure(names: Iterable[str]) -> Iterator[importlib.metadata.Distribution]:
                 raise LabError(msg) from why
             continue  # wanted by an extra or another platform only
         yield distribution
-        for requirement in distribution.requires or ():
-            if ";" not in requirement:
-                waiting.append(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
+        plain = (r for r in distribution.requires or () if ";" not in r)
+        waiting += [re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0] for requirement in plain]
 
 
 def _programs(archive: Archive) -> None:

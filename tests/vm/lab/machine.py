@@ -28,7 +28,7 @@ _LOOK_AGAIN = 0.05
 _numbers = itertools.count(1)
 
 
-class Died(LabError):
+class Died(LabError):  # noqa: N818  (what it did)
     """The machine ended, or had to be ended, before it had said everything."""
 
 

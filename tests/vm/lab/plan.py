@@ -43,7 +43,7 @@ _SMOKE = ("tests/vm/guest/test_smoke.py",)
 
 RUNS = (
     Run("6.1", "bookworm", Hardware(cpus=2), _CONTAIN),
-    Run("6.1-uncapped", "bookworm", Hardware(cpus=2), _GUEST),
+    Run("6.1-uncapped", "bookworm", Hardware(cpus=2, memory=1536), _GUEST),
     Run("6.1-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
     Run("6.1-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), (*_SMOKE, "tests/host/test_gate.py")),
     *(Run(f"{suite}-smoke", suite, Hardware(cpus=2), _SMOKE) for suite in kernels.SUITES if suite not in ("bookworm",)),

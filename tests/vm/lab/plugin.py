@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from lab import kernels
 from lab.errors import LabError, Unavailable
 from lab.kernels import ROOT
@@ -24,7 +25,7 @@ _SLACK = 60.0  # for pytest in the guest to import, or to notice and report its 
 _BOOTS_WITHOUT_A_RESULT = 2  # then the machine is broken and nothing else of it is tried
 
 
-class Failed(Exception):
+class Failed(Exception):  # noqa: N818  (as pytest says it)
     """What a test said in the guest, or what became of the machine."""
 
 
@@ -131,7 +132,18 @@ def _reason(test: str) -> str | None:
 
 def _collected(paths: list[str]) -> list[str]:
     """The ids of the tests in some files of this tree, as pytest in the guest will know them."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *paths]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        *paths,
+    ]
     environment = os.environ | {"PIDWARDEN_IN_GUEST": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
