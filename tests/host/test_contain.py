@@ -96,8 +96,10 @@ def test_a_hundred_innocent_programs_are_neither_held_nor_killed():
         assert [e["event"] for e in running.events() if e["event"] != "note"] == ["ready", "stopped"]
 
 
-def test_a_burst_of_programs_is_released_and_everyone_lives():
+def test_a_burst_of_programs_is_released_and_everyone_lives(tmp_path):
     """Four hundred programs started at once by one young parent: held for a moment, then judged a burst."""
+    config = tmp_path / "pidwarden.toml"
+    config.write_text("branch_age = 60\n")  # young for as long as a slow machine takes to start them
     starter = """
 import subprocess, sys
 sleepers = [subprocess.Popen(["sleep", "100"]) for _ in range(400)]
@@ -106,7 +108,7 @@ sys.stdin.read()
 for sleeper in sleepers:
     sleeper.kill()
 """
-    with guard() as running:
+    with guard("--config", str(config)) as running:
         stage = subprocess.Popen(
             [sys.executable, "-c", starter], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -135,6 +135,7 @@ class Bomb:
         self.folder.mkdir()
         assert (self.folder / "pids.max").read_text() == "max\n"
         self.before, self.most = 0, 0
+        self._session: set[int] = set()
 
     def light(self) -> None:
         """Process 1 starts the session: a shell, and the bomb as its child."""
@@ -143,7 +144,7 @@ class Bomb:
         session = f"exec {drop} bash -c '{self._command}; exit' </dev/null >/dev/null 2>&1"
         init(f"echo $$ >{self.folder}/cgroup.procs; {session}")
         until(lambda: self.current(), "the session to start")
-        self.before = self.current()
+        self.before, self._session = self.current(), {min(self.living())}
 
     def current(self) -> int:
         """Tasks in it now, zombies included."""
@@ -154,6 +155,11 @@ class Bomb:
     def living(self) -> set[int]:
         """Who lives in it."""
         return deadman.members([str(self.folder)])
+
+    def stands_still(self) -> bool:
+        """Whether everybody who lives in it is stopped, but for the session's shell, which waits."""
+        found = [procfs.stat(pid) for pid in self.living() - self._session]
+        return bool(found) and all(f is not None and f.state in "TZX" for f in found)
 
     def watch(self, done: object, what: str, seconds: float) -> None:
         """Looks all the time how many there are, until `done`."""

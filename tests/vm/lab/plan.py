@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lab import kernels
 from lab.machine import Hardware
 
 _NO_BPF_LSM = "lsm=landlock,lockdown,yama,apparmor"
@@ -38,15 +37,17 @@ _CONTAIN = (
     "tests/host/test_doctor.py",
     "tests/host/test_status.py",
 )
-_GUEST = ("tests/vm/guest/test_uncapped.py", "tests/vm/guest/test_recovery.py")
+_UNCAPPED = ("tests/vm/guest/test_uncapped.py", "tests/vm/guest/test_recovery.py")
 _SMOKE = ("tests/vm/guest/test_smoke.py",)
 
+# Kernels that no longer change. Those of the moving suites are tried by `make vm-kernels`: a new one must not turn a
+# change red that has nothing to do with it.
 RUNS = (
     Run("6.1", "bookworm", Hardware(cpus=2), _CONTAIN),
-    Run("6.1-uncapped", "bookworm", Hardware(cpus=2, memory=1536), _GUEST),
+    Run("6.1-uncapped", "bookworm", Hardware(cpus=2, memory=1536), _UNCAPPED),
     Run("6.1-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
     Run("6.1-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), (*_SMOKE, "tests/host/test_gate.py")),
-    *(Run(f"{suite}-smoke", suite, Hardware(cpus=2), _SMOKE) for suite in kernels.SUITES if suite not in ("bookworm",)),
+    Run("6.12", "trixie", Hardware(cpus=2), _SMOKE),
 )
 
 # Named, not silently dropped: each is shown as skipped, with its reason.

@@ -121,13 +121,8 @@ class PlanFile(pytest.File):
             for test in known:
                 if run.wants(test):
                     yield GuestItem.from_parent(self, name=f"{run.name}[{test}]", runner=runner, test=test)
-        for test in known:
-            if reason := _reason(test):
-                yield Elsewhere.from_parent(self, name=f"not-in-a-guest[{test}]", reason=reason)
-
-
-def _reason(test: str) -> str | None:
-    return next((why for prefix, why in NOT_IN_GUEST.items() if test.startswith(prefix)), None)
+        for path, reason in NOT_IN_GUEST.items():
+            yield Elsewhere.from_parent(self, name=f"not-in-a-guest[{path}]", reason=reason)
 
 
 def _collected(paths: list[str]) -> list[str]:
