@@ -100,7 +100,6 @@ def test_a_full_table_is_no_reason_not_to_answer(record_property):
             burning.light()
             burning.watch(table_is_full, "the process table to be full", PATIENCE)
             answer, _ = asker.communicate("\n", timeout=PATIENCE)
-            assert table_is_full()
         assert asker.returncode == 0
         status = json.loads(answer)
         largest = status["guard"]["families"][0]

@@ -41,7 +41,6 @@ def test_an_uncapped_bomb_is_contained(shape, user, guarded, neighbours, record_
     with bomb(shape, user) as burning:
         burning.light()
         burning.watch(lambda: len(guarded.events("killed")) > kills, "it to be killed", 120)
-        killed = guarded.events("killed")[-1]
         burning.watch(lambda: not burning.living(), "nobody of it to live", 60)
         settle()
         assert not burning.living()
@@ -49,7 +48,7 @@ def test_an_uncapped_bomb_is_contained(shape, user, guarded, neighbours, record_
         record_property("peak slots", burning.most)
         delays = {n.name: f"{n.assert_unharmed() / 1000:.0f} ms" for n in neighbours}
         record_property("longest delays", delays)
-        assert killed["survivors"] == 0
-        assert len(guarded.events("killed")) == kills + 1
+        # A bomb may cross as a branch and as a family: then it is two incidents.
+        assert [e["survivors"] for e in guarded.events("killed")[kills:] if e["survivors"]] == []
         released = len(guarded.events("released")) > releases
         assert burning.most <= most_allowed(gate, burning.before, released)

@@ -56,12 +56,13 @@ def emulator() -> str:
 class Machine:
     """A machine from ``with`` to its end. The serial log stays if :attr:`keep` is set or it did not end by itself."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what a boot is, each by name)
         self,
         kernel: Kernel,
         hardware: Hardware,
         arguments: list[str],
         *,
+        wanted: list[str] | None = None,
         environment: dict[str, str] | None = None,
         shell: bool = False,
     ) -> None:
@@ -72,7 +73,9 @@ class Machine:
         stem = f"{kernel.name.rpartition('/')[2]}-{os.getpid()}-{next(_numbers)}"
         self.log, self._results, self._initrd = (str(logs / f"{stem}.{end}") for end in ("log", "jsonl", "initramfs"))
         self._environment = {"PIDWARDEN_REQUIRE": "root,bpf", "PIDWARDEN_IN_GUEST": "1"} | (environment or {})
-        self._job = json.dumps({"arguments": arguments, "environment": self._environment, "shell": shell}).encode()
+        self._job = json.dumps(
+            {"arguments": arguments, "wanted": wanted or [], "environment": self._environment, "shell": shell}
+        ).encode()
         self._shell = shell
         self._at = 0
         self._ended = False

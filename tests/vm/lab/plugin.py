@@ -51,14 +51,15 @@ class Runner:
             if self._machine is None:
                 self._boot()
             self._listen(test)
-        if self._machine is not None and len(self._results) == len(self.tests):
+        if self._machine is not None and self._results.keys() >= set(self.tests):
             self._hear_the_end()
         return self._results[test]
 
     def _boot(self) -> None:
         waiting = [t for t in self.tests if t not in self._results]
-        arguments = ["-o", f"timeout={GUEST_SECONDS}", *waiting]
-        machine = Machine(kernels.find(self.run.kernel), self.run.hardware, arguments)
+        files = dict.fromkeys(t.partition("::")[0] for t in waiting)
+        arguments = ["-o", f"timeout={GUEST_SECONDS}", *files]
+        machine = Machine(kernels.find(self.run.kernel), self.run.hardware, arguments, wanted=waiting)
         self._machine = machine.__enter__()
         self._started, self._progress = None, False
 
@@ -154,8 +155,7 @@ class GuestItem(pytest.Item):
         super().__init__(**more)
         self._runner, self._test = runner, test
         self.add_marker(pytest.mark.vm)
-        # The first of a run waits for the boot, and for those that another selection put before it.
-        self.add_marker(pytest.mark.timeout(BOOT_SECONDS + GUEST_SECONDS + 2 * _SLACK))
+        self.add_marker(pytest.mark.timeout(0))  # the guest has its own, and its silence is bounded by `hear`
 
     def setup(self) -> None:
         if not self._runner.tests:
@@ -183,7 +183,7 @@ class GuestItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        return self.path, 0, self.name
+        return self.path, 0, ""
 
 
 class Elsewhere(pytest.Item):
@@ -197,7 +197,7 @@ class Elsewhere(pytest.Item):
         pytest.skip(self._reason)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        return self.path, 0, self.name
+        return self.path, 0, ""
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PlanFile | None:
