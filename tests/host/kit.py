@@ -107,7 +107,7 @@ def configure(programs: Programs, **changes: object) -> None:
         "depth_limit": 10_000,
         "autohold": True,
         "only_scoped": True,
-        "guard": 0,
+        "lease_ns": 60 * SECOND,
         "only": (os.getpid(),),
     }
     programs.configure(Config(**(values | changes)))
