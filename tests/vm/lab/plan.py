@@ -42,11 +42,11 @@ _SMOKE = ("tests/vm/guest/test_smoke.py",)
 # Kernels that no longer change. Those of the moving suites are tried by `make vm-kernels`: a new one must not turn a
 # change red that has nothing to do with it.
 RUNS = (
-    Run("6.1", "bookworm", Hardware(cpus=2), _CONTAIN),
-    Run("6.1-uncapped", "bookworm", Hardware(cpus=2, memory=1536), _UNCAPPED),
-    Run("6.1-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
-    Run("6.1-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), (*_SMOKE, "tests/host/test_gate.py")),
-    Run("6.12", "trixie", Hardware(cpus=2), _SMOKE),
+    Run("debian12", "bookworm", Hardware(cpus=2), _CONTAIN),
+    Run("debian12-uncapped", "bookworm", Hardware(cpus=2, memory=1536), _UNCAPPED),
+    Run("debian12-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
+    Run("debian12-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), (*_SMOKE, "tests/host/test_gate.py")),
+    Run("debian13", "trixie", Hardware(cpus=2), _SMOKE),
 )
 
 # Named, not silently dropped: each is shown as skipped, with its reason.

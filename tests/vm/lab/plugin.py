@@ -183,7 +183,7 @@ class GuestItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        return self.path, 0, ""
+        return self.path, 0, self.name
 
 
 class Elsewhere(pytest.Item):
@@ -197,7 +197,7 @@ class Elsewhere(pytest.Item):
         pytest.skip(self._reason)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        return self.path, 0, ""
+        return self.path, 0, self.name
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PlanFile | None:
