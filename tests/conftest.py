@@ -1,4 +1,4 @@
-"""Markers `root`, `bpf` and `vm`: skipped where the capability is missing, failed if PIDWARDEN_REQUIRE names it."""
+"""Markers, a capability each: skipped where it is missing, failed if PIDWARDEN_REQUIRE names it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def _missing(capability: str) -> str:
         return "" if os.geteuid() == 0 else "not root"
     if capability == "vm":
         return _no_lab()
+    if capability == "connector":
+        from pidwarden.kernel.connector import Connector  # noqa: PLC0415
+
+        try:
+            Connector().close()
+        except (PidwardenError, OSError) as why:
+            return f"no process connector: {why}"
+        return ""
     from pidwarden.kernel.bpf import Programs  # noqa: PLC0415
 
     try:
@@ -40,7 +48,7 @@ def _no_lab() -> str:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     required = os.environ.get("PIDWARDEN_REQUIRE", "").split(",")
-    for capability in ("root", "bpf", "vm"):
+    for capability in ("root", "bpf", "vm", "connector"):
         if item.get_closest_marker(capability) and (why := _missing(capability)):
             if capability in required:
                 pytest.fail(f"PIDWARDEN_REQUIRE={capability}, but: {why}", pytrace=False)

@@ -66,10 +66,21 @@ def stat_of(key: ProcessKey, root: str = PROC) -> Stat | None:
     return found if found and found.start_ticks == key.start_ticks else None
 
 
+def exists(pid: int) -> bool:
+    """Whether somebody, alive or a zombie, has this pid; also where /proc hides him (hidepid, proc(5))."""
+    try:
+        os.getpgid(pid)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def has_ended(key: ProcessKey, root: str = PROC) -> bool:
-    """Whether no thread of it runs: it is gone, or a zombie without living threads."""
-    found = stat_of(key, root)
-    return found is None or (found.state in "ZX" and found.threads <= 1)
+    """Whether no thread of it runs: it is gone, or a zombie without living threads. Of one that is hidden, no."""
+    found = stat(key.tgid, root)
+    if found is None:
+        return not exists(key.tgid)
+    return found.start_ticks != key.start_ticks or (found.state in "ZX" and found.threads <= 1)
 
 
 def owner(pid: int, root: str = PROC) -> int:

@@ -8,11 +8,10 @@ gives that away; it goes to the family of the last one like it.
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 from pidwarden.kernel import connector, procfs
-from pidwarden.kernel.clock import boot_ns
+from pidwarden.kernel.clock import asleep_ns, boot_ns
 from pidwarden.model.record import ProcFlag
 from pidwarden.watch.poll import PollSource
 
@@ -91,7 +90,7 @@ class ConnectorSource(PollSource):
         return iter(waiting)
 
     def _read(self, source: connector.Connector, *, to_alarm: bool) -> None:
-        offset = boot_ns() - time.monotonic_ns()
+        offset = asleep_ns()
         taken = 0
         while taken < _MOST and (events := source.read(_BATCH)):
             taken += len(events)

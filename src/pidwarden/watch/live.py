@@ -34,15 +34,6 @@ _KTHREADD = 2
 _HIDDEN = (0, 0)  # instead of a program
 
 
-def exists(pid: int) -> bool:
-    """Whether somebody, alive or a zombie, has this pid."""
-    try:
-        os.getpgid(pid)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def _after(creator: Entry | None, start_ns: int) -> int:
     """A start within the tick of `start_ns`, later than the creator's: ticks are coarse, and order is what matters."""
     if creator and start_ns <= creator.key.start_ns < (start_ns // TICK_NS + 1) * TICK_NS - 1:
@@ -59,7 +50,7 @@ class Live:
     sees_parents = False  # whoever comes is looked at for his parent; otherwise that is done after a loss only
 
     def __init__(self, max_records: int) -> None:
-        self.books = Books(lambda entry: not exists(entry.pid), self._leads_terminal, boot_ns, max_records)
+        self.books = Books(lambda entry: not procfs.exists(entry.pid), self._leads_terminal, boot_ns, max_records)
         self._executables: dict[tuple[int, int], int] = {}
         self._only: tuple[int, ...] = ()
         self._packed = bytearray()
@@ -121,7 +112,7 @@ class Live:
                 new.append((stat, read_ns))
             else:
                 self._reconcile(entry, stat, read_ns)
-        for entry in [e for e in books.alive.values() if e.pid not in seen and not exists(e.pid)]:
+        for entry in [e for e in books.alive.values() if e.pid not in seen and not procfs.exists(e.pid)]:
             books.free(entry)
         for stat, read_ns in sorted(new, key=lambda found: (found[0].start_ticks, found[0].pid)):
             self._adopt(stat, read_ns)
@@ -132,7 +123,7 @@ class Live:
         ticks = entry.key.start_ticks
         if entry.exact:
             return stat.start_ticks == ticks
-        if not 0 <= ticks - stat.start_ticks <= _SLACK_NS // TICK_NS:
+        if not -1 <= ticks - stat.start_ticks <= _SLACK_NS // TICK_NS:
             return False
         if ticks != stat.start_ticks:
             start_ns = _after(entry.parent, (stat.start_ticks + 1) * TICK_NS - TICK_NS // 2)
@@ -154,7 +145,7 @@ class Live:
         if stat is not None and self._is(entry, stat):
             entry.ppid, entry.state, entry.comm = stat.ppid, stat.state, stat.comm
             return True
-        if stat is not None or not exists(entry.pid):
+        if stat is not None or not procfs.exists(entry.pid):
             self.books.now_ns = read_ns
             self.books.free(entry)
         return False
