@@ -33,7 +33,7 @@ UID = 64999  # nobody else's: what a guard with --user does is done to its proce
 SOURCES = [
     pytest.param("bpf", marks=pytest.mark.bpf),
     pytest.param("connector", marks=pytest.mark.connector),
-    "poll",
+    pytest.param("poll"),
 ]
 OF_A_USER = SOURCES[1:]
 

@@ -29,12 +29,16 @@ class GuardProcess:
     everything = False  # whether it guards the whole machine instead, which is for a machine of its own
 
     def __init__(
-        self, *arguments: str, run_dir: str | None = None, program: Sequence[str] = ("-m", "pidwarden")
+        self,
+        *arguments: str,
+        run_dir: str | None = None,
+        program: Sequence[str] = ("-m", "pidwarden"),
+        before: Sequence[str] = (),
     ) -> None:
         self.run_dir = run_dir or f"/run/pidwarden-test-{os.getpid()}"
         self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the guard)
         self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the guard)
-        command = [sys.executable, *program, "guard", "--json", "--run-dir", self.run_dir, *arguments]
+        command = [*before, sys.executable, *program, "guard", "--json", "--run-dir", self.run_dir, *arguments]
         command += [] if self.everything else ["--only", f"pid:{os.getpid()}"]
         self.process = subprocess.Popen(command, stdout=self._out, stderr=self._err)
 
@@ -73,9 +77,9 @@ class GuardProcess:
 
 
 @contextlib.contextmanager
-def guard(*arguments: str, run_dir: str | None = None) -> Iterator[GuardProcess]:
-    """A guard that is ready, and afterwards gone with all it made."""
-    running = GuardProcess(*arguments, run_dir=run_dir)
+def guard(*arguments: str, run_dir: str | None = None, before: Sequence[str] = ()) -> Iterator[GuardProcess]:
+    """A guard that is ready, and afterwards gone with all it made. `before`: a command that executes the guard."""
+    running = GuardProcess(*arguments, run_dir=run_dir, before=before)
     try:
         running.wait("ready")
         yield running

@@ -98,7 +98,8 @@ class Live:
         books = self.books
         books.now_ns = boot_ns()
         books.walks += 1
-        seen, new = set(), []
+        seen: set[int] = set()
+        new: dict[int, tuple[Stat, int]] = {}
         for name in os.listdir(procfs.PROC):
             if not name.isdecimal():
                 continue
@@ -109,14 +110,23 @@ class Live:
             seen.add(stat.pid)
             entry = books.alive.get(stat.pid)
             if entry is None or not self._is(entry, stat):
-                new.append((stat, read_ns))
+                new[stat.pid] = stat, read_ns
             else:
                 self._reconcile(entry, stat, read_ns)
         for entry in [e for e in books.alive.values() if e.pid not in seen and not procfs.exists(e.pid)]:
             books.free(entry)
-        for stat, read_ns in sorted(new, key=lambda found: (found[0].start_ticks, found[0].pid)):
-            self._adopt(stat, read_ns)
+        for pid in sorted(new, key=lambda number: (new[number][0].start_ticks, number)):
+            self._adopt_with_parents(pid, new)
         return books.seeded
+
+    def _adopt_with_parents(self, pid: int, new: dict[int, tuple[Stat, int]]) -> None:
+        """A newcomer, after those of his ancestors that are new as well: pids do not tell who came first in a tick."""
+        line = []
+        while pid in new:
+            line.append(new.pop(pid))
+            pid = line[-1][0].ppid
+        for stat, read_ns in reversed(line):
+            self._adopt(stat, read_ns)
 
     def _is(self, entry: Entry, stat: Stat) -> bool:
         """Whether the entry is the process of this `stat`; from then on its start time is known for sure."""
