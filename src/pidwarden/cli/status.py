@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -162,6 +163,11 @@ def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[
     ways = answer["capabilities"]
     lines = [f"guard: pid {answer['pid']}, mode {answer['mode']}, version {answer['version']}, {directory}"]
     lines += [f"  {what + ':':<6} {way}" for what, way in ways.items()]
+    if answer.get("not_promised"):
+        lines += textwrap.wrap(
+            f"not promised: {answer['not_promised']}", 110, initial_indent="  ", subsequent_indent="    "
+        )
+    lines += [f"  not known by {name}: {why}" for name, why in answer.get("refused", {}).items()]
     lines += ["", *history_lines(answer), "", "families, by slots", *_families(answer)]
     if past := _incidents(answer, now_ns):
         lines += ["", "last incidents", *past]

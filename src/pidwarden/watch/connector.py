@@ -86,8 +86,7 @@ class ConnectorSource(PollSource):
     def signals(self) -> Iterator[Signal]:
         """See :class:`~pidwarden.watch.base.Source`. An alarm does not wait for the rest."""
         self.refresh(to_alarm=True)
-        waiting, self.books.signals = self.books.signals, []
-        return iter(waiting)
+        return self._take_signals()
 
     def _read(self, source: connector.Connector, *, to_alarm: bool) -> None:
         offset = asleep_ns()

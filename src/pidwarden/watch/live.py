@@ -73,8 +73,14 @@ class Live:
     def signals(self) -> Iterator[Signal]:
         """See :class:`~pidwarden.watch.base.Source`."""
         self.refresh()
+        return self._take_signals()
+
+    def _take_signals(self) -> Iterator[Signal]:
         waiting, self.books.signals = self.books.signals, []
-        return iter(waiting)
+        for signal, by in waiting:
+            if by and not by.exact and by.slots > 0:
+                self.check(by)
+            yield signal._replace(by=by.key) if by else signal
 
     def begin_lease(self) -> bool:
         """Nobody ends a hold when the guard is lost."""
@@ -142,12 +148,23 @@ class Live:
         return True
 
     def _reconcile(self, entry: Entry, stat: Stat, read_ns: int) -> None:
+        if self.sees_parents:
+            self._look_closer(entry, stat)
         entry.ppid, entry.state, entry.comm = stat.ppid, stat.state, stat.comm
         entry.counted_ns = read_ns
         ended = stat.state in "ZX"
         live = max(0, stat.threads - ended)
         if (live, ended) != (max(0, entry.live), entry.ended):
             self.books.threads_are(entry, live, leader_ended=ended)
+
+    def _look_closer(self, entry: Entry, stat: Stat) -> None:
+        """What events would have told: that it is another user's by now, or runs another program."""
+        if (uid := procfs.owner(entry.pid)) >= 0:
+            entry.uid = uid
+        if stat.comm != entry.comm and stat.state not in "ZX":
+            exe, flags = self._program(entry.pid)
+            if exe not in (_HIDDEN, entry.exe):
+                self.books.exec(entry, flags, stat.comm, exe)
 
     def check(self, entry: Entry) -> bool:
         """Whether the process is there, its start time known, and what /proc says of it noted. If not, it goes."""

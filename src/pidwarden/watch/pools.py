@@ -25,7 +25,7 @@ class Pools:
         self.now_ns = 0
         self.pools: dict[int, Pool] = {}
         self.ended: dict[int, Entry] = {}  # by pid: leaders that have exited and were not reaped when last looked at
-        self.signals: list[Signal] = []
+        self.signals: list[tuple[Signal, Entry | None]] = []  # and by whom: his key may become better known
         self.holds = self._next_id = self._settle_after = 0
 
     def new(self, family: Pool | None, founder: Entry, *, scoped: bool) -> Pool:
@@ -89,7 +89,7 @@ class Pools:
         if pool.slots > 0:
             return
         if pool.flags & GroupFlag.WATCHED:
-            self._tell(pool, SignalKind.EMPTY, NOBODY)
+            self._tell(pool, SignalKind.EMPTY, None)
         else:
             self.drop(pool)
 
@@ -146,9 +146,9 @@ class Pools:
         pool.rule, pool.alarm_ns = int(rule), self.now_ns
         if self.config.autohold and pool.flags & GroupFlag.SCOPED:
             self.hold(pool)
-        self._tell(pool, SignalKind.ALARM, by.key)
+        self._tell(pool, SignalKind.ALARM, by)
 
-    def _tell(self, pool: Pool, kind: SignalKind, by: ProcessKey) -> None:
-        self.signals.append(
-            Signal(self.now_ns, pool.id, pool.family.id, by, kind, pool.rule, pool.slots, int(pool.flags))
-        )
+    def _tell(self, pool: Pool, kind: SignalKind, by: Entry | None) -> None:
+        numbers = (pool.rule, pool.slots, int(pool.flags))
+        signal = Signal(self.now_ns, pool.id, pool.family.id, by.key if by else NOBODY, kind, *numbers)
+        self.signals.append((signal, by))

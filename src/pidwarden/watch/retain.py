@@ -35,7 +35,7 @@ class Retained(Pools):
             entry.family.records += 1
         if self.sixteenths() >= _SHORT and self.now_ns - self.short_ns >= _TELL_SHORT_NS:
             self.short_ns = self.now_ns
-            self.signals.append(Signal(self.now_ns, 0, 0, NOBODY, SignalKind.SHORT, 0, 0, 0))
+            self.signals.append((Signal(self.now_ns, 0, 0, NOBODY, SignalKind.SHORT, 0, 0, 0), None))
 
     def rekey(self, entry: Entry, key: ProcessKey) -> None:
         """Its start time is known better now. Only before anybody was told the old one."""

@@ -1,0 +1,226 @@
+"""`pidwarden guard --user`: an ordinary user's guard over his own processes, without root and without a gate."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from guardkit import members, pen
+from kit import until
+from sourcekit import OF_A_USER, UID, as_user, become_user, is_unhurt, public_prop, user_guard
+
+from pidwarden.cli.where import user_run_dir
+from pidwarden.guard.instance import is_private
+from pidwarden.kernel import procfs
+
+pytestmark = pytest.mark.root
+CAP = 2000
+RUN_DIR = f"/tmp/pidwarden-{UID}"
+_CLONE_NEWNS, _MS_REC_PRIVATE = 0x20000, 0x4000 | 0x40000
+
+
+@pytest.fixture(autouse=True)
+def _nobody_left():
+    """Whoever is dead counts against a user's limit until he is reaped."""
+    yield
+    until(lambda: not [p for p in os.listdir("/proc") if p.isdecimal() and procfs.owner(int(p)) == UID], "the end")
+
+
+@pytest.fixture
+def settings(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "pidwarden.toml"
+    for parent in list(path.parents)[:3]:
+        parent.chmod(0o755)
+    path.write_text("kill_timeout = 50.0\n")
+    path.chmod(0o644)
+    return ["--config", str(path)]
+
+
+@contextlib.contextmanager
+def users(made, *argv, session=True):
+    """A process of the user's, in the pen."""
+
+    def enter():
+        if made:
+            made.enter()
+        become_user()
+
+    quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(argv, preexec_fn=enter, cwd="/", start_new_session=session, **quiet)
+    try:
+        yield process
+    finally:
+        process.kill()
+        if made:
+            made.kill()
+        process.wait()
+
+
+@pytest.fixture
+def prop(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("props")
+    for parent in list(directory.parents)[:2]:
+        parent.chmod(0o755)
+    return public_prop("bomb", directory)
+
+
+def contained(running, made, root):
+    running.wait("killed")
+    until(lambda: root.poll() is not None and not members(made), f"the pen to be empty: {running.said()}", 50.0)
+    assert not [e for e in running.events("killed") if e["survivors"]]
+    assert running.events("verdict")[0]["verdict"] == "bomb"
+
+
+@pytest.mark.parametrize("shape", ["tight", "setsid"])
+@pytest.mark.parametrize("name", OF_A_USER)
+def test_a_bomb_of_the_users_is_killed_to_the_last_and_his_other_processes_live(name, shape, settings, prop):
+    with users(None, "/bin/sleep", "1000") as job, user_guard("--source", name, *settings) as running, pen(CAP) as made:
+        with users(made, prop, shape) as root:
+            contained(running, made, root)
+            print(f"{name} --user {shape}: peak {made.peak()}")
+        assert is_unhurt(job)
+        assert running.process.poll() is None
+
+
+@pytest.mark.connector
+@pytest.mark.parametrize("shape", ["chain", "signals"])
+def test_where_forks_are_announced_even_those_who_do_not_stand_still(shape, settings, prop):
+    with user_guard("--source", "connector", *settings) as running, pen(CAP) as made:
+        with users(made, prop, shape) as root:
+            contained(running, made, root)
+
+
+@pytest.mark.connector
+def test_who_shares_the_bombs_process_group_lives(settings, prop):
+    """The group is not the family's alone: nobody may signal it as a whole."""
+    with user_guard("--source", "connector", *settings) as running, pen(CAP) as made:
+        with (
+            users(None, "/bin/sleep", "1000", session=False) as beside,
+            users(made, prop, "tight", session=False) as root,
+        ):
+            assert os.getpgid(beside.pid) == os.getpgid(root.pid)
+            contained(running, made, root)
+            assert is_unhurt(beside)
+
+
+def _hide():
+    """A mount namespace of its own, whose /proc shows nobody the processes of others."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(_CLONE_NEWNS) == 0
+    assert libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) == 0
+    assert libc.mount(b"proc", b"/proc", b"proc", 0, b"hidepid=2") == 0
+
+
+@pytest.mark.parametrize("name", OF_A_USER)
+def test_with_hidepid(name, settings, prop):
+    with user_guard("--source", name, *settings, before=_hide) as running, pen(CAP) as made:
+        with users(made, prop, "tight") as root:
+            contained(running, made, root)
+
+
+@pytest.mark.connector
+def test_when_the_user_may_start_no_more_processes(settings, prop):
+    """RLIMIT_NPROC is used up by the bomb: the guard starts none."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NPROC, (900, 900))
+
+    with user_guard(*settings, "--hold-at", "700", before=limit) as running, pen(CAP) as made:
+
+        def enter():
+            limit()
+            made.enter()
+            become_user()
+
+        root = subprocess.Popen([prop, "tight"], preexec_fn=enter, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            contained(running, made, root)
+            assert made.peak() <= 901
+        finally:
+            made.kill()
+            root.wait()
+
+
+@pytest.mark.connector
+def test_status_finds_it_and_a_held_bomb_can_be_released_and_killed(settings, prop):
+    with user_guard("--mode", "hold", *settings) as running, pen(CAP) as made:
+        with users(made, prop, "tight") as root:
+            family = running.wait("waiting")["family"]
+            status = as_user("status")
+            assert f"HELD    family {family}" in status.stdout
+            assert "process connector" in status.stdout
+            assert "not promised" in status.stdout
+            until(lambda: all(procfs.stat(p).state == "T" for p in members(made)), "everybody to be stopped")
+            assert "bomb" in as_user("ps").stdout
+            assert as_user("kill", str(family)).returncode == 0
+            until(lambda: root.poll() is not None and not members(made), "the pen to be empty", 40.0)
+
+
+@pytest.mark.connector
+def test_who_was_stopped_goes_on_when_the_guard_ends(settings, prop):
+    with pen(CAP) as made, users(made, "/bin/sleep", "1000"):
+        with user_guard("--mode", "hold", *settings) as running, users(made, prop, "tight"):
+            running.wait("waiting")
+            running.process.terminate()
+            running.process.wait(20)
+            until(lambda: [p for p in members(made) if procfs.stat(p).state != "T"], "somebody to go on")
+
+
+def test_root_is_told_to_drop_user_and_others_are_told_of_it():
+    found = subprocess.run([sys.executable, "-m", "pidwarden", "guard", "--user"], capture_output=True, text=True)
+    assert found.returncode == 2
+    assert "drop `--user`" in found.stderr
+    found = as_user("guard")
+    assert found.returncode == 3
+    assert "pidwarden guard --user" in found.stderr
+    assert as_user("guard", "--user", "--source", "bpf").returncode == 2
+    assert "guard --user" in as_user("status").stdout
+
+
+# -- the run directory -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["of another", "a link", "open to others"])
+def test_no_guard_starts_in_a_run_directory_that_is_not_the_users_own(kind, tmp_path):
+    tmp_path.chmod(0o755)
+    place = tmp_path / "run"
+    place.mkdir(mode=0o700)
+    if kind == "a link":
+        os.chown(place, UID, UID)
+        (tmp_path / "link").symlink_to(place)
+        place = tmp_path / "link"
+    elif kind == "open to others":
+        os.chown(place, UID, UID)
+        place.chmod(0o750)
+    found = as_user("guard", "--user", "--run-dir", str(place))
+    assert found.returncode == 3
+    assert str(place) in found.stderr
+    assert not list(tmp_path.rglob("lock"))
+
+
+def test_where_an_ordinary_users_guard_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid)
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert user_run_dir() == f"{tmp_path}/pidwarden"
+    tmp_path.chmod(0o755)
+    assert user_run_dir() == f"/tmp/pidwarden-{os.geteuid()}"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    assert user_run_dir() == f"/tmp/pidwarden-{os.geteuid()}"
+    assert not is_private(str(tmp_path / "nothing"))
+
+
+def test_nothing_is_left_behind(settings):
+    with user_guard(*settings):
+        assert is_private_of_user()
+    assert not os.path.exists(RUN_DIR)
+
+
+def is_private_of_user() -> bool:
+    found = os.lstat(RUN_DIR)
+    return (found.st_uid, found.st_mode & 0o777) == (UID, 0o700)
