@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
     key: ProcessKey
     flags: int
-    uid: int
+    uid: int  # -1: hidden, or gone meanwhile
     comm: bytes
     exe: tuple[int, int]
 
@@ -61,8 +61,8 @@ class Books(Retained):
         """A new process. ``by_thread``: made by another thread than the creator's leader."""
         self.forks += 1
         self._count_fork(creator, by_thread=by_thread)
-        kthread = creator.flags & ProcFlag.KTHREAD and creator.pid != 1
-        return self._enlist(self._enrol(creator, ProcessKey(pid, start_ns), int(kthread), exact=exact), creator)
+        kthread = int(creator.flags & ProcFlag.KTHREAD)
+        return self._enlist(self._enrol(creator, ProcessKey(pid, start_ns), kthread, exact=exact), creator)
 
     def adopt(self, creator: Entry | None, found: Found) -> Entry:
         """A process that nobody told of: it was there before, or what was told was lost.
@@ -71,7 +71,7 @@ class Books(Retained):
         """
         self.seeded += 1
         entry = self._enrol(creator, found.key, found.flags, exact=True)
-        entry.uid, entry.comm = found.uid, found.comm
+        entry.uid, entry.comm = found.uid if found.uid >= 0 else entry.uid, found.comm
         if found.exe not in (entry.exe, (0, 0)):  # 0: it is hidden from us, or a zombie
             entry.execs = int(creator is not None)  # it runs another program than its creator
             entry.exe = found.exe
@@ -86,10 +86,7 @@ class Books(Retained):
         self.forks += count
         for _ in range(count):
             self._count_fork(entry, by_thread=False)
-            entry.slots += 1
-            entry.live += 1
-            self.charge(entry.branch, entry, entry.generation)
-            self.charge(entry.family, entry, 0)
+        self._more(entry, count)
 
     def exec(self, entry: Entry, flags: int, comm: bytes | None, exe: tuple[int, int], uid: int | None = None) -> None:
         """The process runs another program, with one thread; `flags` are what that program says of it."""
@@ -113,15 +110,18 @@ class Books(Retained):
             clear &= ~ProcFlag.SPAWNER
         entry.flags = entry.flags & ~clear | flags
 
-    def threads_are(self, entry: Entry, live: int, *, leader_ended: bool) -> None:
-        """The process has so many living threads, whatever was counted; a leader that ended holds a slot, too."""
+    def threads_are(self, entry: Entry, live: int, *, leader_ended: bool, met: bool = False) -> None:
+        """The process has so many living threads, whatever was counted; a leader that ended holds a slot, too.
+
+        ``met``: it was just met, so nobody knows when it made them.
+        """
         entry.ended = leader_ended
         slots = live + leader_ended
         if live > 0 and self.ended.get(entry.pid) is entry:
             del self.ended[entry.pid]
             entry.exit_ns = 0
         if slots > entry.slots:
-            self.thread(entry, slots - entry.slots)
+            (self._more if met else self.thread)(entry, slots - entry.slots)
         elif slots < entry.slots:
             self._less(entry, entry.slots - slots)
         entry.live = live
@@ -321,6 +321,13 @@ class Books(Retained):
         super()._remove(entry)
         if self.latest.get(entry.pid) is entry:
             del self.latest[entry.pid]
+
+    def _more(self, entry: Entry, slots: int) -> None:
+        for _ in range(slots):
+            entry.slots += 1
+            entry.live += 1
+            self.charge(entry.branch, entry, entry.generation)
+            self.charge(entry.family, entry, 0)
 
     def _less(self, entry: Entry, slots: int) -> None:
         entry.slots -= slots

@@ -147,15 +147,15 @@ class Live:
         entry.exact = True
         return True
 
-    def _reconcile(self, entry: Entry, stat: Stat, read_ns: int) -> None:
-        if self.sees_parents:
+    def _reconcile(self, entry: Entry, stat: Stat, read_ns: int, *, met: bool = False) -> None:
+        if self.sees_parents and not met:
             self._look_closer(entry, stat)
         entry.ppid, entry.state, entry.comm = stat.ppid, stat.state, stat.comm
         entry.counted_ns = read_ns
         ended = stat.state in "ZX"
         live = max(0, stat.threads - ended)
         if (live, ended) != (max(0, entry.live), entry.ended):
-            self.books.threads_are(entry, live, leader_ended=ended)
+            self.books.threads_are(entry, live, leader_ended=ended, met=met)
 
     def _look_closer(self, entry: Entry, stat: Stat) -> None:
         """What events would have told: that it is another user's by now, or runs another program."""
@@ -198,7 +198,7 @@ class Live:
         key = ProcessKey(pid, _after(creator, stat.start_ticks * TICK_NS or 1))
         entry = books.adopt(creator, Found(key, flags, uid, stat.comm, exe))
         entry.leads = stat.session == pid
-        self._reconcile(entry, stat, read_ns)
+        self._reconcile(entry, stat, read_ns, met=True)
         return entry
 
     def _entrance(self, stat: Stat, uid: int, exe: tuple[int, int], creator: Entry | None) -> int:
