@@ -22,8 +22,8 @@ pytestmark = pytest.mark.root
 HOLD_AT, CAP = 300, 3000
 EVERY = ["shell", "tight", "setsid", "chain", "zombies", "threads", "rename", "setuid"]
 C = {"tight", "setsid", "chain", "zombies", "threads", "parent", "signals"}
-# Of looks alone: nobody whose ancestors have ended before they are looked at (shell, chain), who fights back (signals), or
-# whose creator is not his parent (parent); threads and zombies only where the table is larger than this pen.
+# Of looks alone: nobody whose ancestors have ended before they are looked at (shell, chain), who fights back (signals),
+# or whose creator is not his parent (parent); threads and zombies only where the table is larger than this pen.
 PROMISED = {
     "bpf": [*EVERY, "parent", "signals"],
     "connector": [*EVERY, "parent", "signals"],

@@ -148,17 +148,16 @@ def test_when_the_user_may_start_no_more_processes(settings, prop):
 
 @pytest.mark.connector
 def test_status_finds_it_and_a_held_bomb_can_be_released_and_killed(settings, prop):
-    with user_guard("--mode", "hold", *settings) as running, pen(CAP) as made:
-        with users(made, prop, "tight") as root:
-            family = running.wait("waiting")["family"]
-            status = as_user("status")
-            assert f"HELD    family {family}" in status.stdout
-            assert "process connector" in status.stdout
-            assert "not promised" in status.stdout
-            until(lambda: all(procfs.stat(p).state == "T" for p in members(made)), "everybody to be stopped")
-            assert "bomb" in as_user("ps").stdout
-            assert as_user("kill", str(family)).returncode == 0
-            until(lambda: root.poll() is not None and not members(made), "the pen to be empty", 40.0)
+    with user_guard("--mode", "hold", *settings) as running, pen(CAP) as made, users(made, prop, "tight") as root:
+        family = running.wait("waiting")["family"]
+        status = as_user("status")
+        assert f"HELD    family {family}" in status.stdout
+        assert "process connector" in status.stdout
+        assert "not promised" in status.stdout
+        until(lambda: all(procfs.stat(p).state == "T" for p in members(made)), "everybody to be stopped")
+        assert "bomb" in as_user("ps").stdout
+        assert as_user("kill", str(family)).returncode == 0
+        until(lambda: root.poll() is not None and not members(made), "the pen to be empty", 40.0)
 
 
 @pytest.mark.connector
@@ -172,7 +171,8 @@ def test_who_was_stopped_goes_on_when_the_guard_ends(settings, prop):
 
 
 def test_root_is_told_to_drop_user_and_others_are_told_of_it():
-    found = subprocess.run([sys.executable, "-m", "pidwarden", "guard", "--user"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "pidwarden", "guard", "--user"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
     assert found.returncode == 2
     assert "drop `--user`" in found.stderr
     found = as_user("guard")

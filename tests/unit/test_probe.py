@@ -335,6 +335,6 @@ def test_json_is_one_object_that_says_the_same():
     assert found["can_guard"] is False
     assert found["blockers"][0]["name"] == "tracefs"
     hold = next(c for c in found["capabilities"] if c["capability"] == "hold")
-    assert hold["used"] is None
-    assert len(hold["better"]) == 4
+    assert hold["used"] == "none: SIGSTOP in sweeps, then the kill"
+    assert len(hold["better"]) == 3
     assert {fact["state"] for fact in found["facts"]} == {"yes", "no"}

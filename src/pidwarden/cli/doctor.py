@@ -10,7 +10,9 @@ import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden import __version__
+from pidwarden.act.sweep import Sweeper
 from pidwarden.kernel.probe import Fact, State, probe
+from pidwarden.watch.choose import PROMISES
 
 if TYPE_CHECKING:
     import argparse
@@ -67,8 +69,20 @@ TABLE = (
                 escapes="who gets a spawner (cron, sshd, a service manager, a container runtime) to start each task "
                 "founds a new family each time; of what ran before the guard only the parents of that moment are known",
             ),
-            Way("netlink process connector", ("process connector",), built=False),
-            Way("comparing /proc with a moment ago", ("/proc",), built=False),
+            Way(
+                "netlink process connector",
+                ("process connector",),
+                built=True,
+                guarantees=PROMISES["connector"].promises,
+                escapes=f"not promised: {PROMISES['connector'].not_promised}",
+            ),
+            Way(
+                "comparing /proc with a moment ago",
+                ("/proc",),
+                built=True,
+                guarantees=PROMISES["poll"].promises,
+                escapes=f"not promised: {PROMISES['poll'].not_promised}",
+            ),
         ),
     ),
     Capability(
@@ -85,7 +99,14 @@ TABLE = (
                 escapes="forks that had begun when the hold came complete, so the budget is passed by one task for "
                 "each of them; a spawner outside the family still starts what it is asked to",
             ),
-            Way("none: straight to the kill", (), built=False),
+            Way(
+                "none: SIGSTOP in sweeps, then the kill",
+                ("/proc",),
+                built=True,
+                guarantees="members that grow are stopped until two sweeps in a row find none, whole process groups at "
+                "once where nobody else is in them",
+                escapes=Sweeper.hole,
+            ),
         ),
     ),
     Capability(
@@ -101,8 +122,6 @@ TABLE = (
                 escapes="a member in uninterruptible sleep (D) ends only when it wakes: it is reported as a survivor "
                 "and stays held; members that a rule protects are left alive and named",
             ),
-            Way("process group or user at once, where that is exactly the family", (), built=False),
-            Way("sweeps until nobody is left", ("/proc",), built=False),
         ),
     ),
     Capability(
@@ -221,8 +240,12 @@ def _verdict(facts: Sequence[Fact]) -> str:
         return "the guard can work here"
     if possible is None:
         return "nothing seen so far keeps the guard from working here; type `sudo pidwarden doctor` to be sure"
-    first = blockers(facts)[0]
-    return f"the guard cannot work here: {first.name}: {first.detail}" + (f"; {first.remedy}" if first.remedy else "")
+    missing = blockers(facts)
+    first = missing[0]
+    text = f"the guard cannot work here: {first.name}: {first.detail}" + (f"; {first.remedy}" if first.remedy else "")
+    if not {fact.name for fact in missing} & {"/proc", "pidfd"}:
+        text += "; without a gate it can, as said below"
+    return text
 
 
 def _finding_lines(finding: Finding, facts: dict[str, Fact]) -> list[str]:

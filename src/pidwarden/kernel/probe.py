@@ -13,14 +13,13 @@ import fcntl
 import functools
 import os
 import signal
-import socket
 import struct
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.errors import NoPermission, PidwardenError
-from pidwarden.kernel import bpf, cgroup, libbpf, perf, pins, procfs, tracefs
+from pidwarden.kernel import bpf, cgroup, connector, libbpf, perf, pins, procfs, tracefs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +33,6 @@ _HISTORY = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "s
 _CALLS = ("fork", "vfork", "clone", "clone3")
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the machine's own one
 _LEAST_RECORDS = 1024  # enough to see whether the maps can be made
-_NETLINK_CONNECTOR, _PROC_GROUP = 11, 1  # linux/netlink.h; CN_IDX_PROC of linux/connector.h
 _CAPS = {"KILL": 5, "IPC_LOCK": 14, "SYS_ADMIN": 21, "SYS_NICE": 23, "SYS_RESOURCE": 24, "PERFMON": 38, "BPF": 39}
 _WITHOUT = {  # what the guard does without one of the capabilities it can do without
     "IPC_LOCK": "the guard's memory can be swapped out",
@@ -261,12 +259,8 @@ def _unprivileged_bpf() -> str:
 
 
 def _connector() -> str:
-    with open(f"{procfs.PROC}/net/connector", encoding="ascii", errors="replace") as file:
-        if "cn_proc" not in file.read():
-            raise Absent("the kernel was built without process events")
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR) as connection:
-        connection.bind((0, _PROC_GROUP))
-    return "process events can be subscribed to"
+    connector.Connector().close()
+    return "subscribed to, and answered"
 
 
 def _cgroups() -> str:
