@@ -15,10 +15,10 @@ import pytest
 from kit import Child, child, prop, until
 
 from pidwarden.drill.pen import DeadMan, Pen
-from pidwarden.kernel import procfs
+from pidwarden.kernel import cgroup, freezer, procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 DEADLINE = 60.0
 
@@ -118,6 +118,33 @@ def bomb(made: Pen, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+def start(argv: Sequence[str], enter: Callable[[], None], **more: Any) -> subprocess.Popen[bytes]:
+    """A child of the test that goes where it should before it is anything."""
+    options = {"stdin": subprocess.DEVNULL} | more
+    return subprocess.Popen(argv, preexec_fn=enter, **options)  # noqa: PLW1509  (no threads here)
+
+
+@contextlib.contextmanager
+def inside(directory: str) -> Iterator[str]:
+    """A cgroup of its own below a pen, gone with the test."""
+    os.mkdir(directory)
+    try:
+        yield directory
+    finally:
+        for pid in cgroup.processes_below(directory) or ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        freezer.thaw(directory)
+        for where, _folders, _files in list(os.walk(directory, topdown=False)):
+            until(lambda d=where: _removed(d), f"{where} to be removed")
+
+
+def _removed(directory: str) -> bool:
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
+    return not os.path.isdir(directory)
+
+
 def c_bomb(shape: str) -> list[str]:
     return [prop("bomb"), shape]
 
@@ -139,6 +166,11 @@ def stopped_in_group(pgrp: int) -> int:
     """How many of a process group are stopped."""
     stats = [procfs.stat(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
     return sum(s is not None and s.pgrp == pgrp and s.state == "T" for s in stats)
+
+
+def is_frozen(made: Pen) -> bool:
+    """Whether the pen's own freezer has stopped all of it."""
+    return any(freezer.is_frozen(directory) for directory in made.directories if freezer.exists(directory))
 
 
 def members(made: Pen) -> list[int]:

@@ -17,7 +17,8 @@ GUARD = {
     "branch": (4, 5, 6), "held_ns": (0, 0, 0), "forks": (2, 1, 0), "execs": (1, 0, 0), "generation": (0, 1, 2),
     "exec_ns": (SECOND, 0, 0), "exit_ns": (0, NOW, NOW - SECOND), "exit_code": (0, 9, 512), "flags": (1, 0, 33),
     "folded": (0, 5, 0), "skipped": (0, 0, 8), "tick_ns": (NOW - 2 * SECOND, 0, 0), "tick_forks": (9, 0, 0),
-    "last_forks": (0, 0, 0),
+    "last_forks": (0, 0, 0), "nspid": (1, 4, None), "pidns": (4026531836, 4026532000, None),
+    "cgroup": ("/", "/a\n\udcff", None), "container": (None, "docker:" + "ab" * 32, None),
 }  # fmt: skip
 PROC = {name: GUARD[name] for name in ("tgid", "start_ns", "ppid", "state", "slots", "live", "comm", "uid", "flags")}
 
@@ -37,7 +38,8 @@ def rows(fields=GUARD, **changes):
         ("age", [999 * SECOND, 998 * SECOND, 996 * SECOND]), ("start", [SECOND, 2 * SECOND, 3 * SECOND]),
         ("exec", [SECOND, None, None]), ("end", [None, NOW, NOW - SECOND]), ("exit", [None, 9, 512]),
         ("held", [None, None, None]), ("marks", ["spawner", "-", "spawner,guessed"]), ("folded", [0, 5, 0]),
-        ("skipped", [0, 0, 8]),
+        ("skipped", [0, 0, 8]), ("nspid", [1, 4, None]), ("pidns", [4026531836, 4026532000, None]),
+        ("cgroup", ["/", "/a\n\udcff", None]), ("container", [None, "docker:" + "ab" * 32, None]),
     ],
 )  # fmt: skip
 def test_each_column(name, values):
@@ -118,3 +120,12 @@ def test_no_name_breaks_a_line(comm):
 def test_marks_have_names():
     assert columns.marks(int(ProcFlag.SHELL | ProcFlag.EXEMPT)) == "shell,exempt"
     assert columns.marks(0) == ""
+
+
+def test_where_a_process_is_is_shown_harmless_and_short():
+    table = rows()
+    names = ["nspid", "container", "cgroup"]
+    shown = lines(names, table, [values_of(n, table) for n in names]).splitlines()
+    assert [line.split() for line in shown[1:]] == [
+        ["1", "-", "/"], ["4", "docker:abababababab", "/a\\n\\xff"], ["-", "-", "-"],
+    ]  # fmt: skip

@@ -30,7 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SELECTOR",
-        help="act only on families that children of pid:N found, or on user:NAME or cgroup:PATH; may be repeated",
+        help="act only on families that children of pid:N found, or on user:NAME, cgroup:PATH or container:ID; "
+        "may be repeated",
     )
     parser.add_argument("--hold-at", type=int, metavar="N", help="slots at which a branch is held (default: 300)")
     parser.add_argument(

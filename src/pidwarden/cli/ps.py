@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument(
         "selector", nargs="?", metavar="SELECTOR",
-        help="pid:N (it and all that descends from it), family:N, user:NAME or cgroup:PATH",
+        help="pid:N (it and all that descends from it), family:N, user:NAME, cgroup:PATH, container:ID or nspid:N",
     )  # fmt: skip
     parser.add_argument(
         "-o", "--columns", action="append", metavar="A,B,…", help=f"columns (default: {','.join(columns.DEFAULT)})"
@@ -154,6 +154,12 @@ def run(args: argparse.Namespace) -> int:
         frame = snapshot.from_proc(needed | {"tgid"})
     else:
         frame = snapshot.from_guard(taken.data, needed | {"tgid", "slots"})
+    if places := needed & columns.PLACES:
+        from pidwarden.kernel import place  # noqa: PLC0415
+
+        slots = frame.fields.get("slots", [1] * frame.size)
+        alive = [pid if own > 0 else 0 for pid, own in zip(frame["tgid"], slots, strict=True)]
+        frame.fields.update(place.columns(alive, places))
     rows = columns.Rows(frame.fields, frame.size, taken.now_ns, taken.clock, source.user_name)
     keep = [test(rows) for test in filters]
     picked = [row for row in range(rows.size) if all(k[row] for k in keep)] if keep else list(range(rows.size))

@@ -69,15 +69,18 @@ def take(args: argparse.Namespace, without: str, *, as_asked: str = "as asked") 
 
 def take_view(args: argparse.Namespace, without: str) -> tuple[Source, View]:
     """The same as records with their links, ready to be shown."""
-    from pidwarden.kernel import snapshot  # noqa: PLC0415  (what `ps` does not need, it does not wait for)
+    from pidwarden.kernel import place, snapshot  # noqa: PLC0415  (what `ps` does not need, it does not wait for)
     from pidwarden.model.view import View  # noqa: PLC0415
 
     taken = take(args, without)
     if taken.answer is None:
-        return taken, View.of(snapshot.records_from_proc(), taken.clock(), user_name, creators=False)
+        found = View.of(snapshot.records_from_proc(), taken.clock(), user_name, creators=False)
+        return taken, found.with_places(place.place_of)
     from pidwarden.kernel.bpf import parse_records  # noqa: PLC0415  (brings ctypes)
 
-    return taken, View.of(parse_records(taken.data), taken.clock(), user_name, held=frozenset(taken.answer["held"]))
+    held = frozenset(taken.answer["held"])
+    found = View.of(parse_records(taken.data), taken.clock(), user_name, held=held)
+    return taken, found.with_places(place.place_of)
 
 
 def _ask(directory: str, without: str) -> Source:
@@ -135,11 +138,11 @@ def user_name(uid: int) -> str:
 
 
 def matcher(selector: Selector) -> Callable[[int, int, int], bool]:
-    """For ``user:``, ``cgroup:`` and ``family:``: whether a process of this pid, uid and family is meant.
+    """For all but ``pid:``: whether a process of this pid (0: it is dead), uid and family is meant.
 
     Raises:
         UsageError: there is no such user.
-        PidwardenError: there is no such cgroup.
+        PidwardenError: there is no such cgroup or container.
     """
     value = selector.value
     if selector.kind is SelectorKind.FAMILY:
@@ -158,6 +161,17 @@ def matcher(selector: Selector) -> Callable[[int, int, int], bool]:
             msg = f"{selector}: there is no such cgroup in any hierarchy; see `cat /proc/PID/cgroup`"
             raise PidwardenError(msg)
         return lambda pid, _uid, _family: cgroup.within(pid, path)
+    if selector.kind is SelectorKind.CONTAINER:
+        from pidwarden.guard.scope import container_id  # noqa: PLC0415
+        from pidwarden.kernel import place  # noqa: PLC0415
+
+        ids = frozenset({container_id(selector)})
+        return lambda pid, _uid, _family: place.is_in(pid, ids)
+    if selector.kind is SelectorKind.NSPID:
+        from pidwarden.kernel import namespaces  # noqa: PLC0415
+
+        number, _at, namespace = value.partition("@")
+        return lambda pid, _uid, _family: namespaces.is_inner(pid, int(number), int(namespace or 0))
     msg = f"{selector} names one process"
     raise UsageError(msg)
 

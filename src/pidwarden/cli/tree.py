@@ -26,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument(
         "selector", nargs="?", metavar="SELECTOR",
-        help="pid:N (it and all that descends from it), family:N, user:NAME or cgroup:PATH (those and all that "
-        "descends from them); without one: every family, the biggest first",
+        help="pid:N (it and all that descends from it), family:N, user:NAME, cgroup:PATH, container:ID or nspid:N "
+        "(those and all that descends from them); without one: every family, the biggest first",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="also kernel threads, and families with nobody left alive")
     parser.add_argument("--full", action="store_true", help="a line for each process, also where many are alike")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pidwarden.errors import NotPossible
 from pidwarden.guard import executables
+from pidwarden.guard.harden import refuse_nested
 from pidwarden.guard.succession import take_in
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel import foreign
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pidwarden.watch.base import Source
     from pidwarden.watch.live import Live
 
-_INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
 UNLIMITED = 2**31 - 1
 
 
@@ -90,12 +89,7 @@ class Beginning:
         return source  # type: ignore[return-value]  # its `name` may change, the protocol's does not
 
     def _bpf(self) -> Source:
-        if os.stat("/proc/self/ns/pid").st_ino != _INIT_PID_NS:
-            msg = (
-                "this is a nested pid namespace (a container), and the kernel side knows the machine's own pids; "
-                "run the guard on the host, or the container with the host's pid namespace"
-            )
-            raise NotPossible(msg)
+        refuse_nested()
         pins = Pins(self._instance)
         programs = pins.adopt()
         if programs is None:

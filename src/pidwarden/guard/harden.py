@@ -8,8 +8,29 @@ import gc
 import os
 import resource
 
+from pidwarden.errors import NotPossible
+from pidwarden.kernel import namespaces, place
+
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _DESCRIPTORS = 8192  # a pidfd for each of the at most 512 members signalled at a time, and plenty
+
+
+def refuse_nested() -> None:
+    """Refuses to guard from inside a container.
+
+    Raises:
+        NotPossible: this is a nested pid namespace; the message has what to type where.
+    """
+    if namespaces.pid_namespace("self") in (namespaces.INIT_PID_NS, None):
+        return
+    inside = place.container_at(os.getpid())
+    only = f" --only container:{inside.short}" if inside else " --only cgroup:PATH"
+    msg = (
+        "this is a nested pid namespace (a container), and the kernel side counts by the machine's own pids; type "
+        f"`sudo pidwarden guard{only}` on the host to guard what is in here, or start the container with the host's "
+        "pid namespace (`docker run --pid=host --privileged`, `hostPID: true` in a pod)"
+    )
+    raise NotPossible(msg)
 
 
 def harden() -> list[str]:

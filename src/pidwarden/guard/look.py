@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pidwarden.act.spare import UNPROTECTED, is_interactive
-from pidwarden.kernel import procfs
+from pidwarden.guard.report import who
+from pidwarden.kernel import place, procfs
 from pidwarden.kernel.clock import boot_ns
+from pidwarden.model.container import NOWHERE, Place
 from pidwarden.model.record import Group, GroupFlag, ProcFlag, Record, Signal
 from pidwarden.model.tree import Tree
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _SETTLING_SECONDS = 0.004  # who was about to fork is stopped by then, and so told from who just waits
 _GOOD_PART = 4  # one part of so many
 _LOOKS = 10  # in observe mode nothing stands still: judge what there is
+_PLACES = 256  # processes whose place is remembered after they are dead
 _CGROUP_READS = 4000  # processes whose cgroup is read for a verdict, the oldest first; each costs some 20 µs
 _SPARED_FLAGS = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
 
@@ -32,8 +35,20 @@ class Lookout:
     def __init__(self, source: Source, scope: Scope) -> None:
         self._source, self._scope = source, scope
         self.protection = UNPROTECTED
+        self._places: dict[ProcessKey, Place] = {}  # of those named in events, the newest last
         self._scope_says: dict[ProcessKey, bool] = {}  # of this incident: is it in scope?
         self._cgroup_says: dict[ProcessKey, bool] = {}  # of this incident: is it protected by its cgroup?
+
+    def who(self, record: Record | None, key: ProcessKey) -> dict[str, Any]:
+        """A process in an event, with where it is; of one that is dead, where it was when it was last asked for."""
+        found = self._places.pop(key, NOWHERE)
+        if record is not None and record.alive:
+            now = place.place_of(key.tgid)
+            found = now if procfs.stat_of(key) is not None else found  # or the pid is another's by now
+        self._places[key] = found
+        while len(self._places) > _PLACES:
+            del self._places[next(iter(self._places))]
+        return who(record, key) | found.object()
 
     def covers(self, signal: Signal, group: Group) -> Group | None:
         """The group that is to be held for an alarm: none of it, if the alarm is out of scope.

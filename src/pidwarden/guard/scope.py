@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import Protection
 from pidwarden.errors import PidwardenError, UsageError
-from pidwarden.kernel import abi, cgroup, procfs
+from pidwarden.kernel import abi, cgroup, place, procfs
+from pidwarden.model.container import meant
 from pidwarden.model.selector import Selector, SelectorKind
 
 if TYPE_CHECKING:
@@ -45,10 +46,26 @@ def protection(settings: Settings) -> Protection:
     )
 
 
+def container_id(selector: Selector) -> str:
+    """The id of the one container that a selector means, of those that have a process now.
+
+    Raises:
+        PidwardenError: it is none, or several.
+    """
+    found = meant(selector.value, place.all_ids())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        msg = f"{selector}: {len(found)} containers begin like this ({', '.join(found[:3])} …); type more of the id"
+        raise PidwardenError(msg)
+    msg = f"{selector}: no container of that id or name has a process; `pidwarden ps -o container,pid,comm` shows them"
+    raise PidwardenError(msg)
+
+
 class Scope:
     """The selectors, looked up once, at start. Without any, everything is in scope.
 
-    ``pid:N`` is kept by the kernel side, which marks the families that N's children found. ``user:`` and ``cgroup:``
+    ``pid:N`` is kept by the kernel side, which marks the families that N's children found. The others
     are decided here, by the process whose fork crossed the threshold, and the family is then held from here.
     """
 
@@ -56,15 +73,19 @@ class Scope:
         self.pids: list[int] = []
         self._uids: set[int] = set()
         self._cgroups: list[str] = []
+        self._containers: set[str] = set()
         for selector in selectors:
             if selector.kind is SelectorKind.PID:
                 self._add_pid(selector)
             elif selector.kind is SelectorKind.USER:
                 self._uids.add(uid_of(selector.value))
+            elif selector.kind is SelectorKind.CONTAINER:
+                self._containers.add(container_id(selector))
             else:
                 self._add_cgroup(selector)
-        self.by_member = bool(self._uids or self._cgroups) and not self.pids
-        self.everything = not (self.pids or self._uids or self._cgroups)
+        told = bool(self._uids or self._cgroups or self._containers)
+        self.by_member = told and not self.pids
+        self.everything = not (self.pids or told)
 
     def _add_pid(self, selector: Selector) -> None:
         pid = int(selector.value)
@@ -85,7 +106,10 @@ class Scope:
         self._cgroups.append(path)
 
     def covers(self, record: Record | None) -> bool:
-        """Whether the user or the cgroup of a process is in scope."""
+        """Whether the user, the cgroup or the container of a process is in scope."""
         if record is None:
             return False
-        return record.uid in self._uids or any(cgroup.within(record.key.tgid, p) for p in self._cgroups)
+        pid = record.key.tgid
+        if record.uid in self._uids or any(cgroup.within(pid, p) for p in self._cgroups):
+            return True
+        return bool(self._containers) and place.is_in(pid, self._containers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from pidwarden.kernel import procfs
@@ -53,3 +54,102 @@ def within(pid: int, path: str) -> bool:
     """Whether a process is in the cgroup `path` or below it, in any hierarchy."""
     path = path.rstrip("/")
     return any(p == path or p.startswith(path + "/") for p in paths(pid))
+
+
+# -- a process's place, and who else is there --------------------------------------------------------------------------
+
+V2 = ""  # the name of the v2 hierarchy in `path_in`; those of v1 are named by a controller
+_MOST_BELOW = 2048  # cgroups below one; who has more of them is not worth the time
+
+
+def path_in(pid: int, hierarchy: str, root: str = PROC) -> str | None:
+    """The process's path in one hierarchy, None if it is gone or there is no such hierarchy."""
+    try:
+        with open(f"{root}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                _number, controllers, path = line.rstrip("\n").split(":", 2)
+                if hierarchy in controllers.split(","):
+                    return path
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return None
+
+
+def directory_of(pid: int, hierarchy: str, found: Mounts, root: str = PROC) -> str | None:
+    """Where the process's cgroup can be written; None if it is gone, or outside of what our cgroup namespace shows.
+
+    The directory is the right one only if the process is listed there (:func:`processes`): a mount may begin somewhere
+    else than the paths do (cgroup_namespaces(7)).
+    """
+    path = path_in(pid, hierarchy, root)
+    where = found.v2 if hierarchy == V2 else found.v1.get(hierarchy)
+    if path is None or where is None or path == "/.." or path.startswith("/../"):
+        return None
+    return where if path == "/" else where.rstrip("/") + path
+
+
+def processes(directory: str) -> set[int] | None:
+    """Who is in a cgroup itself: pids, 0 for those that our pid namespace does not see. Zombies are not listed.
+
+    None: it is gone, or threaded (EOPNOTSUPP).
+    """
+    try:
+        with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
+            return set(map(int, file.read().split()))
+    except OSError:
+        return None
+
+
+def processes_below(directory: str) -> set[int] | None:
+    """Who is in a cgroup or below it; None if that cannot be told."""
+    found: set[int] = set()
+    todo, seen = [directory], 0
+    while todo:
+        here = todo.pop()
+        inside = processes(here)
+        seen += 1
+        if inside is None or seen > _MOST_BELOW:
+            if here != directory and not os.path.isdir(here):
+                continue  # removed meanwhile
+            return None
+        found |= inside
+        try:
+            with os.scandir(here) as entries:
+                todo += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError:
+            return None
+    return found
+
+
+def is_root(directory: str, found: Mounts) -> bool:
+    """Whether it is a hierarchy's root, as we see it."""
+    return directory.rstrip("/") in {root.rstrip("/") for root in found.roots}
+
+
+def read(path: str) -> str:
+    """A cgroup file, without the newline at its end; empty if it is not there or cannot be read."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def put(path: str, text: str) -> bool:
+    """Writes a cgroup file; False if it is not there or the kernel refuses."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(fd, text.encode())
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def move(pid: int, directory: str) -> bool:
+    """Moves a process with all its threads into a cgroup. False if it is gone or the kernel refuses."""
+    return put(f"{directory}/cgroup.procs", str(pid))

@@ -40,7 +40,7 @@ def parse_stat(data: bytes) -> Stat:
     return Stat(int(data[:opening]), comm, state, ppid, pgrp, session, tty, tpgid, int(rest[17]), int(rest[19]))
 
 
-def _read(path: str, size: int = 4096) -> bytes | None:
+def read_bytes(path: str, size: int = 4096) -> bytes | None:
     """The file's first bytes; None if the process is gone or hidden."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -56,7 +56,7 @@ def _read(path: str, size: int = 4096) -> bytes | None:
 
 def stat(pid: int, root: str = PROC) -> Stat | None:
     """A process's ``stat``, None if it is gone (or hidden from us)."""
-    data = _read(f"{root}/{pid}/stat")
+    data = read_bytes(f"{root}/{pid}/stat")
     return parse_stat(data) if data else None
 
 
@@ -93,7 +93,7 @@ def owner(pid: int, root: str = PROC) -> int:
         uid = os.stat(f"{root}/{pid}").st_uid
     except OSError:
         return -1
-    if uid == 0 and (data := _read(f"{root}/{pid}/status")) and (at := data.find(b"\nUid:")) >= 0:
+    if uid == 0 and (data := read_bytes(f"{root}/{pid}/status")) and (at := data.find(b"\nUid:")) >= 0:
         return int(data[at + 5 :].split(None, 1)[0])
     return uid
 
@@ -106,13 +106,13 @@ def mounts(root: str = PROC) -> list[list[str]]:
 
 def resident_bytes(pid: int, root: str = PROC) -> int:
     """Resident memory in bytes, 0 if the process is gone. ``statm`` takes no lock."""
-    data = _read(f"{root}/{pid}/statm")
+    data = read_bytes(f"{root}/{pid}/statm")
     return int(data.split()[1]) * PAGE if data else 0
 
 
 def read_int(path: str) -> int | None:
     """The first number of a one-line file, None if there is none."""
-    data = _read(path)
+    data = read_bytes(path)
     try:
         return int(data.split()[0]) if data else None
     except (ValueError, IndexError):
@@ -128,7 +128,7 @@ class Load(NamedTuple):
 
 def load(root: str = PROC) -> Load:
     """What stands in ``/proc/loadavg``; zeros if it cannot be read."""
-    data = _read(f"{root}/loadavg")
+    data = read_bytes(f"{root}/loadavg")
     if not data:
         return Load(0, 0)
     fields = data.split()

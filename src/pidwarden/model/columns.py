@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pidwarden.model.container import short_name
 from pidwarden.model.lineage import links, sums
 from pidwarden.model.record import ProcFlag
 from pidwarden.model.text import escape
@@ -171,6 +172,18 @@ def _marks(rows: Rows) -> Values:
     return [known[flags] for flags in rows.fields["flags"]]
 
 
+def _dashes(_rows: Rows, values: Values) -> Values:
+    return [UNKNOWN if v is None else str(v) for v in values]
+
+
+def _harmless(_rows: Rows, values: Values) -> Values:
+    return [UNKNOWN if v is None else escape(v.encode("utf-8", "surrogateescape")) for v in values]
+
+
+def _short_ids(_rows: Rows, values: Values) -> Values:
+    return [UNKNOWN if v is None else short_name(v) for v in values]
+
+
 def _number(heading: str, about: str, field: str) -> Column:
     return Column(heading, about, (field,), _plain(field))
 
@@ -203,10 +216,17 @@ COLUMNS = {
     "held": Column("HELD", "for how long a gate has stopped it", ("held_ns",), _held, _held_for),
     "marks": Column("MARKS", "what the guard knows of it: spawner, shell, guessed …", ("flags",), _marks, right=False),
     "folded": _number("FOLDED", "descendants without a record, counted here", "folded"),
+    "nspid": Column("NSPID", "its pid in its own pid namespace", ("nspid",), _plain("nspid"), _dashes),
+    "pidns": Column("PIDNS", "number of its pid namespace", ("pidns",), _plain("pidns"), _dashes),
+    "cgroup": Column("CGROUP", "its cgroup: v2's, or the longest path of v1's", ("cgroup",), _plain("cgroup"),
+                     _harmless, right=False),
+    "container": Column("CONTAINER", "its container, by the names of cgroups: engine and id", ("container",),
+                        _plain("container"), _short_ids, right=False),
     "skipped": _number("SKIPPED", "dead ancestors left out above it", "skipped"),
 }  # fmt: skip
 ALIASES = {"forks/s": "rate", "gen": "generation", "ucmd": "comm", "s": "state", "tgid": "pid", "euser": "user",
            "euid": "uid", "nlwp": "threads", "started": "start", "etime": "age"}  # fmt: skip
+PLACES = frozenset({"nspid", "pidns", "cgroup", "container"})  # what is read from /proc, guard or not
 DEFAULT = ("stat", "ppid", "pid", "family", "slots", "rate", "user", "comm")
 _TIMED = {"age": ("exit_ns",), "stat": ("held_ns",), "slots": (*LINKS, "ppid")}
 

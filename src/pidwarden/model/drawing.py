@@ -168,6 +168,8 @@ def _tail(view: View, row: int, age: str, *, headed: bool) -> str:
         words.append(f"{r.live} threads")
     if view.is_held(r):
         words.append("HELD")
+    if above < 0 or view.inside(above) != view.inside(row):
+        words += [f"[{inside}]" for inside in [view.inside(row)] if inside]
     if view.moved(r):
         words.append(f"now child of {view.who_has(r.ppid)}")
     if not headed and above >= 0 and r.family and r.family != view.records[above].family:

@@ -1,4 +1,4 @@
-"""Selectors: ``pid:N``, ``user:NAME``, ``cgroup:PATH``, ``family:N``. Parsing only; nothing is looked up here."""
+"""Selectors: ``pid:N``, ``user:NAME``, ``cgroup:PATH``, ``container:ID`` … Parsing only; nothing is looked up here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.errors import UsageError
+from pidwarden.model.container import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +20,17 @@ class SelectorKind(StrEnum):
     PID = "pid"
     USER = "user"
     CGROUP = "cgroup"
+    CONTAINER = "container"
     FAMILY = "family"
+    NSPID = "nspid"
 
 
 # What a guard can be limited to, and what can be asked for: a family has a number only while a guard runs.
-SCOPES = (SelectorKind.PID, SelectorKind.USER, SelectorKind.CGROUP)
-ASKABLE = (*SCOPES, SelectorKind.FAMILY)
-_TYPE = {"pid": "pid:N", "user": "user:NAME", "cgroup": "cgroup:PATH", "family": "family:N"}
+SCOPES = (SelectorKind.PID, SelectorKind.USER, SelectorKind.CGROUP, SelectorKind.CONTAINER)
+ASKABLE = (*SCOPES, SelectorKind.FAMILY, SelectorKind.NSPID)
+_TYPE = {"pid": "pid:N", "user": "user:NAME", "cgroup": "cgroup:PATH", "container": "container:ID"}
+_TYPE |= {"family": "family:N", "nspid": "nspid:N"}
+_LARGEST_NAMESPACE = 2**32 - 1  # the numbers of namespaces are inodes of 32 bits
 _LARGEST_FAMILY = 2**64 - 1  # families are numbered in 64 bits
 
 
@@ -64,4 +69,12 @@ def parse_selector(text: str, kinds: Sequence[SelectorKind] = SCOPES) -> Selecto
     if kind == SelectorKind.CGROUP and not value.startswith("/"):
         msg = f"{text!r}: a cgroup path starts with a slash, as in /proc/PID/cgroup"
         raise UsageError(msg)
+    if kind == SelectorKind.CONTAINER and not is_id(value):
+        msg = f"{text!r}: {value!r} is no container's id or name; `pidwarden ps -o container,pid,comm` shows them"
+        raise UsageError(msg)
+    if kind == SelectorKind.NSPID:
+        number, at, namespace = value.partition("@")
+        if not _number(number, PID_MAX) or (at and not _number(namespace, _LARGEST_NAMESPACE)):
+            msg = f"{text!r}: type nspid:N or nspid:N@NAMESPACE, as `pidwarden ps -o nspid,pidns` shows them"
+            raise UsageError(msg)
     return Selector(SelectorKind(kind), value)

@@ -97,6 +97,8 @@ def _facts(view: View, row: int) -> Iterator[str]:
     if r.forks or r.folded:
         folded = f", {r.folded} descendants folded into its counts" if r.folded else ""
         yield f"made     {r.forks} process{'es' * (r.forks != 1)}{folded}"
+    if inside := view.inside(row):
+        yield f"inside   {inside}"
     yield from _origin(view, row)
 
 

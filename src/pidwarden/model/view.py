@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.model import lineage
 from pidwarden.model.columns import marks
+from pidwarden.model.container import NOWHERE, Place
 from pidwarden.model.moment import ending
 from pidwarden.model.record import ProcFlag
 from pidwarden.model.text import escape
@@ -30,6 +31,7 @@ class View(NamedTuple):
     user: Callable[[int], str]
     held: Collection[int]  # ids of families and branches
     creators: bool
+    place: Callable[[int], Place] = lambda _row: NOWHERE  # where the process of a row is
 
     @classmethod
     def of(
@@ -54,6 +56,18 @@ class View(NamedTuple):
 
         return cls(records, above, lineage.children(above), in_table, clock, name, held, creators)
 
+    def with_places(self, look: Callable[[int], Place]) -> View:
+        """The same with where everybody is: `look` tells it of a living pid, and is asked once, if at all."""
+        found: dict[int, Place] = {}
+
+        def place(row: int) -> Place:
+            if row not in found:
+                record = self.records[row]
+                found[row] = look(record.key.tgid) if record.slots > 0 else NOWHERE
+            return found[row]
+
+        return self._replace(place=place)
+
     def had_pid(self, pid: int, start_ns: int = 0) -> list[int]:
         """The rows of all processes that had this pid, or of the one that started then; oldest first."""
         return [row for row, r in enumerate(self.records) if r.key.tgid == pid and start_ns in (0, r.key.start_ns)]
@@ -73,6 +87,13 @@ class View(NamedTuple):
     def guessed(self, record: Record) -> bool:
         """Whether its creator is a guess: without a guard all are, and there it is said once for all."""
         return self.creators and bool(record.flags & ProcFlag.GUESSED)
+
+    def inside(self, row: int) -> str:
+        """What its container is, and its pid in there; empty if it is in none and has no other pid."""
+        place = self.place(row)
+        words = [str(place.container)] if place.container else []
+        words += [f"pid {place.inner_pid} inside"] if place.inner_pid is not None else []
+        return ", ".join(words)
 
     def is_held(self, record: Record) -> bool:
         """Whether a gate has stopped it, or will at its next fork."""
@@ -104,7 +125,7 @@ class View(NamedTuple):
             "started": wall(r.key.start_ns),
             "slots": r.slots,
             "threads": r.live,
-        }
+        } | self.place(row).object()
         if not self.creators:
             return found | {"parent": by}
         return found | {

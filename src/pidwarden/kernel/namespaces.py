@@ -1,0 +1,39 @@
+"""Pid namespaces, as far as /proc shows them (pid_namespaces(7)): which one, and what a process is called in it."""
+
+from __future__ import annotations
+
+import os
+
+from pidwarden.kernel.procfs import PROC, read_bytes
+
+INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
+_STATUS_BYTES = 4096  # NSpid stands within the first 1,500; at most 32 levels of numbers follow
+
+
+def inner_pids(pid: int, root: str = PROC) -> tuple[int, ...]:
+    """The pid in each pid namespace it has one in: ours first, its own last; empty if it is gone.
+
+    ``status`` takes no lock of the process's memory (fs/proc/array.c).
+    """
+    data = read_bytes(f"{root}/{pid}/status", _STATUS_BYTES) or b""
+    at = data.find(b"\nNSpid:")  # a name cannot have a newline here: the kernel escapes it
+    if at < 0:
+        return ()
+    try:
+        return tuple(map(int, data[at + 7 :].split(b"\n", 1)[0].split()))
+    except ValueError:
+        return ()
+
+
+def is_inner(pid: int, number: int, namespace: int = 0, root: str = PROC) -> bool:
+    """Whether a process has that number in a pid namespace of its own, not ours; in that very one, if it is given."""
+    found = inner_pids(pid, root)
+    return len(found) > 1 and found[-1] == number and namespace in (0, pid_namespace(pid, root))
+
+
+def pid_namespace(pid: int | str, root: str = PROC) -> int | None:
+    """The number of its pid namespace; None if it is gone, a zombie, or not ours to look at (ptrace(2))."""
+    try:
+        return os.stat(f"{root}/{pid}/ns/pid").st_ino
+    except OSError:
+        return None
