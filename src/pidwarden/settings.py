@@ -1,11 +1,10 @@
-"""Every setting, its type, its default and the reason for it. `pidwarden config` prints the sample made from this."""
+"""Every setting, its type, its default and the reason for it. `pidwarden config` prints a sample made from this."""
 
 from __future__ import annotations
 
 import re
-import textwrap
 import tomllib
-from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +17,7 @@ Mode = Literal["observe", "hold", "kill"]
 Where = Literal["auto", "bpf", "connector", "poll"]
 OnBomb = Literal["kill", "hold"]
 OnBurst = Literal["release", "hold"]
+Freeze = Literal["auto", "signal", "never"]
 OnUnsure = Literal["hold", "release", "kill"]
 
 DEFAULT_CONFIG = paths.CONFIG
@@ -225,6 +225,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "stays held until a guard comes or somebody types `pidwarden guard --detach`, and nothing new is held."
         ),
     ] = "release"
+    freeze: Annotated[
+        Freeze,
+        Meta(
+            description="Whether the guilty part of a family that waits (for a person, or for `grace` to pass) is "
+            "frozen, so that it uses no processor, and not only held in front of its forks. auto: a bomb by the "
+            "freezer of its cgroup where that has nobody else in it, and otherwise by SIGSTOP; what may be innocent "
+            "always by SIGSTOP, because a frozen cgroup stays frozen if the guard is killed and not started again. "
+            "signal: SIGSTOP only. never: only held."
+        ),
+    ] = "auto"
+    quarantine: Annotated[
+        bool,
+        Meta(
+            description="Whether a bomb that shares its cgroup may be moved into a new cgroup below that one to be "
+            "frozen, and back when it is released. Its limits and its unit stay. Off, because systemd and container "
+            "engines regard cgroups as theirs alone, and SIGSTOP does nearly as well. Never done where a cgroup is "
+            "delegated, threaded, a container's, or passes controllers on."
+        ),
+    ] = False
     history: Annotated[
         bool,
         Meta(
@@ -372,35 +391,3 @@ def replace(settings: Settings, **changes: object) -> Settings:
         return msgspec.convert(msgspec.to_builtins(settings) | changes, Settings)
     except msgspec.ValidationError as why:
         raise UsageError(str(why)) from why
-
-
-def _type_text(hint: object) -> str:
-    if get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(f'"{v}"' for v in get_args(hint))
-    if hint is int:
-        return "integer"
-    if hint is bool:
-        return "true or false"
-    return "number" if hint is float else "text" if hint is str else "list of text"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + "".join(f'\n#     "{v}",' for v in value) + ("\n# " if value else "") + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def sample() -> str:
-    """A configuration file with every setting, its type, its reason and its default."""
-    hints = get_type_hints(Settings, include_extras=True)
-    lines = [f"# pidwarden's configuration ({DEFAULT_CONFIG}). Every line shown is the default.", ""]
-    for field in msgspec.structs.fields(Settings):
-        metas = [m for m in get_args(hints[field.name])[1:] if isinstance(m, Meta)]
-        text = f"{metas[0].description} ({_type_text(hints[field.name])})"
-        lines += [*textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")]
-        lines += [f"# {field.name} = {_toml(field.default)}", ""]
-    return "\n".join(lines)

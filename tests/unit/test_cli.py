@@ -12,8 +12,8 @@ import pytest
 
 from pidwarden import __version__
 from pidwarden.cli import main as cli
+from pidwarden.cli.config import sample
 from pidwarden.errors import BpfError, ConfigError, NoPermission, NotPossible, PidwardenError, UsageError, bpf_error
-from pidwarden.settings import sample
 
 COMMANDS = sorted(cli.COMMANDS)
 _LOADED = """

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pidwarden.cli.config import sample
 from pidwarden.errors import ConfigError, UsageError
-from pidwarden.settings import Settings, load, parse, replace, sample
+from pidwarden.settings import Settings, load, parse, replace
 
 NAMES = [f.name for f in msgspec.structs.fields(Settings)]
 
