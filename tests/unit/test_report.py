@@ -41,6 +41,10 @@ EVENTS = {
         {"family": 3, "why": "not sure"},
         "family 3: not sure; type `pidwarden kill 3` or `pidwarden release 3`",
     ),
+    "frozen": (
+        {"family": 3, "frozen_by": "cgroup v2", "members": 4, "plan": ["freeze /a"]},
+        "family 3: 4 processes frozen by cgroup v2",
+    ),
     "note": ({"text": "hello"}, "hello"),
     "stopped": ({}, "stopped"),
 }  # fmt: skip

@@ -8,10 +8,11 @@ import signal
 from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import UNPROTECTED, Held, Protection, take, why_spared
+from pidwarden.kernel import cgroup, freezer
 from pidwarden.kernel.clock import boot_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.record import Record
@@ -28,6 +29,7 @@ class Execution:
         self._open: dict[ProcessKey, Held] = {}
         self.killed: set[ProcessKey] = set()
         self.spared: dict[ProcessKey, str] = {}
+        self.cgroups: list[str] = []  # those that were killed as a whole
 
     def strike(self, members: Iterable[Record]) -> int:
         """SIGKILLs the living among `members` that were not signalled yet; how many."""
@@ -72,6 +74,52 @@ class Execution:
             os.close(fd)
         self.killed.add(key)
         return True
+
+    def strike_whole(self, members: Iterable[Record], directories: Sequence[str]) -> int:
+        """SIGKILLs all of some v2 cgroups at once, atomic against fork, if they hold just `members`; how many.
+
+        0, and nothing is done, if one of them is spared or somebody else is in there. What is left, and what the kernel
+        refuses, is for :meth:`strike`.
+        """
+        held: list[Held] = []
+        checked: dict[int, ProcessKey] = {}
+        try:
+            for record in members:
+                if not record.alive or record.key in self.killed or (one := take(record)) is None:
+                    continue
+                reason = why_spared(one, self._protection)
+                if len(held) < _BATCH:
+                    held.append(one)
+                else:
+                    one.close()
+                if reason:
+                    return 0
+                checked[record.key.tgid] = record.key
+            inside: set[int] = set()
+            for directory in directories:
+                inside |= cgroup.processes_below(directory) or set()
+            if not inside or inside - checked.keys() or sum(map(freezer.kill, directories)) < len(directories):
+                return 0
+            self.cgroups.extend(directories)
+            self.killed.update(checked[pid] for pid in inside)
+            self._open.update((h.record.key, h) for h in held if h.record.key.tgid in inside)
+            return len(inside)
+        finally:
+            for one in held:
+                if self._open.get(one.record.key) is not one:
+                    one.close()
+
+    @property
+    def killed_by(self) -> str:
+        """How, for events."""
+        return "cgroup.kill" if self.cgroups else "pidfd"
+
+    def populated(self) -> bool:
+        """Whether one of the killed is still in a cgroup that was killed: the kernel's word, ``populated``, decides."""
+        pids = {key.tgid for key in self.killed}
+        return any(
+            freezer.is_populated(d) and not pids.isdisjoint(cgroup.processes_below(d) or ()) for d in self.cgroups
+        )
 
     def running(self, wait_seconds: float) -> int:
         """How many of the signalled still run, after waiting at most so long for one of them to end.

@@ -13,6 +13,7 @@ from pidwarden.errors import PidwardenError
 from pidwarden.guard.control import ask
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
+from pidwarden.model.container import short_name
 from pidwarden.model.key import TICK_NS
 from pidwarden.model.record import Rule
 from pidwarden.settings import DEFAULT_RUN_DIR
@@ -103,10 +104,25 @@ def held_lines(answer: Mapping[str, Any], option: str) -> list[str]:
             f"HELD    {what}" if incident["state"] in ("held", _DECIDABLE) else f"{incident['state'].upper()} {what}"
         )
         lines += [f"        {reason}" for reason in incident["reasons"]]
+        lines += [f"        {words}" for words in _where(incident)]
         if incident["state"] == _DECIDABLE:
             lines.append(f"        let it go:  pidwarden release {number}{option}")
             lines.append(f"        kill it:    pidwarden kill {number}{option}")
     return lines
+
+
+def _where(incident: Mapping[str, Any]) -> list[str]:
+    """In which container it is, and how it is frozen; .get, because the guard may be an older one."""
+    guilty = incident.get("guilty") or incident.get("origin") or {}
+    words = []
+    if container := guilty.get("container"):
+        inner = guilty.get("inner_pid")
+        name = f"{guilty['comm'] or '?'} ({guilty['pid']}" + (f", inside: {inner})" if inner is not None else ")")
+        words.append(f"in container {short_name(container)}: {name}")
+    if incident.get("frozen_by"):
+        again = f", {incident['woken']} times stopped again" if incident.get("woken") else ""
+        words.append(f"frozen by {incident['frozen_by']}{again}")
+    return words
 
 
 def _families(answer: Mapping[str, Any]) -> list[str]:

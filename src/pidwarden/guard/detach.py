@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from pidwarden.act.hold import continue_one
 from pidwarden.errors import PidwardenError
+from pidwarden.guard.begin import thresholds
+from pidwarden.guard.freezing import thaw_left
 from pidwarden.guard.instance import Instance
 from pidwarden.guard.keep import WAKE_AGAIN_NS
 from pidwarden.guard.respond import Responder
@@ -41,8 +43,10 @@ def detach(settings: Settings, report: Reporter) -> int:
                 done += 1
                 report("note", text=_detach_foreign(where))
             if programs is None:
+                done += bool(thaw_left(instance.directory, report))
                 continue
-            release_everything(Responder(programs, settings, Scope([]), report))
+            programs.configure(thresholds(settings, Scope([]), autohold=False))  # or what goes on is held again
+            release_everything(Responder(programs, settings, Scope([]), report, instance.directory))
             pins.remove()
             programs.close()
             report("note", text=f"released and removed what a guard had left in {root}/{instance.name}")
@@ -71,7 +75,7 @@ def _detach_foreign(directory: str) -> str:
 
 
 def _stale(root: str | None, base: str) -> list[str]:
+    """Instances that stepped aside for that of `base`: by their pins, or by what they have recorded as frozen."""
     name = os.path.basename(base)
-    return (
-        [d for d in glob.glob(f"{root}/{name}-*") if os.path.basename(d)[len(name) + 1 :].isdecimal()] if root else []
-    )
+    found = [*glob.glob(f"{root}/{name}-*"), *map(os.path.dirname, glob.glob(f"{glob.escape(base)}-*/frozen-*.json"))]
+    return [d for d in found if os.path.basename(d)[len(name) + 1 :].isdecimal()]

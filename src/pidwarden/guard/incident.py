@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pidwarden.act.freeze import Frozen
     from pidwarden.act.kill import Execution
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.record import Record, Signal
@@ -32,11 +33,16 @@ class Incident:
         self.state = State.HELD
         self.verdict: Verdict | None = None
         self.founder: Record | None = None
+        self.origin: dict[str, Any] | None = None  # the founder as events show it, and the first of the guilty
+        self.guilty: dict[str, Any] | None = None
         self.guilty_family = 0  # the family of its own that the guilty subtree was split off into
         self.roots: tuple[ProcessKey, ...] = ()
         self.execution: Execution | None = None
         self.deadline_ns = 0  # of the state: end of the grace time, or of the kill timeout
         self.then = "kill"  # what comes of itself at the end of the wait, if it has one
+        self.frozen: Frozen | None = None  # how the guilty part is frozen while it waits
+        self.next_pass_ns = 0  # when that is looked at again
+        self.woken = 0  # how often members that were continued by somebody had to be stopped again
         self.held_ns = 0  # since when it is held; the alarm's own time, if the kernel held it
 
     def summary(self) -> dict[str, object]:
@@ -46,8 +52,12 @@ class Incident:
             "guilty_family": self.guilty_family,
             "state": str(self.state),
             "alarm_ns": self.signal.time_ns,
+            "origin": self.origin,
+            "guilty": self.guilty,
             "rule": self.signal.rule,
             "verdict": str(self.verdict.kind) if self.verdict else None,
+            "frozen_by": (self.frozen.frozen_by if self.frozen else "") or None,
+            "woken": self.woken,
             "members": len(self.verdict.members) if self.verdict else 0,
             "reasons": list(self.verdict.reasons) if self.verdict else [],
         }

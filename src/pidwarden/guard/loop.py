@@ -18,7 +18,6 @@ from pidwarden.guard.control import Bulk, Server
 from pidwarden.guard.harden import harden
 from pidwarden.guard.instance import Instance
 from pidwarden.guard.records import everything_known
-from pidwarden.guard.report import Reporter, who
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.retention import Retention
 from pidwarden.guard.scope import Scope, protection
@@ -33,6 +32,8 @@ from pidwarden.watch.choose import PROMISES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pidwarden.guard.report import Reporter
 
 _SIGNS_A_LEASE = 8  # signs of life that the guard gives while its lease runs, if it has nothing else to say
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
@@ -69,7 +70,7 @@ class Guard:
             self._begun = Beginning(self.settings, self.scope, self._instance.name)
             self._source, self._refused = self._begun.open()
             stack.callback(self._source.close)
-            self._responder = Responder(self._source, self.settings, self.scope, self.report)
+            self._responder = Responder(self._source, self.settings, self.scope, self.report, self._instance.directory)
             self._retention = Retention(self._source, self.report)
             stack.callback(self._end)
             self._start()
@@ -77,6 +78,7 @@ class Guard:
             stack.callback(server.close)
             if self._begun.adopted:
                 take_over(self._responder)
+            self._responder.freezing.recover()
             self._leave = self._pinned  # if anything unforeseen happens: a crash must not let a bomb go
             self._serve(server, wake)
             self._leave = self._pinned and (self._handed_over or self.settings.at_stop == "leave")
@@ -319,7 +321,7 @@ class Guard:
             "families": [
                 {
                     "family": g.id,
-                    "founder": who(self._source.record(g.founder), g.founder),
+                    "founder": self._responder.look.who(self._source.record(g.founder), g.founder),
                     "slots": g.slots,
                     "peak": g.peak,
                     "limit": g.limit,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pidwarden.judge.case import SECOND
+from pidwarden.judge.case import SECOND, Rules
 from pidwarden.model.record import Group, GroupKind
 from pidwarden.model.verdict import Kind
 
@@ -26,6 +26,12 @@ class Action(NamedTuple):
     why: str = ""
     seconds: float = 0.0
     then: Do = "kill"
+
+
+def rules(settings: Settings) -> Rules:
+    """The judge's numbers."""
+    least = min(settings.min_members, max(2, settings.hold_at // 3))
+    return Rules(min_members=least, branch_age_ns=int(settings.branch_age * SECOND))
 
 
 def decide(settings: Settings, kind: Kind) -> Action:

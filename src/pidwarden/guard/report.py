@@ -33,6 +33,7 @@ _TEXT = {
     "released": "family {family}: released after {after_ms} ms",
     "would": "family {family}: would {action} ({members} members); observing only",
     "waiting": "family {family}: {why}; type `pidwarden kill {family}` or `pidwarden release {family}`",
+    "frozen": "family {family}: {members} processes frozen by {frozen_by}",
     "note": "{text}",
     "stopped": "stopped",
 }

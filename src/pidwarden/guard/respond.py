@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pidwarden.act.kill import Execution
 from pidwarden.errors import PidwardenError
 from pidwarden.guard import policy
+from pidwarden.guard.freezing import Freezing
 from pidwarden.guard.incident import Incident, State
 from pidwarden.guard.keep import Keeper
 from pidwarden.guard.look import Lookout
-from pidwarden.guard.report import Reporter, who
-from pidwarden.judge.case import SECOND, Case, Rules
+from pidwarden.judge.case import SECOND, Case
 from pidwarden.judge.judge import judge
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
@@ -21,6 +21,7 @@ from pidwarden.model.text import escape, milliseconds
 from pidwarden.model.verdict import Kind, Verdict
 
 if TYPE_CHECKING:
+    from pidwarden.guard.report import Reporter
     from pidwarden.guard.scope import Scope
     from pidwarden.settings import Settings
     from pidwarden.watch.base import Source
@@ -35,10 +36,11 @@ _UNHELD = GroupFlag.ALARMED | GroupFlag.HELD
 class Responder:
     """Holds the incidents that are going on and moves them forward."""
 
-    def __init__(self, source: Source, settings: Settings, scope: Scope, report: Reporter) -> None:
+    def __init__(self, source: Source, settings: Settings, scope: Scope, report: Reporter, run_dir: str) -> None:
         self.source, self.settings, self.scope, self.report = source, settings, scope, report
         self.keeper = Keeper(source)
         self.look = Lookout(source, scope)
+        self.freezing = Freezing(source, self.look, report, run_dir)
         self.incidents: list[Incident] = []
         self.past: deque[dict[str, object]] = deque(maxlen=_KEPT_INCIDENTS)
         self.observed: dict[int, Group] = {}  # as they were before observing raised their budgets
@@ -79,12 +81,13 @@ class Responder:
             elif incident.state is State.CLEARING and now >= incident.deadline_ns:
                 incident.deadline_ns = now + _CLEARING_LOOK_NS
                 self._look_again(incident)
+        self.freezing.tick(now)
         self.drop_done()
         self.keeper.tick(held=any(i.state in (State.HELD, State.WAITING, State.KILLING) for i in self.incidents))
 
     def next_ns(self) -> int | None:
         """When :meth:`tick` is due, None if nothing is."""
-        due = self.keeper.next_ns()
+        due = [*self.keeper.next_ns(), *self.freezing.next_ns()]
         for incident in self.incidents:
             if incident.state in (State.WAITING, State.CLEARING) and incident.deadline_ns:
                 due.append(incident.deadline_ns)
@@ -119,6 +122,7 @@ class Responder:
         family = self.source.group(signal.family)
         founder = family.founder if family else group.founder
         incident.founder = self.source.record(founder)
+        incident.origin = self.look.who(incident.founder, founder)
         observing = self.settings.mode == "observe"
         note = ""
         if not observing:
@@ -126,9 +130,7 @@ class Responder:
             group = self.source.group(signal.group) or group
         incident.held_ns = group.held_ns
         rule = Rule(signal.rule)
-        self.report(
-            "alarm", family=signal.family, founder=who(incident.founder, founder), slots=signal.slots, rule=rule.text
-        )
+        self.report("alarm", family=signal.family, founder=incident.origin, slots=signal.slots, rule=rule.text)
         if not observing:
             self.report("held", family=signal.family, slots=max(signal.slots, group.slots))
         if note:
@@ -153,17 +155,16 @@ class Responder:
             gated=self.settings.mode != "observe" and self.source.gated,
             spawner=self.source.record(family.spawner) if family else None,
         )
-        verdict = judge(case, self._rules())
+        verdict = judge(case, policy.rules(self.settings))
         incident.verdict, incident.roots = verdict, tuple(r.key for r in verdict.roots)
-        guilty: dict[str, Any] | None = None
         if verdict.roots:
             first = verdict.roots[0]
-            guilty = who(first, first.key) | {"uid": first.uid}
+            incident.guilty = self.look.who(first, first.key) | {"uid": first.uid}
         self.report(
             "verdict",
             family=incident.family,
             verdict=str(verdict.kind),
-            guilty=guilty,
+            guilty=incident.guilty,
             members=len(verdict.members),
             spared=verdict.spared,
             reasons=list(verdict.reasons),
@@ -197,6 +198,7 @@ class Responder:
         incident.state, incident.then = State.WAITING, action.then
         incident.deadline_ns = boot_ns() + int(action.seconds * SECOND) if action.seconds else 0
         self.report("waiting", family=incident.family, why=action.why)
+        self.freezing.begin(incident, self.settings)
 
     def _overdue(self, incident: Incident) -> None:
         """Nobody has decided: what was announced happens."""
@@ -265,8 +267,8 @@ class Responder:
             self.source.seen()
             guilty = self.look.guilty(incident)
             self._gather(incident, guilty)
-            new = execution.strike(guilty)
-            left = self.keeper.chase(execution, [incident.guilty_family], 0.002)
+            new = self.freezing.strike(incident, guilty)
+            left = execution.populated() + self.keeper.chase(execution, [incident.guilty_family], 0.002)
             alive = [r for r in guilty if r.alive and r.key not in execution.spared]
             hidden = sum(r.hidden for r in guilty)  # they get a record, and a signal, as soon as others gave up theirs
             if not new and not left and not hidden and not self.look.alive(alive):
@@ -278,13 +280,17 @@ class Responder:
         now, alarm = boot_ns(), incident.signal.time_ns
         assert incident.execution is not None
         incident.execution.close()
+        self.freezing.end(incident)
         self.source.settle()
         group = self.source.group(incident.guilty_family)
         slots = max(0, group.slots) if group else 0
         self.report(
             "killed",
             family=incident.family,
+            founder=incident.origin,
+            guilty=incident.guilty,
             killed=len(incident.execution.killed),
+            killed_by=incident.execution.killed_by,
             survivors=survivors,
             unreaped=max(0, slots - survivors),
             peak_slots=max(group.peak if group else 0, incident.verdict.slots if incident.verdict else 0),
@@ -322,6 +328,7 @@ class Responder:
                 limit, depth = int(max(found.limit, found.slots) * factor), int(found.depth_limit * factor)
                 self.source.release(group, limit=limit, depth_limit=depth)
                 self.source.forget(group)
+        self.freezing.end(incident)
         self._released(incident)
         incident.state = State.DONE
 
@@ -330,10 +337,6 @@ class Responder:
         self.report("released", family=incident.family, after_ms=milliseconds(boot_ns() - incident.signal.time_ns))
 
     # -- small things ----------------------------------------------------------------------------------------------
-
-    def _rules(self) -> Rules:
-        least = min(self.settings.min_members, max(2, self.settings.hold_at // 3))
-        return Rules(min_members=least, branch_age_ns=int(self.settings.branch_age * SECOND))
 
     def _count_strikes(self, *groups: Group) -> int:
         """Those of the groups that crossed, and of a branch that is most of its family if that crossed."""

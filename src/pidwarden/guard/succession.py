@@ -66,6 +66,7 @@ def take_over(responder: Responder) -> None:
         if group.flags & GroupFlag.WATCHED:
             responder.source.forget(group.id)  # its hold has lapsed: what it is now the next alarm will tell
     responder.drop_done()
+    responder.freezing.recover()
     responder.keeper.wake_released()
 
 
@@ -81,6 +82,7 @@ def _answer(responder: Responder, group: Group) -> None:
     incident = Incident(signal)
     incident.guilty_family = group.id
     incident.founder = responder.source.record(group.founder)
+    incident.origin = responder.look.who(incident.founder, group.founder)
     responder.incidents.append(incident)
     action = policy.decide(responder.settings, Kind.UNSURE if group.flags & GroupFlag.DOUBTED else Kind.BOMB)
     if responder.settings.mode == "observe" or action.do == "release":
@@ -99,6 +101,7 @@ def release_everything(responder: Responder) -> None:
     for group in responder.source.groups().values():
         if group.held:
             responder.source.release(group.id)
+    responder.freezing.recover()
     responder.keeper.wake_released()
     time.sleep(WAKE_AGAIN_NS / SECOND)
     responder.keeper.wake_released()

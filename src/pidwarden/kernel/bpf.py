@@ -398,3 +398,7 @@ class Programs:
     def unstop(self, key: ProcessKey) -> None:
         """Forgets that a gate stopped the process."""
         self._control(abi.OP_UNSTOP, 0, key.tgid, key.start_ns)
+
+    def stopped_by_us(self, key: ProcessKey, now_ns: int) -> None:
+        """Notes that user space has stopped a process: who continues those that a gate stopped continues it too."""
+        self._control(abi.OP_UNSTOP, now_ns, key.tgid, key.start_ns)

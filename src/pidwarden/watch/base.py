@@ -136,6 +136,9 @@ class Source(Protocol):
     def unstop(self, key: ProcessKey) -> None:
         """Forgets that the process was stopped."""
 
+    def stopped_by_us(self, key: ProcessKey, now_ns: int) -> None:
+        """Notes that the guard has stopped a process: whatever continues those stopped for a hold continues it."""
+
 
 class Swept(Source, Protocol):
     """A source without a gate, as `act.sweep` needs it: who has to be stopped, and that it was done."""
