@@ -150,8 +150,11 @@ def c_bomb(shape: str) -> list[str]:
 
 
 def stopped_in(made: Pen) -> int:
-    """How many members of a pen are stopped."""
-    return sum((s := procfs.stat(pid)) is not None and s.state == "T" for pid in members(made))
+    """How many members of a pen stand still: each by itself, or all because their cgroup is frozen."""
+    found = members(made)
+    if is_frozen(made):
+        return len(found)
+    return sum((s := procfs.stat(pid)) is not None and s.state == "T" for pid in found)
 
 
 @contextlib.contextmanager

@@ -53,6 +53,11 @@ def stand_still(pids):
     return cpu_ticks(pids) == before
 
 
+def frozen_by(running, how):
+    """The event that says so; another may come before it, if somebody was just being born."""
+    return until(lambda: [e for e in running.events("frozen") if e["frozen_by"] == how], f"it to be frozen by {how}")[0]
+
+
 def v2_of(made):
     return f"{MOUNTS.v2}/{made.name}"
 
@@ -121,8 +126,7 @@ class Tree:
 @needs_v2
 def test_a_bomb_alone_in_its_cgroup_is_frozen_there_and_killed_with_it():
     with guard(*HOLD) as running, pen() as made, bomb(made, prop("restless")) as root:
-        frozen = running.wait("frozen")
-        assert frozen["frozen_by"] == "cgroup v2"
+        frozen = frozen_by(running, "cgroup v2")
         assert frozen["members"] == len(members(made))
         assert frozen["plan"][0].startswith(f"freeze {v2_of(made)} (")
         assert freezer.is_frozen(v2_of(made))
@@ -143,8 +147,7 @@ def test_a_bomb_alone_in_its_cgroup_is_frozen_there_and_killed_with_it():
 @pytest.mark.parametrize("by", ["a person", "the end of the guard"])
 def test_released_it_is_thawed_and_every_fork_proceeds(tmp_path, by):
     with guard(*HOLD, "--hold-at", "30") as running, pen() as made, Tree(tmp_path, made.enter) as tree:
-        frozen = running.wait("frozen")
-        assert frozen["frozen_by"] == "cgroup v2"
+        frozen = frozen_by(running, "cgroup v2")
         assert freezer.is_frozen(v2_of(made))
         if by == "a person":
             ask(running.run_dir, "release", str(frozen["family"]))
@@ -166,11 +169,11 @@ def test_out_of_quarantine_it_goes_back_where_it_was_and_every_fork_proceeds(tmp
         shared(made) as app,
         Tree(tmp_path, app.enter) as tree,
     ):
-        frozen = running.wait("frozen")
-        assert frozen["frozen_by"] == "quarantine"
+        frozen = frozen_by(running, "quarantine")
         [where] = quarantines()
         moved = cgroup.processes(where)
-        assert len(moved) == frozen["members"]
+        assert tree.process.pid in moved
+        assert len(moved) > 25
         assert not moved & cgroup.processes(app.directory)
         if by == "a person":
             ask(running.run_dir, "release", str(frozen["family"]))
@@ -187,8 +190,7 @@ def test_out_of_quarantine_it_goes_back_where_it_was_and_every_fork_proceeds(tmp
 def test_a_bomb_that_shares_its_cgroup_is_quarantined_and_killed_there(tmp_path):
     config = settings(tmp_path, "quarantine = true\n")
     with guard(*HOLD, *config) as running, pen() as made, shared(made) as app, app.bomb(prop("restless")) as root:
-        frozen = running.wait("frozen")
-        assert frozen["frozen_by"] == "quarantine"
+        frozen = frozen_by(running, "quarantine")
         where = f"{app.directory}/pidwarden-quarantine-{os.path.basename(running.run_dir)}-{_guilty(running)}"
         assert quarantines() == [where]
         assert freezer.is_frozen(where)
@@ -206,7 +208,7 @@ def test_a_bomb_that_shares_its_cgroup_is_quarantined_and_killed_there(tmp_path)
 @needs_v2
 def test_without_leave_to_move_it_it_is_stopped_by_signal_and_again_after_sigcont():
     with guard(*HOLD) as running, pen() as made, shared(made) as app, app.bomb(prop("restless")) as root:
-        assert running.wait("frozen")["frozen_by"] == "signal"
+        frozen_by(running, "signal")
         assert quarantines() == []
         everybody = sorted(cgroup.processes(app.directory) - {app.bystander.pid})
         until(lambda: states(everybody) == {"T"}, "everybody to be stopped")
@@ -242,8 +244,7 @@ def test_v1_freezer_and_the_frozen_die_although_v1_lets_none_die(alone_in_v1):
     made, enter, alone = alone_in_v1
     with guard(*HOLD) as running, start([prop("restless")], enter) as root:
         try:
-            frozen = running.wait("frozen")
-            assert frozen["frozen_by"] == "cgroup v1"
+            frozen = frozen_by(running, "cgroup v1")
             everybody = cgroup.processes(alone)
             assert stand_still(everybody)
             assert states(everybody) == {"D"}
@@ -260,8 +261,7 @@ def test_v1_freezer_and_the_frozen_die_although_v1_lets_none_die(alone_in_v1):
 def test_v1_freezer_is_thawed_and_every_fork_proceeds(alone_in_v1, tmp_path):
     _made, enter, alone = alone_in_v1
     with guard(*HOLD, "--hold-at", "30") as running, Tree(tmp_path, enter) as tree:
-        frozen = running.wait("frozen")
-        assert frozen["frozen_by"] == "cgroup v1"
+        frozen = frozen_by(running, "cgroup v1")
         assert freezer.is_frozen(alone)
         ask(running.run_dir, "release", str(frozen["family"]))
         tree.is_complete()
@@ -283,7 +283,7 @@ def test_nobody_is_frozen_who_need_not_be(tmp_path, text):
 def test_signal_is_used_where_freezers_are_not_wanted(tmp_path):
     config = settings(tmp_path, "freeze = 'signal'\n")
     with guard(*HOLD, *config) as running, pen() as made, bomb(made, prop("restless")):
-        assert running.wait("frozen")["frozen_by"] == "signal"
+        frozen_by(running, "signal")
         assert not freezer.is_asked(v2_of(made))
 
 
@@ -304,7 +304,7 @@ os.execv({prop("restless")!r}, ["restless"])
             assert cgroup.move(os.getpid(), app)
 
         with start([sys.executable, "-c", script], enter) as root:
-            assert running.wait("frozen")["frozen_by"] == "quarantine"
+            frozen_by(running, "quarantine")
             left = cgroup.processes(app)
             assert [os.stat(f"/proc/{pid}").st_uid for pid in left] == [65534]
             assert states(left) == {"R"}
@@ -317,7 +317,7 @@ os.execv({prop("restless")!r}, ["restless"])
 @needs_v2
 def test_who_comes_into_a_frozen_cgroup_is_not_frozen_for_long():
     with guard(*HOLD) as running, pen() as made, bomb(made, prop("restless")):
-        assert running.wait("frozen")["frozen_by"] == "cgroup v2"
+        frozen_by(running, "cgroup v2")
         everybody = members(made)
         with start(["sleep", "100"], made.enter) as late:
             until(lambda: not freezer.is_asked(v2_of(made)), "the cgroup to be thawed")
@@ -372,7 +372,7 @@ def test_the_next_guard_takes_over_who_is_frozen(mode):
             everybody = members(made)
             with guard("--mode", mode, "--config", PATIENT, run_dir=running.run_dir) as successor:
                 if mode == "hold":
-                    assert successor.wait("frozen")["frozen_by"] == "cgroup v2"
+                    frozen_by(successor, "cgroup v2")
                     assert freezer.is_frozen(v2_of(made))
                     assert stand_still(everybody)
                     ask(successor.run_dir, "kill", str(successor.events("waiting")[0]["family"]))
