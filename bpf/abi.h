@@ -223,7 +223,7 @@ enum pw_op {
 	PW_OP_NEW_FAMILY = 3, /* of family, founder tgid, founder start_ns; returns via state.next_id */
 	PW_OP_MOVE = 4,       /* group, tgid, start_ns: process joins that family and branch */
 	PW_OP_FLAG = 5,       /* set, tgid, start_ns, clear: flags of a process */
-	PW_OP_UNSTOP = 6,     /* 0, or since when user space has stopped it; tgid, start_ns: forget that a gate did */
+	PW_OP_UNSTOP = 6,     /* -, tgid, start_ns: forget that a gate stopped it */
 	PW_OP_FORGET = 7,     /* group: no longer watched; gone when empty */
 	PW_OP_LIMIT = 8,      /* group, new limit, new depth limit */
 	PW_OP_SETTLE = 9,     /* -: count no slot that is already free */

@@ -48,10 +48,7 @@ int control(struct bpf_raw_tracepoint_args *ctx)
 		return 1;
 	}
 	if (op == PW_OP_UNSTOP && rec) {
-		if (!id)
-			unstop(rec);
-		else if (!rec->held_ns)
-			rec->held_ns = id;
+		unstop(rec);
 		return 1;
 	}
 	if (op == PW_OP_STOPPED && rec) {

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pidwarden.guard.incident import Incident
     from pidwarden.guard.look import Lookout
     from pidwarden.guard.report import Reporter
-    from pidwarden.model.key import ProcessKey
     from pidwarden.model.record import Record
     from pidwarden.settings import Settings
     from pidwarden.watch.base import Source
@@ -52,10 +51,7 @@ class Freezing:
         self._waiting: list[Incident] = []
 
     def _make(self, back: WayBack, ways: Ways) -> Frozen:
-        return Frozen(back, self._run_dir, ways, self._look.protection, self._note_stop)
-
-    def _note_stop(self, key: ProcessKey) -> None:
-        self._source.stopped_by_us(key, boot_ns())
+        return Frozen(back, self._run_dir, ways, self._look.protection, self._source.mark_stopped)
 
     # -- while it waits --------------------------------------------------------------------------------------------
 
@@ -108,6 +104,8 @@ class Freezing:
         """Kills, by cgroup.kill where cgroups hold exactly these, else one by one; how many are newly signalled."""
         execution = incident.execution
         assert execution is not None
+        if incident.frozen is None:  # not frozen by us: by a guard before, perhaps
+            incident.frozen = self._frozen.get(incident.guilty_family)
         new = 0
         if not execution.killed:
             living = {r.key.tgid: r.key for r in guilty if r.alive and r.key.known}

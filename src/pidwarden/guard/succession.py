@@ -47,7 +47,7 @@ def take_in(programs: Programs, found: Foreign) -> None:
         if not held.judged:
             programs.forget(family)  # it is not watched as a verdict's, so it will be judged
     for key in found.stopped:
-        programs.note_stopped(key)
+        programs.mark_stopped(key)
 
 
 def take_over(responder: Responder) -> None:

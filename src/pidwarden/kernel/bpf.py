@@ -391,14 +391,10 @@ class Programs:
         """Sets and clears marks of a process."""
         return bool(self._control(abi.OP_FLAG, flags, key.tgid, key.start_ns, clear))
 
-    def note_stopped(self, key: ProcessKey) -> None:
-        """Notes that a gate, not one of these, has stopped the process."""
+    def mark_stopped(self, key: ProcessKey) -> None:
+        """Notes that the process was stopped, by the guard or by a gate that is not one of these."""
         self._control(abi.OP_STOPPED, 0, key.tgid, key.start_ns)
 
     def unstop(self, key: ProcessKey) -> None:
         """Forgets that a gate stopped the process."""
         self._control(abi.OP_UNSTOP, 0, key.tgid, key.start_ns)
-
-    def stopped_by_us(self, key: ProcessKey, now_ns: int) -> None:
-        """Notes that user space has stopped a process: who continues those that a gate stopped continues it too."""
-        self._control(abi.OP_UNSTOP, now_ns, key.tgid, key.start_ns)

@@ -136,7 +136,7 @@ class Source(Protocol):
     def unstop(self, key: ProcessKey) -> None:
         """Forgets that the process was stopped."""
 
-    def stopped_by_us(self, key: ProcessKey, now_ns: int) -> None:
+    def mark_stopped(self, key: ProcessKey) -> None:
         """Notes that the guard has stopped a process: whatever continues those stopped for a hold continues it."""
 
 

@@ -49,10 +49,10 @@ class Sweepable(Live):
         shells, self.books.interrupts = self.books.interrupts, []
         return [e.key for e in shells if self.check(e)]
 
-    def stopped_by_us(self, key: ProcessKey, now_ns: int) -> None:
+    def mark_stopped(self, key: ProcessKey) -> None:
         """See :class:`~pidwarden.watch.base.Source`."""
         if entry := self.books.entries.get(key):
-            self._note(entry, now_ns, wanted=False)
+            self._note(entry, boot_ns(), wanted=False)
 
     def confirm(self, key: ProcessKey) -> bool:
         """See :class:`~pidwarden.watch.base.Swept`."""
