@@ -11,7 +11,7 @@ import pytest
 from pidwarden.cli import doctor
 from pidwarden.cli.doctor import TABLE, as_json, as_text, blockers, can_guard, find, ways_out
 from pidwarden.errors import NoPermission, NotPossible
-from pidwarden.kernel import bpf, cgroup, libbpf, probe, procfs
+from pidwarden.kernel import bpf, cgroup, libbpf, probe, procfs, trial
 from pidwarden.kernel.probe import LOOKS, Absent, Fact, State, attempt
 
 NAMES = [name for name, _look, _remedy in LOOKS]
@@ -125,7 +125,7 @@ def test_a_capability_that_is_needed(tmp_path, monkeypatch, caps, lacking):
     [("lockdown,capability,bpf", State.YES), ("lockdown,capability", State.NO), ("bpfx", State.NO), ("", State.NO)],
 )
 def test_bpf_among_the_active_security_modules(monkeypatch, text, state):
-    monkeypatch.setattr(probe, "_security", lambda _name: text)
+    monkeypatch.setattr(trial, "security", lambda _name: text)
     assert look("BPF among the LSMs").state is state
 
 
@@ -138,7 +138,7 @@ def test_bpf_among_the_active_security_modules(monkeypatch, text, state):
     ],
 )
 def test_lockdown(monkeypatch, text, state):
-    monkeypatch.setattr(probe, "_security", lambda _name: text)
+    monkeypatch.setattr(trial, "security", lambda _name: text)
     assert look("lockdown").state is state
 
 
@@ -193,11 +193,11 @@ def test_a_proc_that_hides_is_a_fact_for_root_and_unknown_to_others(monkeypatch)
 def no_libbpf(monkeypatch):
     monkeypatch.setattr(libbpf, "_SONAME", "libnothere.so.9")
     libbpf.library.cache_clear()
-    probe._library.cache_clear()
+    trial.library.cache_clear()
     yield
     monkeypatch.undo()
     libbpf.library.cache_clear()
-    probe._library.cache_clear()
+    trial.library.cache_clear()
 
 
 @pytest.mark.usefixtures("no_libbpf")

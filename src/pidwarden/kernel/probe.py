@@ -7,27 +7,21 @@ not mounted are looked at through a mount that no path leads to (fsmount(2)). No
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
-import functools
 import os
 import signal
-import struct
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.errors import NoPermission, PidwardenError
-from pidwarden.kernel import bpf, cgroup, connector, libbpf, perf, pins, procfs, tracefs
+from pidwarden.kernel import bpf, cgroup, connector, libbpf, perf, pins, procfs, tracefs, trial
+from pidwarden.kernel.trial import FMOD_RET_PROGRAMS, ITERATOR_PROGRAMS, LSM_LIST, LSM_PROGRAMS, Absent, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-# enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h); numbers of a uapi header never change.
-_TRACEPOINT, _RAW_TRACEPOINT, _TRACING, _LSM = 5, 17, 26, 29
-_MODIFY_RETURN, _LSM_MAC, _TRACE_ITER = 26, 27, 28
-_NOTHING = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)  # r0 = 0; exit
 _PERF_SET_BPF = 0x40042408  # PERF_EVENT_IOC_SET_BPF
 _HISTORY = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "sched_process_free")
 _CALLS = ("fork", "vfork", "clone", "clone3")
@@ -58,29 +52,6 @@ class Fact(NamedTuple):
     remedy: str = ""
 
 
-class Absent(Exception):  # noqa: N818  (a finding, not a failure)
-    """What was looked for is not there, with the reason in words."""
-
-
-class _LoadOptions(ctypes.Structure):
-    """``struct bpf_prog_load_opts`` up to the last field that is set (libbpf's bpf.h)."""
-
-    _fields_ = [
-        ("sz", ctypes.c_size_t),
-        ("attempts", ctypes.c_int),
-        ("expected_attach_type", ctypes.c_uint32),
-        ("prog_btf_fd", ctypes.c_uint32),
-        ("prog_flags", ctypes.c_uint32),
-        ("prog_ifindex", ctypes.c_uint32),
-        ("attach_btf_id", ctypes.c_uint32),
-    ]
-
-
-def in_words(code: int) -> str:
-    """An errno as the kernel's words and name: ``Operation not permitted (EPERM)``."""
-    return f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
-
-
 def attempt(name: str, look: Callable[[], str], remedy: str = "") -> Fact:
     """Runs one look and turns its end, whatever it is, into a fact. A refusal to an ordinary user says nothing."""
     try:
@@ -96,37 +67,6 @@ def attempt(name: str, look: Callable[[], str], remedy: str = "") -> Fact:
     if code in (errno.EPERM, errno.EACCES) and os.geteuid() != 0:
         return Fact(name, State.UNKNOWN, "not tried: it needs root", "type `sudo pidwarden doctor`")
     return Fact(name, State.NO, text, remedy)
-
-
-@functools.cache
-def _library() -> ctypes.CDLL:
-    lib = libbpf.library()
-    pointer, text = ctypes.c_void_p, ctypes.c_char_p
-    lib.bpf_prog_load.argtypes = (ctypes.c_int, text, text, text, ctypes.c_size_t, pointer)
-    lib.bpf_prog_load.restype = ctypes.c_int
-    lib.libbpf_find_vmlinux_btf_id.argtypes = (text, ctypes.c_int)
-    lib.libbpf_find_vmlinux_btf_id.restype = ctypes.c_int
-    return lib
-
-
-@contextlib.contextmanager
-def _program(kind: int, what: str, target: str = "", attach_type: int = 0) -> Iterator[int]:
-    """A program that does nothing, loaded for a moment; OSError or Absent with the kernel's reason."""
-    lib, target_id = _library(), 0
-    if target:
-        target_id = lib.libbpf_find_vmlinux_btf_id(target.encode(), attach_type)
-        if target_id < 0:
-            raise Absent(f"the kernel's BTF has no {target}: {in_words(-target_id)}")
-    options = _LoadOptions(ctypes.sizeof(_LoadOptions), 1, attach_type, 0, 0, 0, target_id)
-    fd: int = lib.bpf_prog_load(kind, b"pidwarden_probe", b"GPL", _NOTHING, len(_NOTHING) // 8, ctypes.byref(options))
-    if fd in (-errno.EPERM, -errno.EACCES) and os.geteuid() != 0:
-        raise NoPermission(in_words(-fd))
-    if fd < 0:
-        raise Absent(f"the kernel refuses {what}: {in_words(-fd)}")
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 # -- who we are --------------------------------------------------------------------------------------------------------
@@ -189,7 +129,7 @@ def _object() -> str:
 
 
 def _attaches(*names: str) -> str:
-    with _program(_RAW_TRACEPOINT, "raw tracepoint programs") as program:
+    with trial.program(trial.RAW_TRACEPOINT, "raw tracepoint programs") as program:
         for name in names:
             os.close(libbpf.attach_raw(program, name))
     return "a program attaches to " + ", ".join(names)
@@ -207,7 +147,7 @@ def _syscall_tracepoints() -> str:
     ids = {call: event for call, event in found.items() if event is not None}
     if not ids:
         raise Absent("the kernel has no tracepoints of system calls")
-    with _program(_TRACEPOINT, "tracepoint programs") as program:
+    with trial.program(trial.TRACEPOINT, "tracepoint programs") as program:
         for event in ids.values():
             handle = perf.open_tracepoint(event)
             try:
@@ -222,24 +162,12 @@ def _bpffs() -> str:
         if not os.access(where, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), where)
         return f"mounted at {where}"
-    with _detached("bpf"):
+    with trial.detached("bpf"):
         return "not mounted; it can be, and the guard mounts it while it runs"
 
 
-def _lsm_list() -> str:
-    names = _security("lsm")
-    if "bpf" not in names.split(","):
-        raise Absent(f"bpf is not among the active ones ({names})")
-    return names
-
-
-def _loads(kind: int, what: str, target: str, attach_type: int) -> str:
-    with _program(kind, what, target, attach_type):
-        return f"a program for {target} loads"
-
-
 def _lockdown() -> str:
-    modes = _security("lockdown")
+    modes = trial.security("lockdown")
     mode = modes[modes.index("[") + 1 : modes.index("]")]
     if mode == "confidentiality":
         raise Absent("confidentiality: BPF programs may not read kernel memory")
@@ -309,28 +237,6 @@ def _compat() -> str:
     return "the kernel takes 32-bit system calls beside its own"
 
 
-@contextlib.contextmanager
-def _detached(kind: str) -> Iterator[int]:
-    """The root of a file system that is mounted nowhere; it goes at the end."""
-    mount = tracefs.detached(kind)
-    try:
-        yield mount
-    finally:
-        os.close(mount)
-
-
-def _security(name: str) -> str:
-    """A file of securityfs, also where that is not mounted."""
-    with contextlib.ExitStack() as stack:
-        root = next((where for _device, where, kind, *_ in procfs.mounts() if kind == "securityfs"), None)
-        top = None if root else stack.enter_context(_detached("securityfs"))
-        fd = os.open(f"{root}/{name}" if root else name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=top)
-        stack.callback(os.close, fd)
-        return os.read(fd, 4096).decode("ascii", "replace").strip()
-
-
-_MODIFIES = "programs that modify a return value"
-_TRACES = "a kernel that lets root load BPF tracing programs"
 _BUILT = "a kernel built with {}"
 # name, how it is looked for, what would bring it about; in the order in which they are shown.
 LOOKS: tuple[tuple[str, Callable[[], str], str], ...] = (
@@ -348,14 +254,10 @@ LOOKS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("every-call tracepoint", partial(_attaches, "sys_enter"), _BUILT.format("CONFIG_HAVE_SYSCALL_TRACEPOINTS")),
     ("32-bit calls", _compat, ""),
     ("bpf file system", _bpffs, "mount -t bpf bpf /sys/fs/bpf"),
-    ("BPF among the LSMs", _lsm_list, "add bpf to `lsm=` on the kernel's command line"),
-    (
-        "LSM programs",
-        partial(_loads, _LSM, "LSM programs", "task_alloc", _LSM_MAC),
-        "a kernel with CONFIG_BPF_LSM that lets root load them",
-    ),
-    ("fmod_ret programs", partial(_loads, _TRACING, _MODIFIES, "security_task_alloc", _MODIFY_RETURN), _TRACES),
-    ("task iterator", partial(_loads, _TRACING, "iterator programs", "task", _TRACE_ITER), _TRACES),
+    LSM_LIST,
+    LSM_PROGRAMS,
+    FMOD_RET_PROGRAMS,
+    ITERATOR_PROGRAMS,
     ("process connector", _connector, _BUILT.format("CONFIG_PROC_EVENTS")),
     ("cgroup layout", _cgroups, "mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
     ("pids controller", _pids_controller, _BUILT.format("CONFIG_CGROUP_PIDS")),
