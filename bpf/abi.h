@@ -13,6 +13,8 @@ enum pw_size {
 	PW_REVISION = 1, /* to be raised when something means something else, though no layout and no constant tells */
 	PW_COMM_LEN = 16,
 	PW_MAX_ONLY = 8,
+	PW_MAX_UIDS = 8,
+	PW_MAX_CGROUPS = 32,
 };
 
 /* The process key: a tgid means nothing without the time its process started. */
@@ -32,6 +34,7 @@ struct pw_task {
 	__u64 absent_ns; /* since when walks do not meet it, 0: they do */
 	__u64 reserved_branch; /* groups in which it has reserved a slot for the fork it is in, 0: none */
 	__u64 reserved_family;
+	__u64 forking; /* address of the task it is making, where a gate knows that */
 };
 
 enum pw_task_flag {
@@ -39,6 +42,7 @@ enum pw_task_flag {
 	PW_TASK_RELEASED = 2, /* its slot is free again, though its memory is not */
 	PW_TASK_FOLDED = 4,   /* a process without a record: it counts as slots of its creator's */
 	PW_TASK_STOPPED = 8,  /* such a one, stopped by a gate */
+	PW_TASK_OUTSIDE = 16, /* not in scope: its slot counts for no limit */
 };
 
 /*
@@ -76,6 +80,8 @@ struct pw_proc {
 	__u32 thread_depth; /* the longest chain of threads that made threads */
 	__u32 tick_forks;   /* tasks it made since tick_ns … */
 	__u32 last_forks;   /* … and in the second before that */
+	__s32 outside;      /* of its slots: those of tasks that are not in scope */
+	__u32 refusals;     /* forks of its own that a gate refused */
 	char comm[PW_COMM_LEN];
 	__u64 exe_ino; /* the program it runs, as struct pw_exe */
 	__u64 exe_dev;
@@ -90,6 +96,7 @@ enum pw_proc_flag {
 	PW_PROC_GUESSED = 32, /* found running: the creator was guessed from the parent */
 	PW_PROC_PROTECTED = 64, /* its executable is one that is never killed */
 	PW_PROC_GOING = 128,  /* somebody is about to remove the record, or to move it in the tree */
+	PW_PROC_OUTSIDE = 256, /* only in answers: its user and cgroup of now are not in scope */
 };
 
 /* Value of `groups`: a family or a branch. */
@@ -114,6 +121,8 @@ struct pw_group {
 	__u32 rule;        /* enum pw_rule of the last alarm */
 	__u32 stops;       /* times a gate stopped one of its tasks */
 	__s32 records;     /* of a family: processes, alive or dead, that have a record */
+	__s32 outside;     /* of its slots: those that count for no limit, as their tasks are not in scope */
+	__u32 refusals;    /* forks that a gate refused one of its tasks */
 };
 
 /* One element of `dump`, when processes are dumped; groups are laid over it, one an element. */
@@ -147,6 +156,7 @@ enum pw_event_kind {
 	PW_EVENT_ALARM = 1,
 	PW_EVENT_EMPTY = 2,
 	PW_EVENT_SHORT = 3, /* records are running short: sweep */
+	PW_EVENT_PASSED = 4, /* a fork went past the gate, in a group that has used half of its budget */
 };
 
 /* The one record that goes through the ring buffer. */
@@ -163,9 +173,10 @@ struct pw_event {
 
 enum pw_config_flag {
 	PW_CONFIG_AUTOHOLD = 1, /* crossing a threshold holds at once, in the kernel */
-	PW_CONFIG_ONLY = 2,     /* only families founded below a PW_PROC_SCOPE process are in scope */
+	PW_CONFIG_ONLY = 2,     /* in scope are only families founded below a PW_PROC_SCOPE process, and `uids`, `cgroups` */
 	PW_CONFIG_HISTORY = 4,  /* dead records stay until they are swept */
 	PW_CONFIG_KEEP = 8,     /* when the guard is lost, what is held stays so, and nothing new is held */
+	PW_CONFIG_LEAKY = 16,   /* the gate does not see every way into fork: tell when one is used */
 };
 
 /* The one element of `config`. */
@@ -179,6 +190,13 @@ struct pw_config {
 	__u32 flags;       /* enum pw_config_flag */
 	__u32 max_records; /* elements of `procs`, 0: never fold */
 	__u32 only[PW_MAX_ONLY]; /* tgids that become PW_PROC_SPAWNER | PW_PROC_SCOPE when seeded */
+	__u32 refuse;            /* the error that a held fork gets, 0: it is stopped instead */
+	__u32 n_uids;
+	__u32 n_cgroups;
+	__u32 pad;
+	__u32 uids[PW_MAX_UIDS];
+	__u64 cgroups[PW_MAX_CGROUPS];     /* inode numbers of their directories … */
+	__u32 hierarchies[PW_MAX_CGROUPS]; /* … and the hierarchy each is in, 0: v2 */
 };
 
 /* The one element of `state`: counters, written by the kernel side only. Loss is data. */
@@ -208,6 +226,8 @@ struct pw_state {
 	__u64 seen_ns;      /* last sign of life of the guard; CLOCK_MONOTONIC, which stands while the machine sleeps */
 	__u64 lapsed;       /* holds that ended because there was no guard to answer them */
 	__u64 woken;        /* processes continued for want of a guard that would */
+	__u64 refusals;     /* forks that got an error because their group is held */
+	__u64 passed_ns;    /* when user space was last told that forks go past the gate */
 };
 
 /* Key of `exes`: an executable as the kernel knows it; the value is a set of enum pw_proc_flag. */

@@ -46,6 +46,7 @@ __noinline int letter(__u32 state, __u32 gone)
 static __always_inline void read_now(struct pw_dump *slot)
 {
 	task_p p = (task_p)slot->proc.leader;
+	struct pw_config *cfg = get_config();
 
 	slot->ppid = 0;
 	slot->state = 0;
@@ -57,6 +58,8 @@ static __always_inline void read_now(struct pw_dump *slot)
 	if (slot->state)
 		slot->ppid = BPF_CORE_READ(p, real_parent, tgid);
 	slot->proc.uid = BPF_CORE_READ(p, cred, uid.val);
+	if (cfg && (cfg->n_uids || cfg->n_cgroups) && !in_scope(p, slot->proc.family))
+		slot->proc.flags |= PW_PROC_OUTSIDE;
 	BPF_CORE_READ_STR_INTO(&slot->proc.comm, p, comm);
 }
 

@@ -11,7 +11,7 @@
 static __always_inline int move(struct pw_proc *rec, struct pw_group *to)
 {
 	__u64 family = rec->family, branch = rec->branch;
-	__s32 n = rec->slots;
+	__s32 n = rec->slots, outside = rec->outside;
 
 	if (family == to->id)
 		return 0;
@@ -20,11 +20,12 @@ static __always_inline int move(struct pw_proc *rec, struct pw_group *to)
 	rec->family = to->id;
 	rec->branch = 0; /* or it would be counted twice */
 	rec->generation = 0;
+	__sync_fetch_and_add(&to->outside, outside);
 	__sync_fetch_and_add(&to->slots, n);
 	if (to->slots > (__s32)to->peak)
 		to->peak = to->slots;
-	uncharge(branch, n);
-	uncharge(family, n);
+	uncharge(branch, n, outside);
+	uncharge(family, n, outside);
 	return 1;
 }
 

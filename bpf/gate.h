@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * The gate at system call entry: a held family does not get into fork.
+ * The gates: where a held family does not get into fork. One of them is up; kernel/gates.py says which.
  *
- * SIGSTOP is queued for the caller; the kernel looks for pending signals first thing in a fork and leaves it with the
- * restart code, so the task sleeps stopped and, once continued, enters the same call again and meets this gate again.
- * Nobody sees an error, no processor time is used, and SIGCONT from another member changes nothing. A fork that failed
- * keeps its reservation until its task forks again or ends: too careful by one, and no exit hook is needed.
+ * SIGSTOP is sent to the caller, and its fork ends with the restart code: the task sleeps stopped and, once continued,
+ * enters the same call again and meets the gate again. Nobody sees an error, no processor time is used, and SIGCONT from
+ * another member changes nothing.
  */
 #ifndef PIDWARDEN_GATE_H
 #define PIDWARDEN_GATE_H
@@ -34,33 +33,75 @@ static __always_inline bool interrupt_shell(struct pw_proc *rec)
 	return true;
 }
 
-static __noinline int stop_if_held(void *ctx)
+/* Slots in both groups of a process, or in neither. */
+static __always_inline bool reserve_both(struct pw_task *task, struct pw_proc *rec)
 {
-	struct pw_state *st = get_state();
-	struct pw_task *task = find_task((task_p)bpf_get_current_task());
-	struct pw_proc *rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
+	if (!reserve(rec->branch, &task->key))
+		return false;
+	task->reserved_branch = rec->branch;
+	if (reserve(rec->family, &task->key)) {
+		task->reserved_family = rec->family;
+		return true;
+	}
+	give_back(task);
+	return false;
+}
 
-	if (!st || !rec || rec->flags & PW_PROC_EXEMPT)
+/*
+ * Whether the current task's fork is not to happen; if it is, its slots are reserved now. `child` is the address of the
+ * task that it is making, as far as that is known: then give_back_failed() is called when it comes to nothing. Otherwise
+ * the slots stay reserved until the task forks again, ends, or is found to wait for something else.
+ */
+static __noinline int is_shut(struct pw_task *task, struct pw_proc *rec, __u64 child)
+{
+	if (!task || !rec || rec->flags & PW_PROC_EXEMPT)
 		return 0;
 	if (interrupt_shell(rec))
 		return 0;
 	if (!(task->flags & PW_TASK_FOLDED))
 		unstop(rec);
 	give_back(task); /* of a fork that failed, or that was interrupted and now begins again */
-	if (reserve(rec->branch, &task->key)) {
-		task->reserved_branch = rec->branch;
-		if (reserve(rec->family, &task->key)) {
-			task->reserved_family = rec->family;
-			return 0;
-		}
-		give_back(task);
-	}
+	if (!in_scope((task_p)bpf_get_current_task(), rec->family))
+		return 0;
+	task->forking = child;
+	return !reserve_both(task, rec);
+}
+
+static __always_inline void note_stop(struct pw_task *task, struct pw_proc *rec)
+{
+	struct pw_state *st = get_state();
+
 	if (task->flags & PW_TASK_FOLDED)
 		__sync_fetch_and_or(&task->flags, PW_TASK_STOPPED);
 	else
 		rec->held_ns = bpf_ktime_get_boot_ns();
 	__sync_fetch_and_add(&rec->stops, 1);
-	__sync_fetch_and_add(&st->stops, 1);
+	if (st)
+		count(&st->stops);
+}
+
+static __always_inline void note_refusal(struct pw_proc *rec, struct pw_state *st)
+{
+	struct pw_group *g = bpf_map_lookup_elem(&groups, &rec->family);
+
+	if (g)
+		__sync_fetch_and_add(&g->refusals, 1);
+	__sync_fetch_and_add(&rec->refusals, 1);
+	__sync_fetch_and_add(&rec->stops, 1); /* it was about to fork, which is what the judge wants to know */
+	count(&st->refusals);
+}
+
+/* -- system call entry ------------------------------------------------------------------------------------------------ */
+
+/* The signal is pending when the fork begins, and the kernel looks for that first. */
+static __noinline int stop_if_held(void *ctx)
+{
+	struct pw_task *task = find_task((task_p)bpf_get_current_task());
+	struct pw_proc *rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
+
+	if (!task || !rec || !is_shut(task, rec, 0))
+		return 0;
+	note_stop(task, rec);
 	bpf_send_signal_thread(SIGSTOP);
 	return 0;
 }
@@ -89,9 +130,17 @@ int gate_clone3(void *ctx)
 	return stop_if_held(ctx);
 }
 
+static __always_inline bool in_32_bit_call(task_p p)
+{
+	if (bpf_core_field_exists(p->thread_info.status))
+		return BPF_CORE_READ(p, thread_info.status) & TS_COMPAT;
+	return BPF_CORE_READ(p, thread_info.flags) & TIF_32BIT;
+}
+
 /*
- * Per-call tracepoints do not see 32-bit entry (int 0x80). This one sees every call of every process, and costs all of
- * them, so it is attached only while something is held.
+ * Per-call tracepoints do not see calls of another ABI than the machine's own: the 32-bit ones (int 0x80, sysenter), and
+ * those with x32's bit in their number. This one sees every call of every process, and costs all of them, so it is
+ * attached only while something is held or about to be.
  */
 SEC("raw_tp/sys_enter")
 int gate_every(struct bpf_raw_tracepoint_args *ctx)
@@ -99,11 +148,102 @@ int gate_every(struct bpf_raw_tracepoint_args *ctx)
 	task_p p = (task_p)bpf_get_current_task();
 	__u64 nr = ctx->args[1];
 
-	if (!(BPF_CORE_READ(p, thread_info.status) & TS_COMPAT))
-		return 0;
-	if (nr == 2 || nr == 120 || nr == 190 || nr == 435) /* i386: fork, clone, vfork, clone3 */
-		stop_if_held(ctx);
+	if (in_32_bit_call(p)) {
+		if (nr == 2 || nr == 120 || nr == 190 || nr == 435) /* i386 and arm: fork, clone, vfork, clone3 */
+			stop_if_held(ctx);
+	} else if (nr & X32_SYSCALL_BIT) {
+		nr &= ~(__u64)X32_SYSCALL_BIT;
+		if (nr == 56 || nr == 57 || nr == 58 || nr == 435) /* clone, fork, vfork, clone3 */
+			stop_if_held(ctx);
+	}
 	return 0;
+}
+
+/* -- security_task_alloc: every way into fork leads through it -------------------------------------------------------- */
+
+enum answer {
+	PASS,
+	RESTART,
+	AGAIN,
+	NO_MEMORY,
+};
+
+/*
+ * What becomes of the fork that makes `child`. Tasks that the kernel makes for itself pass: its threads, the programs it
+ * starts, and the workers of io_uring and vhost, which never fork.
+ */
+static __noinline int answer(task_p child)
+{
+	task_p self = (task_p)bpf_get_current_task();
+	struct pw_config *cfg = get_config();
+	struct pw_state *st = get_state();
+	struct pw_task *task;
+	struct pw_proc *rec;
+
+	if (!cfg || !st || BPF_CORE_READ(self, flags) & PF_KTHREAD ||
+	    BPF_CORE_READ(child, flags) & (PF_IO_WORKER | PF_USER_WORKER))
+		return PASS;
+	task = find_task(self);
+	rec = task ? bpf_map_lookup_elem(&procs, &task->key) : NULL;
+	if (!task || !rec || !is_shut(task, rec, (__u64)child))
+		return PASS;
+	if (cfg->refuse) {
+		note_refusal(rec, st);
+		return cfg->refuse == ENOMEM ? NO_MEMORY : AGAIN;
+	}
+	/* Without a signal nobody would turn the code into a restart. Init gets none, nor does who is about to end. */
+	if (bpf_send_signal_thread(SIGSTOP))
+		return PASS;
+	note_stop(task, rec);
+	return RESTART;
+}
+
+/* A task is freed: the one that the current task was about to make, if its fork has failed. */
+static __always_inline int give_back_failed(__u64 freed)
+{
+	__u64 self = bpf_get_current_task();
+	struct pw_task *task = bpf_map_lookup_elem(&tasks, &self);
+
+	if (task && task->forking == freed)
+		give_back(task);
+	return 0;
+}
+
+/* The verifier wants to see each number. */
+#define ANSWER(child)                        \
+	switch (answer((task_p)(child))) {   \
+	case RESTART:                        \
+		return -ERESTARTNOINTR;      \
+	case AGAIN:                          \
+		return -EAGAIN;              \
+	case NO_MEMORY:                      \
+		return -ENOMEM;              \
+	default:                             \
+		return 0;                    \
+	}
+
+SEC("lsm/task_alloc")
+int gate_lsm(__u64 *ctx)
+{
+	ANSWER(ctx[0]);
+}
+
+SEC("lsm/task_free")
+int undo_lsm(__u64 *ctx)
+{
+	return give_back_failed(ctx[0]);
+}
+
+SEC("fmod_ret/security_task_alloc")
+int gate_fmod_ret(__u64 *ctx)
+{
+	ANSWER(ctx[0]);
+}
+
+SEC("fentry/security_task_free")
+int undo_fmod_ret(__u64 *ctx)
+{
+	return give_back_failed(ctx[0]);
 }
 
 #endif

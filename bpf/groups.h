@@ -3,7 +3,9 @@
 #ifndef PIDWARDEN_GROUPS_H
 #define PIDWARDEN_GROUPS_H
 
-#include "maps.h"
+#include "scope.h"
+
+#define SETTLE_NS 50000000ull /* no walk takes so long, unless something else has its processor */
 
 /* Returns false if the event is lost: the caller leaves the group so that the next fork tries again. */
 static __always_inline bool tell(const struct pw_group *g, __u32 kind, __u64 now, const struct pw_key *by)
@@ -67,7 +69,7 @@ static __noinline int cross(struct pw_group *g, struct pw_key *by, __u32 rule)
 		return 0;
 	g->rule = rule;
 	g->alarm_ns = now;
-	if ((cfg->flags & PW_CONFIG_AUTOHOLD) && (old & PW_GROUP_SCOPED))
+	if (cfg->flags & PW_CONFIG_AUTOHOLD) /* by slots that are in scope, or it would not be crossed */
 		hold(g, now);
 	if (!tell(g, PW_EVENT_ALARM, now, by))
 		__sync_fetch_and_and(&g->flags, ~PW_GROUP_ALARMED);
@@ -104,12 +106,15 @@ static __always_inline __u64 new_group(__u64 family, const struct pw_key *founde
 	return id;
 }
 
-static __always_inline void uncharge(__u64 id, __s32 by)
+/* So many slots less, so many of them of tasks that are not in scope. */
+static __always_inline void uncharge(__u64 id, __s32 by, __s32 outside)
 {
 	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
 
 	if (!g)
 		return;
+	if (outside) /* first: the last slot that goes takes the group with it */
+		__sync_fetch_and_add(&g->outside, -outside);
 	if (__sync_fetch_and_add(&g->slots, -by) > by)
 		return;
 	/* Nobody is left in it, so nobody can fork into it. */
@@ -121,6 +126,47 @@ static __always_inline void uncharge(__u64 id, __s32 by)
 	}
 }
 
+static __always_inline void unreserve(__u64 id)
+{
+	struct pw_group *g = id ? bpf_map_lookup_elem(&groups, &id) : NULL;
+
+	if (g)
+		__sync_fetch_and_add(&g->inflight, -1);
+}
+
+/* The fork is done, or will never be. Two may want to give the same back: a walk, and the task itself. */
+static __always_inline void give_back(struct pw_task *task)
+{
+	__u64 branch = __sync_lock_test_and_set(&task->reserved_branch, 0);
+	__u64 family = __sync_lock_test_and_set(&task->reserved_family, 0);
+
+	unreserve(branch);
+	unreserve(family);
+}
+
+/*
+ * At system call entry nobody says when a fork has failed, and the slot stays reserved. But a task that sleeps as one does
+ * who waits, or is stopped, is in no fork: there it sleeps uninterruptibly, if at all.
+ */
+static __always_inline void settle_reservation(struct pw_task *task, task_p p)
+{
+	if (task->reserved_family && !task->forking &&
+	    BPF_CORE_READ(p, __state) & (TASK_INTERRUPTIBLE | __TASK_STOPPED | __TASK_TRACED))
+		give_back(task);
+}
+
+/* A slot less in the books of the process, and of its groups. */
+static __always_inline void drop_slot(struct pw_proc *rec, __u32 task_flags)
+{
+	__s32 outside = !!(task_flags & PW_TASK_OUTSIDE);
+
+	if (outside)
+		__sync_fetch_and_add(&rec->outside, -1);
+	__sync_fetch_and_add(&rec->slots, -1);
+	uncharge(rec->branch, 1, outside);
+	uncharge(rec->family, 1, outside);
+}
+
 /*
  * A task's slot is free when it is reaped, but sched_process_free comes an RCU grace period later: a fast loop of fork
  * and wait would seem to hold hundreds of slots. So before a threshold counts as crossed, every task that is reaped
@@ -128,22 +174,19 @@ static __always_inline void uncharge(__u64 id, __s32 by)
  */
 static long settle_one(void *map, __u64 *addr, struct pw_task *task, void *ctx)
 {
-	struct task_struct *p;
+	task_p p = (task_p)*addr;
 	struct pw_proc *rec;
 
+	settle_reservation(task, p);
 	if (!(task->flags & PW_TASK_EXITED) || task->flags & PW_TASK_RELEASED)
 		return 0;
-	p = (struct task_struct *)*addr;
 	if (BPF_CORE_READ(p, exit_state) != EXIT_DEAD)
 		return 0;
 	if (__sync_fetch_and_or(&task->flags, PW_TASK_RELEASED) & PW_TASK_RELEASED)
 		return 0;
 	rec = bpf_map_lookup_elem(&procs, &task->key);
-	if (!rec)
-		return 0;
-	__sync_fetch_and_add(&rec->slots, -1);
-	uncharge(rec->branch, 1);
-	uncharge(rec->family, 1);
+	if (rec)
+		drop_slot(rec, task->flags);
 	return 0;
 }
 
@@ -164,22 +207,27 @@ static __always_inline void settle_if_due(void)
 
 	if (!st || began < st->settle_after)
 		return;
-	st->settle_after = ~0ull; /* nobody else at the same time */
+	st->settle_after = began + SETTLE_NS; /* nobody else at the same time, unless this is preempted for long */
 	settle();
 	ended = bpf_ktime_get_boot_ns();
 	st->settle_after = ended + 16 * (ended - began);
+}
+
+static __always_inline __s32 room_in(const struct pw_group *g)
+{
+	return (__s32)g->limit - (g->slots - g->outside) - g->inflight;
 }
 
 /* Whether the group has more than its limit, reserved slots included, once the books are right. Ask for each slot once. */
 static __always_inline bool is_over(struct pw_group *g)
 {
 	__u64 asked = __sync_fetch_and_add(&g->asks, 1) + 1;
-	__s32 room = (__s32)g->limit - g->slots - g->inflight;
+	__s32 room = room_in(g);
 
 	if (room >= 0 || asked < g->settle_at)
 		return false;
 	settle_if_due();
-	room = (__s32)g->limit - g->slots - g->inflight;
+	room = room_in(g);
 	if (room < 0)
 		return true;
 	g->settle_at = g->asks + room;
@@ -212,37 +260,27 @@ static __noinline int reserve(__u64 id, struct pw_key *by)
 	return 0;
 }
 
-static __always_inline void unreserve(__u64 id)
-{
-	struct pw_group *g = id ? bpf_map_lookup_elem(&groups, &id) : NULL;
+enum {
+	RESERVED = 1, /* the slot was reserved here */
+	OUTSIDE = 2,  /* it is not in scope */
+};
 
-	if (g)
-		__sync_fetch_and_add(&g->inflight, -1);
-}
-
-/* The fork is done, or will never be. */
-static __always_inline void give_back(struct pw_task *task)
-{
-	__u64 branch = task->reserved_branch, family = task->reserved_family;
-
-	task->reserved_branch = 0;
-	task->reserved_family = 0;
-	unreserve(branch);
-	unreserve(family);
-}
-
-/* One more task in the group. `by` is the process that made it; `reserved` if its slot was reserved here. */
-static __noinline int charge(__u64 id, struct pw_key *by, __u32 generation, bool reserved)
+/* One more task in the group. `by` is the process that made it. */
+static __noinline int charge(__u64 id, struct pw_key *by, __u32 generation, __u32 how)
 {
 	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
 
 	if (!g || !by)
 		return 0;
 	__sync_fetch_and_add(&g->forks, 1);
+	if (how & OUTSIDE)
+		__sync_fetch_and_add(&g->outside, 1);
 	__sync_fetch_and_add(&g->slots, 1);
-	if (reserved)
+	if (how & RESERVED)
 		__sync_fetch_and_add(&g->inflight, -1);
-	if (is_over(g)) /* only after a fork that passed no gate */
+	if (how & OUTSIDE)
+		;
+	else if (is_over(g)) /* only after a fork that passed no gate */
 		cross(g, by, slots_rule(g));
 	else if (g->kind == PW_BRANCH && generation >= g->depth_limit)
 		cross(g, by, PW_RULE_GENERATIONS);

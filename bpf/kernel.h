@@ -12,6 +12,8 @@
 #include <bpf/bpf_core_read.h>
 
 #define PF_EXITING 0x00000004 /* include/linux/sched.h */
+#define PF_IO_WORKER 0x00000010
+#define PF_USER_WORKER 0x00004000
 #define PF_KTHREAD 0x00200000
 #define TASK_INTERRUPTIBLE 0x00000001
 #define TASK_UNINTERRUPTIBLE 0x00000002
@@ -23,10 +25,15 @@
 #define TASK_RTLOCK_WAIT 0x00001000
 #define TASK_FROZEN 0x00008000
 #define TS_COMPAT 0x0002 /* arch/x86/include/asm/thread_info.h: in a 32-bit system call */
+#define TIF_32BIT (1ul << 22) /* arch/arm64/include/asm/thread_info.h: a 32-bit process */
+#define X32_SYSCALL_BIT 0x40000000 /* arch/x86/include/uapi/asm/unistd.h */
 #define EXIT_DEAD 0x00000010 /* released: waits only for the last reference to go */
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
 #define SIGINT 2
 #define SIGSTOP 19
+#define EAGAIN 11
+#define ENOMEM 12
+#define ERESTARTNOINTR 513 /* include/linux/errno.h: the call is made again, nobody sees this */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -38,8 +45,43 @@ typedef struct {
 	unsigned int val;
 } kuid_t;
 
+struct user_namespace {
+	struct user_namespace *parent;
+	kuid_t owner;
+};
+
 struct cred {
 	kuid_t uid;
+	kuid_t euid;
+	struct user_namespace *user_ns;
+};
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+/* One for each hierarchy that a css_set is in; kernel/cgroup/cgroup-internal.h. */
+struct cgrp_cset_link {
+	struct cgroup *cgrp;
+	struct list_head cgrp_link;
+};
+
+struct css_set {
+	struct list_head cgrp_links;
 };
 
 struct super_block {
@@ -70,6 +112,7 @@ struct signal_struct {
 };
 
 struct thread_info {
+	unsigned long flags;
 	unsigned int status;
 };
 
@@ -90,8 +133,13 @@ struct task_struct {
 	const struct cred *cred;
 	char comm[16];
 	struct signal_struct *signal;
+	struct css_set *cgroups;
 };
 
 #pragma clang attribute pop
+
+#define container(ptr, type, member) ((type *)((char *)(ptr)-bpf_core_field_offset(type, member)))
+
+typedef struct task_struct *task_p;
 
 #endif

@@ -104,10 +104,12 @@ static long enqueue_folded(void *map, __u64 *addr, struct pw_task *task, void *c
 static long lapse_one(void *map, __u64 *id, struct pw_group *g, __u64 *after_ns)
 {
 	struct pw_state *st = get_state();
+	__s32 counted;
 
 	if (!st || !(g->flags & PW_GROUP_HELD) || bpf_ktime_get_boot_ns() - g->held_ns < *after_ns)
 		return 0;
-	g->limit += g->slots + g->inflight > (__s32)g->limit ? g->slots + g->inflight : g->limit;
+	counted = g->slots - g->outside + g->inflight;
+	g->limit += counted > (__s32)g->limit ? counted : (__s32)g->limit;
 	g->depth_limit *= 2;
 	g->settle_at = 0;
 	release(g);

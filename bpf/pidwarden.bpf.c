@@ -9,12 +9,14 @@
  *   control.h  what user space wants done      gate.h     where a held family is stopped
  *   ask.h      what user space wants to know   seed.h     those who were there before us
  *   lease.h    what becomes of holds when there is no guard
+ *   scope.h    who is meant, where not all are
  */
 #include <stdbool.h>
 #include <stddef.h>
 #include "kernel.h"
 #include "abi.h"
 #include "maps.h"
+#include "scope.h"
 #include "groups.h"
 #include "retain.h"
 #include "track.h"

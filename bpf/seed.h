@@ -19,8 +19,6 @@
 #define ABSENT_NS 100000000ull /* longer than an RCU grace period: until then it may just wait to be freed */
 #define MAX_WALK (1 << 22) /* PID_MAX_LIMIT: there cannot be more tasks */
 
-#define container(ptr, type, member) ((type *)((char *)(ptr)-bpf_core_field_offset(type, member)))
-
 struct walk {
 	task_p head;   /* init_task, where the list begins and ends */
 	task_p leader; /* the process we are in */
@@ -39,6 +37,44 @@ static long find_head(__u32 i, struct walk *w)
 
 	w->head = p;
 	return !BPF_CORE_READ(p, pid);
+}
+
+/* Who has another user, or is in another cgroup, than when it was made. */
+static __noinline int rescope(task_p p, struct pw_task *task)
+{
+	struct pw_config *cfg = get_config();
+	struct pw_group *branch, *family;
+	struct pw_proc *rec;
+	__u32 was, outside;
+	__s32 by;
+
+	if (!cfg || !task || task->flags & (PW_TASK_EXITED | PW_TASK_RELEASED))
+		return 0;
+	if (!(cfg->flags & PW_CONFIG_ONLY) && !(task->flags & PW_TASK_OUTSIDE))
+		return 0;
+	rec = bpf_map_lookup_elem(&procs, &task->key);
+	if (!rec)
+		return 0;
+	outside = in_scope(p, rec->family) ? 0 : PW_TASK_OUTSIDE;
+	if ((task->flags & PW_TASK_OUTSIDE) == outside)
+		return 0;
+	was = outside ? __sync_fetch_and_or(&task->flags, PW_TASK_OUTSIDE) :
+			__sync_fetch_and_and(&task->flags, ~PW_TASK_OUTSIDE);
+	if (was & PW_TASK_RELEASED || (was & PW_TASK_OUTSIDE) == outside)
+		return 0;
+	by = outside ? 1 : -1;
+	__sync_fetch_and_add(&rec->outside, by);
+	branch = bpf_map_lookup_elem(&groups, &rec->branch);
+	if (branch) {
+		__sync_fetch_and_add(&branch->outside, by);
+		branch->settle_at = 0;
+	}
+	family = bpf_map_lookup_elem(&groups, &rec->family);
+	if (family) {
+		__sync_fetch_and_add(&family->outside, by);
+		family->settle_at = 0;
+	}
+	return 0;
 }
 
 static __always_inline void seed_task(task_p p)
@@ -61,6 +97,7 @@ static __always_inline void seed_task(task_p p)
 	if (task) {
 		task->walk = st->walks;
 		task->absent_ns = 0;
+		rescope(p, task);
 		if (task->flags & PW_TASK_FOLDED)
 			unfold(p, task);
 		return;

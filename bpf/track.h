@@ -11,8 +11,7 @@
 #include "retain.h"
 
 #define TICK_NS 1000000000ull
-
-typedef struct task_struct *task_p;
+#define TELL_PASSED_NS 100000000ull
 
 static __always_inline void read_key(task_p p, struct pw_key *key)
 {
@@ -152,11 +151,8 @@ static __noinline int forget_task(task_p p)
 		return 1;
 	if (!(flags & PW_TASK_EXITED) && end_task(rec, flags) && !rec->exit_ns)
 		rec->exit_ns = bpf_ktime_get_boot_ns(); /* its exit was missed as well */
-	if (!(flags & PW_TASK_RELEASED)) {
-		__sync_fetch_and_add(&rec->slots, -1);
-		uncharge(rec->branch, 1);
-		uncharge(rec->family, 1);
-	}
+	if (!(flags & PW_TASK_RELEASED))
+		drop_slot(rec, flags);
 	retire(&key, rec);
 	return 1;
 }
@@ -210,19 +206,47 @@ static __noinline int enrol(task_p p, struct pw_key *key, struct pw_key *pkey, t
 	return ENROLLED;
 }
 
+/*
+ * A fork that the gate did not see. Where half of a budget is used user space is told, while there is time: it may close
+ * what is open, at a price.
+ */
+static __always_inline void tell_passed(struct pw_proc *rec, struct pw_key *by)
+{
+	struct pw_config *cfg = get_config();
+	struct pw_group *g = bpf_map_lookup_elem(&groups, &rec->family);
+	struct pw_group *b = bpf_map_lookup_elem(&groups, &rec->branch);
+	struct pw_state *st = get_state();
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct pw_proc *creator;
+
+	if (!cfg || !st || !g || !b || !(cfg->flags & PW_CONFIG_LEAKY) || now - st->passed_ns < TELL_PASSED_NS)
+		return;
+	if (2 * (g->slots - g->outside) < (__s32)g->limit && 2 * (b->slots - b->outside) < (__s32)b->limit)
+		return;
+	creator = bpf_map_lookup_elem(&procs, by);
+	if (!creator || creator->flags & (PW_PROC_EXEMPT | PW_PROC_KTHREAD))
+		return; /* the gate lets those pass */
+	st->passed_ns = now;
+	tell(g, PW_EVENT_PASSED, now, by);
+}
+
 /* One more task, process leader or thread, of the process `key`, made by `by`, which reserved slots in `from`. */
 static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, struct pw_task *from, __u32 flags)
 {
 	struct pw_state *st = get_state();
 	__u64 branch = 0, family = 0;
 	struct pw_proc *rec;
-	__u32 depth = 0;
+	__u32 depth = 0, how;
 
 	if (!key || !by || !st)
 		return 0;
 	rec = bpf_map_lookup_elem(&procs, key);
 	if (!rec)
 		return 0;
+	/* What was reserved was in scope; of others the child itself is asked: it may be made in another cgroup. */
+	if (!(from && from->reserved_family) && !in_scope(p, rec->family))
+		flags |= PW_TASK_OUTSIDE;
+	how = flags & PW_TASK_OUTSIDE ? OUTSIDE : 0;
 	if (from && key->tgid == by->tgid && !(flags & PW_TASK_FOLDED))
 		depth = from->depth + 1;
 	if (add_task(p, key, flags, depth)) {
@@ -233,13 +257,15 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, st
 			count(&st->lost_tasks);
 			if (rec->slots <= 0) {
 				rec->exit_ns = bpf_ktime_get_boot_ns(); /* nobody will tell us when */
-				uncharge(rec->branch, 0); /* gone, if it was made for this one */
-				uncharge(rec->family, 0);
+				uncharge(rec->branch, 0, 0); /* gone, if it was made for this one */
+				uncharge(rec->family, 0, 0);
 			}
 			return 0;
 		}
 	}
 	__sync_fetch_and_add(&rec->slots, 1);
+	if (how & OUTSIDE)
+		__sync_fetch_and_add(&rec->outside, 1);
 	if (!(flags & PW_TASK_EXITED)) {
 		__sync_fetch_and_add(&rec->live, 1);
 		if (!(flags & PW_TASK_FOLDED))
@@ -254,13 +280,13 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, st
 		count(&st->hidden);
 	}
 	if (from) {
-		branch = from->reserved_branch;
-		family = from->reserved_family;
-		from->reserved_branch = 0;
-		from->reserved_family = 0;
+		branch = __sync_lock_test_and_set(&from->reserved_branch, 0);
+		family = __sync_lock_test_and_set(&from->reserved_family, 0);
+		if (!family && !how)
+			tell_passed(rec, by);
 	}
-	charge(rec->branch, by, rec->generation, branch == rec->branch);
-	charge(rec->family, by, 0, family == rec->family);
+	charge(rec->branch, by, rec->generation, branch == rec->branch ? how | RESERVED : how);
+	charge(rec->family, by, 0, family == rec->family ? how | RESERVED : how);
 	if (branch != rec->branch) /* the child founded a branch, or a family */
 		unreserve(branch);
 	if (family != rec->family)
@@ -336,6 +362,10 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 	alive = !(task->flags & PW_TASK_EXITED);
 	if (task->flags & PW_TASK_STOPPED)
 		rec->held_ns = bpf_ktime_get_boot_ns();
+	if (task->flags & PW_TASK_OUTSIDE) {
+		__sync_fetch_and_add(&rec->outside, 1);
+		__sync_fetch_and_add(&creator->outside, -1);
+	}
 	__sync_fetch_and_add(&rec->slots, 1);
 	__sync_fetch_and_add(&creator->slots, -1);
 	if (alive) {
@@ -450,8 +480,8 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		rec->flags &= ~PW_PROC_KTHREAD;
 		join(rec, &key, NULL, p, key.start_ns);
 		count_member(rec->family, 1);
-		charge(rec->branch, &key, 0, false);
-		charge(rec->family, &key, 0, false);
+		charge(rec->branch, &key, 0, task->flags & PW_TASK_OUTSIDE ? OUTSIDE : 0);
+		charge(rec->family, &key, 0, task->flags & PW_TASK_OUTSIDE ? OUTSIDE : 0);
 	}
 	/* Forking again as another program: what SCOPE and EXEMPT say is about the process, the rest about its program. */
 	rec->flags &= ~(PW_PROC_SHELL | PW_PROC_PROTECTED);

@@ -19,6 +19,9 @@ OnBomb = Literal["kill", "hold"]
 OnBurst = Literal["release", "hold"]
 Freeze = Literal["auto", "signal", "never"]
 OnUnsure = Literal["hold", "release", "kill"]
+GateName = Literal["auto", "lsm", "fmod_ret", "syscall"]
+AtGate = Literal["hold", "refuse"]
+RefuseWith = Literal["EAGAIN", "ENOMEM"]
 
 DEFAULT_CONFIG = paths.CONFIG
 DEFAULT_RUN_DIR = paths.RUN_DIR
@@ -122,6 +125,30 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "one job and one family: a pipeline, or a loop typed at the prompt.",
         ),
     ] = 1.0
+    gate: Annotated[
+        GateName,
+        Meta(
+            description="Where forks of a held family are stopped. auto: the first of the others that this machine has "
+            "(`pidwarden doctor` shows them). lsm and fmod_ret see every way into fork; syscall does not see 32-bit "
+            "calls before something is held."
+        ),
+    ] = "auto"
+    at_gate: Annotated[
+        AtGate,
+        Meta(
+            description="hold: a held fork waits, nobody sees an error, and it proceeds when the family is released. "
+            "refuse: it fails, for programs that handle that better than waiting. A refused bomb tries again without "
+            "end and burns processor time until it is killed (260,000 tries in 4 s were seen), and a program that does "
+            "not check for fork's -1 may take it for a process id and signal everybody. Not with the syscall gate."
+        ),
+    ] = "hold"
+    refuse_with: Annotated[
+        RefuseWith,
+        Meta(
+            description="The error that a refused fork gets. EAGAIN: what a limit on processes answers; bash tries "
+            "again for 14 s and waits meanwhile. ENOMEM: bash and many others give up at once."
+        ),
+    ] = "EAGAIN"
     min_members: Annotated[
         int,
         Meta(

@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 import pytest
 
-from pidwarden.kernel.bpf import Config, Programs
-from pidwarden.kernel.gates import put_up
+from pidwarden.kernel.bpf import Programs
+from pidwarden.kernel.config import Config
+from pidwarden.kernel.gates import Choice
 from pidwarden.model.record import GroupFlag, ProcFlag, Record, Signal
 
 if TYPE_CHECKING:
@@ -50,10 +51,15 @@ def until(look: Callable[[], T], what: str, seconds: float = 20.0) -> T:
 class Child:
     """A prop that runs and talks; ended with the test."""
 
-    def __init__(self, *argv: str, group: bool = False) -> None:
+    def __init__(self, *argv: str, group: bool = False, enter: Callable[[], None] | None = None) -> None:
         self._group = group
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0 if group else None
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0 if group else None,
+            preexec_fn=enter,  # noqa: PLW1509  (no threads here)
         )
 
     @property
@@ -88,9 +94,9 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 @contextlib.contextmanager
-def child(name: str, *arguments: str, group: bool = False) -> Iterator[Child]:
-    """A prop as a child of this test."""
-    running = Child(prop(name), *arguments, group=group)
+def child(name: str, *arguments: str, group: bool = False, enter: Callable[[], None] | None = None) -> Iterator[Child]:
+    """A prop as a child of this test; `enter` is called in it before it becomes that program."""
+    running = Child(prop(name), *arguments, group=group, enter=enter)
     try:
         yield running
     finally:
@@ -114,15 +120,19 @@ def configure(programs: Programs, **changes: object) -> None:
 
 
 @contextlib.contextmanager
-def tracking(*, gate: bool = False, records: int = 16384, **changes: object) -> Iterator[Programs]:
-    """The kernel side, seeded, with this test as a spawner; its children found families of their own."""
-    programs = Programs.load(max_records=records)
+def tracking(*, gate: bool | str = False, records: int = 16384, **changes: object) -> Iterator[Programs]:
+    """The kernel side, seeded, with this test as a spawner; its children found families of their own.
+
+    `gate`: none, the best there is, or that of a name.
+    """
+    choice = Choice(gate if isinstance(gate, str) else "auto")
+    programs = choice.load(max_records=records) if gate else Programs.load(max_records=records)
     try:
         configure(programs, **changes)
         programs.attach_history()
         programs.seed()
         if gate:
-            put_up(programs)
+            choice.put_up(programs)
         yield programs
     finally:
         programs.close()

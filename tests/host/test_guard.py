@@ -36,14 +36,6 @@ def still(made):
     return len(members(made))
 
 
-@pytest.fixture
-def patient(tmp_path):
-    """Arguments of a guard that gives the killed time to die: a bomb that nobody holds keeps the machine busy."""
-    config = tmp_path / "pidwarden.toml"
-    config.write_text("kill_timeout = 20.0\n")
-    return ["--config", str(config)]
-
-
 def test_observe_says_what_it_would_do_and_touches_nobody():
     with guard("--mode", "observe") as running, pen(900) as made, bomb(made, *c_bomb("tight")):
         # Nobody stops at a gate, so the first look may not tell who was about to fork: a little more, and watched.
@@ -155,11 +147,11 @@ def test_what_observing_has_let_grow_is_killed_once_the_guard_is_told_to(tmp_pat
         until(lambda: not members(made), "the pen to be empty")
 
 
-def test_user_and_cgroup_selectors_act_only_on_their_own(patient):
+def test_user_and_cgroup_selectors_act_only_on_their_own():
     nobody = 65534
     script = f"import os; os.setresuid({nobody},{nobody},{nobody}); os.execv({prop('bomb')!r}, ['bomb', 'tight'])"
-    command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", "user:nobody", *patient, "--run-dir"]
-    with pen(900, slow=True) as mine, pen(900) as theirs:
+    command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", "user:nobody", "--run-dir"]
+    with pen(900) as mine, pen(900) as theirs:
         running = GuardProcess()
         running.process.kill()
         running.process.wait()
@@ -171,9 +163,9 @@ def test_user_and_cgroup_selectors_act_only_on_their_own(patient):
             with bomb(mine, *c_bomb("tight")):
                 until(lambda: mine.peak() == 900, "root's bomb to fill its pen unhindered")
                 with bomb(theirs, sys.executable, "-c", script):
-                    killed = running.wait("killed", seconds=50)
+                    killed = running.wait("killed")
                     assert killed["survivors"] == 0
-                    assert 0 < killed["held_ms"] < killed["dead_ms"]  # held from user space, after the alarm
+                    assert killed["held_ms"] == 0  # by the kernel side, the moment it crossed
                     assert theirs.peak() <= 600
                 assert stopped_in(mine) == 0
                 assert len(running.events("killed")) == 1
@@ -183,22 +175,22 @@ def test_user_and_cgroup_selectors_act_only_on_their_own(patient):
             detach(running.run_dir)
 
 
-def test_cgroup_selector(patient):
-    with pen(900) as made, pen(900, slow=True) as other:
+def test_cgroup_selector():
+    with pen(900) as made, pen(900) as other:
         path = "/" + made.name
         running = GuardProcess()
         running.process.kill()
         running.process.wait()
         detach(running.run_dir)
         os.ftruncate(running._out.fileno(), 0)
-        command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", f"cgroup:{path}", *patient]
+        command = [sys.executable, "-m", "pidwarden", "guard", "--json", "--only", f"cgroup:{path}"]
         running.process = subprocess.Popen(
             [*command, "--run-dir", running.run_dir], stdout=running._out, stderr=running._err
         )
         try:
             running.wait("ready")
             with bomb(other, *c_bomb("tight")), bomb(made, *c_bomb("tight")):
-                assert running.wait("killed", seconds=50)["survivors"] == 0
+                assert running.wait("killed")["survivors"] == 0
                 assert made.peak() <= 600
                 until(lambda: other.peak() == 900, "the other bomb to fill its pen unhindered")
             assert running.stop() == 0

@@ -6,6 +6,8 @@
  *   threads   thread after thread         int80     32-bit system calls from 64-bit code
  *   vfork     each child execs again      parent    CLONE_PARENT: every member is its founder's sibling
  *   clone3    the newest entry            signals   SIGCONT to everybody all the time, every signal ignored
+ *   x32       calls with x32's bit        woken     two members do nothing but send SIGCONT to the others
+ *   timers    each member has a timer that sends it SIGCONT, more often than it can stop
  */
 #define _GNU_SOURCE
 #include <linux/sched.h>
@@ -14,6 +16,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static void *sleep_for_ever(void *unused)
@@ -42,6 +45,29 @@ static long int80_fork(void)
 	__asm__ volatile("int $0x80" : "=a"(ret) : "a"(2L) : "memory", "r8", "r9", "r10", "r11");
 #endif
 	return ret;
+}
+
+static void woken(void)
+{
+	setpgid(0, 0);
+	for (int i = 0; i < 2; i++)
+		if (fork() == 0)
+			for (;;)
+				kill(0, SIGCONT);
+	for (;;)
+		fork();
+}
+
+/* Each with a period of its own, so that the moments at which they come are never in step with anything. */
+static void wake_myself(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCONT};
+	struct itimerspec every = {};
+	timer_t timer;
+
+	every.it_interval.tv_nsec = every.it_value.tv_nsec = 20000 + 7 * (getpid() % 3000);
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
+		timer_settime(timer, 0, &every, NULL);
 }
 
 static void parent_loop(void)
@@ -102,6 +128,15 @@ int main(int argc, char **argv)
 		parent_loop();
 	if (!strcmp(shape, "clone3"))
 		clone3_loop();
+	if (!strcmp(shape, "woken"))
+		woken();
+	if (!strcmp(shape, "timers"))
+		for (wake_myself();;)
+			if (fork() == 0)
+				wake_myself();
+	if (!strcmp(shape, "x32"))
+		for (;;)
+			syscall(0x40000000 | SYS_fork);
 	if (!strcmp(shape, "signals")) {
 		for (int s = 1; s < 65; s++)
 			signal(s, SIG_IGN);

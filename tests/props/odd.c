@@ -10,6 +10,7 @@
  *   set-tid PID   a child with that very pid (clone3), ends, and a second one with the same pid that stays
  *   thread-chain N  N threads, each made by the one before
  *   names         a child with a hostile name                     held-fork     forks when told, prints how it went
+ *   handler-fork  the same, with a handler for SIGUSR1; prints how often that ran as well
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,6 +27,14 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+static volatile sig_atomic_t handled;
+
+static void handle(int number)
+{
+	(void)number;
+	handled++;
+}
 
 static void wait_for_line(void)
 {
@@ -214,6 +223,18 @@ int main(int argc, char **argv)
 			_exit(0);
 		}
 		waitpid(pid, NULL, 0);
+	} else if (!strcmp(what, "handler-fork")) {
+		struct sigaction action = {.sa_handler = handle};
+
+		sigaction(SIGUSR1, &action, NULL);
+		say(getpid(), 0);
+		wait_for_line();
+		pid = fork();
+		if (pid == 0)
+			_exit(0);
+		say(pid < 0 ? errno : 0, handled);
+		waitpid(pid, NULL, 0);
+		wait_for_line();
 	} else if (!strcmp(what, "held-fork")) {
 		struct timespec a, b;
 

@@ -15,6 +15,9 @@ enum sim_fork_flag {
 	SIM_SILENT = 8, /* the hook is not called: not attached yet, or missed */
 };
 
+#define SIM_HIERARCHIES 2 /* v2, and one of v1 */
+#define SIM_CGROUPS 4	  /* in each: 0 is the root, 1 is in 0, 2 is in 1, 3 is in 0 */
+
 /* What a task points at. Nothing of it is freed before the next boot: a stale read is legal, a crash is not. */
 struct sim_task {
 	struct task_struct t;
@@ -23,12 +26,20 @@ struct sim_task {
 	struct file exe;
 	struct inode inode;
 	struct super_block sb;
+	struct user_namespace user_ns;
+	struct css_set cset;
+	struct cgrp_cset_link links[SIM_HIERARCHIES];
+	struct task_struct embryo; /* what it is making, as long as that is not on any list */
 };
 
 static struct sim_task pool[MAX_TASKS];
 static struct signal_struct signal_pool[MAX_TASKS * 16];
 static int free_tasks[MAX_TASKS], n_free, n_signals;
 static struct task_struct *init_task;
+static struct cgroup_root roots[SIM_HIERARCHIES] = {{.hierarchy_id = 0}, {.hierarchy_id = 7}};
+static struct cgroup cgroups[SIM_HIERARCHIES][SIM_CGROUPS];
+static struct kernfs_node nodes[SIM_CGROUPS] = {{.id = 1}, {.id = 11}, {.id = 12}, {.id = 13}};
+static long last_answer;
 
 void sim_define(const void *id, const char *name, __u32 type, __u32 key_size, __u32 value_size, __u32 max_entries);
 void sim_set_current(void *task);
@@ -79,7 +90,43 @@ static struct task_struct *new_task(void)
 	s->exe.f_inode = &s->inode;
 	s->mm.exe_file = &s->exe;
 	s->t.cred = &s->cred;
+	s->t.cgroups = &s->cset;
+	struct list_head *at = &s->cset.cgrp_links;
+	for (int h = 0; h < SIM_HIERARCHIES; h++) {
+		s->links[h].cgrp = &cgroups[h][0];
+		at = at->next = &s->links[h].cgrp_link;
+	}
+	at->next = &s->cset.cgrp_links;
 	return &s->t;
+}
+
+static void make_cgroups(void)
+{
+	static const int above[SIM_CGROUPS] = {-1, 0, 1, 0};
+
+	for (int h = 0; h < SIM_HIERARCHIES; h++)
+		for (int i = 0; i < SIM_CGROUPS; i++)
+			cgroups[h][i] = (struct cgroup){
+				.self.parent = above[i] < 0 ? NULL : &cgroups[h][above[i]].self,
+				.kn = &nodes[i],
+				.root = &roots[h],
+			};
+}
+
+/* A user namespace below the machine's own, made by that user. */
+void sim_user_namespace(struct task_struct *p, unsigned int owner)
+{
+	static struct user_namespace first;
+	struct sim_task *s = (void *)p;
+
+	s->user_ns = (struct user_namespace){.parent = &first, .owner.val = owner};
+	s->cred.user_ns = &s->user_ns;
+}
+
+/* Moves one task. */
+void sim_cgroup(struct task_struct *p, int hierarchy, int number)
+{
+	((struct sim_task *)p)->links[hierarchy].cgrp = &cgroups[hierarchy][number];
 }
 
 static struct signal_struct *new_signal(void)
@@ -102,6 +149,7 @@ struct task_struct *sim_boot(__u32 seed)
 	bpf_map_update_elem(&config, &zero, &no_config, BPF_ANY);
 	bpf_map_update_elem(&state, &zero, &no_state, BPF_ANY);
 	n_free = n_signals = 0;
+	make_cgroups();
 	for (int i = MAX_TASKS - 1; i >= 0; i--)
 		free_tasks[n_free++] = i;
 	init_task = new_task();
@@ -131,6 +179,8 @@ struct task_struct *sim_fork(struct task_struct *creator, int pid, __u32 how)
 	p->start_boottime = bpf_ktime_get_boot_ns();
 	p->__state = TASK_NEW;
 	s->cred = from->cred;
+	for (int h = 0; h < SIM_HIERARCHIES; h++)
+		s->links[h].cgrp = from->links[h].cgrp;
 	s->inode.i_ino = from->inode.i_ino;
 	s->sb = from->sb;
 	p->mm = how & SIM_KTHREAD ? NULL : &s->mm;
@@ -234,6 +284,13 @@ void sim_compat(struct task_struct *p, bool on)
 void sim_setuid(struct task_struct *p, unsigned int uid)
 {
 	((struct sim_task *)p)->cred.uid.val = uid;
+	((struct sim_task *)p)->cred.euid.val = uid;
+}
+
+/* As a setuid program, or as one that gives its rights up for a while. */
+void sim_seteuid(struct task_struct *p, unsigned int uid)
+{
+	((struct sim_task *)p)->cred.euid.val = uid;
 }
 
 void sim_rename(struct task_struct *p, const char *comm)
@@ -242,7 +299,10 @@ void sim_rename(struct task_struct *p, const char *comm)
 	__builtin_memcpy(p->comm, comm, __builtin_strnlen(comm, sizeof(p->comm) - 1));
 }
 
-/* Enters a system call that forks; `nr` as i386 counts them: through the gate of every call. Signals sent. */
+/*
+ * Enters a system call that forks; `nr` as the gate of every call sees it. The last two are hooks in the middle of a fork.
+ * Signals sent.
+ */
 __u64 sim_gate(struct task_struct *p, int which, unsigned long nr)
 {
 	__u64 args[2] = {0, nr};
@@ -262,10 +322,33 @@ __u64 sim_gate(struct task_struct *p, int which, unsigned long nr)
 	case 3:
 		gate_clone3(args);
 		break;
-	default:
+	case 4:
 		gate_every((void *)args);
+		break;
+	default:
+		((struct sim_task *)p)->embryo = *p;
+		args[0] = (__u64) & ((struct sim_task *)p)->embryo;
+		last_answer = which == 5 ? gate_lsm(args) : gate_fmod_ret(args);
 	}
 	return sim_take_signals();
+}
+
+/* What the hook returned. */
+int sim_answer(void)
+{
+	return last_answer;
+}
+
+/* The fork comes to nothing, after the hook: what was made of it is freed. */
+void sim_fail(struct task_struct *p, int which)
+{
+	__u64 args[1] = {(__u64) & ((struct sim_task *)p)->embryo};
+
+	sim_set_current(p);
+	if (which == 5)
+		undo_lsm(args);
+	else
+		undo_fmod_ret(args);
 }
 
 int sim_seed(struct task_struct *by)

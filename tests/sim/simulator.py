@@ -30,8 +30,12 @@ _FLAGS = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-Wall", "-Wno-unknown-
 _SANITIZE = ["-fsanitize=undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover=undefined"]
 _MAP = re.compile(r"struct \{([^}]*)\} (\w+) SEC\(\"\.maps\"\)")
 THREAD, SIBLING, KTHREAD, SILENT = 1, 2, 4, 8  # enum sim_fork_flag
-GATES = {"fork": 0, "vfork": 1, "clone": 2, "clone3": 3, "every": 4}
-FORK_I386 = 2
+GATES = {"fork": 0, "vfork": 1, "clone": 2, "clone3": 3, "every": 4, "x32": 4, "lsm": 5, "fmod_ret": 6}
+HOOKS = ("lsm", "fmod_ret")
+FORK_I386, FORK_X32 = 2, 0x40000000 | 57
+ROOT, INNER, INMOST, OTHER = range(4)  # cgroups of a hierarchy: INMOST is in INNER
+CGROUP_IDS = (1, 11, 12, 13)
+V1_HIERARCHY = 7
 _MOST = 4096
 
 
@@ -69,7 +73,12 @@ def library() -> ctypes.CDLL:
         ("session", None, task, number, flag),
         ("compat", None, task, flag),
         ("setuid", None, task, u32),
+        ("seteuid", None, task, u32),
         ("rename", None, task, text),
+        ("cgroup", None, task, number, number),
+        ("user_namespace", None, task, u32),
+        ("answer", number),
+        ("fail", None, task, number),
         ("gate", u64, task, number, u64),
         ("seed", number, task),
         ("control", number, u64, u64, u64, u64, u64),
@@ -135,7 +144,15 @@ class Simulator:
         far = {"hold_at": 1 << 30, "family_hold_at": 1 << 30, "depth_limit": 1 << 30, "branch_age_ns": 1 << 60}
         values = {**dict.fromkeys(abi.CONFIG_FIELDS, 0), **far, **config}
         assert values.keys() <= set(abi.CONFIG_FIELDS), config
-        values["only"] = [*(values["only"] or ()), *[0] * abi.MAX_ONLY][: abi.MAX_ONLY]  # type: ignore[misc]
+        arrays = {
+            "only": abi.MAX_ONLY,
+            "uids": abi.MAX_UIDS,
+            "cgroups": abi.MAX_CGROUPS,
+            "hierarchies": abi.MAX_CGROUPS,
+        }
+        values |= {"n_uids": len(values["uids"] or ()), "n_cgroups": len(values["cgroups"] or ())}  # type: ignore[arg-type]
+        for name, size in arrays.items():
+            values[name] = [*(values[name] or ()), *[0] * size][:size]  # type: ignore[misc, assignment]
         flat = [number for value in values.values() for number in (value if isinstance(value, list) else [value])]
         self._lib.sim_put(b"config", bytes(4), abi.CONFIG.pack(*flat))
 
@@ -172,14 +189,34 @@ class Simulator:
     def setuid(self, task: int, uid: int) -> None:
         self._lib.sim_setuid(task, uid)
 
+    def seteuid(self, task: int, uid: int) -> None:
+        self._lib.sim_seteuid(task, uid)
+
     def rename(self, task: int, comm: bytes) -> None:
         self._lib.sim_rename(task, comm)
 
     def gate(self, task: int, which: str = "clone") -> int:
         """Enters a fork call; the number of the signal that was sent, 0 if the call may go on."""
-        found: int = self._lib.sim_gate(task, GATES[which], FORK_I386)
+        found: int = self._lib.sim_gate(task, GATES[which], FORK_X32 if which == "x32" else FORK_I386)
         assert found & 0xFFFFFFFF <= 1, "more than one signal"
         return found >> 32
+
+    def answer(self) -> int:
+        """What the hook that was entered last has returned."""
+        found: int = self._lib.sim_answer()
+        return found
+
+    def fail(self, task: int, which: str) -> None:
+        """The fork that went through that hook comes to nothing."""
+        self._lib.sim_fail(task, GATES[which])
+
+    def user_namespace(self, task: int, owner: int) -> None:
+        """Puts a task into a user namespace that a user has made; its children inherit it."""
+        self._lib.sim_user_namespace(task, owner)
+
+    def cgroup(self, task: int, number: int, *, v1: bool = False) -> None:
+        """Moves a task to ROOT, INNER, INMOST or OTHER."""
+        self._lib.sim_cgroup(task, int(v1), number)
 
     def seed(self, by: int) -> int:
         """Runs the walk; how many tasks it enrolled."""

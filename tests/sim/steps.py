@@ -8,6 +8,7 @@ from __future__ import annotations
 from signal import SIGSTOP
 from typing import TYPE_CHECKING, Any
 
+from simulator import HOOKS
 from world import BRANCH_AGE, ENTERED, JOB_GAP, MS, PLAIN, STOPPED, Process, Task, World
 
 from pidwarden.kernel import abi
@@ -21,8 +22,9 @@ RARE = ["setuid", "rename", "terminal", "subreaper", "kthread"]
 CALM = ["exec", "exit", "kill", "reap", "free", "wait", "split", "release", "harvest"]
 GATES = [*["enter", "leave", "storm", "calm"] * 3, *CALM]
 CROWD = [*["burst"] * 6, "drain", "reseed", *LIFE]
-CALLS = ["fork", "vfork", "clone", "clone3", "every"]
+CALLS = ["fork", "vfork", "clone", "clone3", "every", "x32", *HOOKS]
 COMMS = [b"sh", b"a) R 1 (", b"\xff\n\x1b[2J", b"fifteen-bytes-x", b"more than fifteen bytes"]
+ERESTARTNOINTR = 513
 TIMES = [1, MS, JOB_GAP - 1, JOB_GAP, BRANCH_AGE - 1, BRANCH_AGE, 60 * BRANCH_AGE]
 
 
@@ -160,6 +162,9 @@ class Gated(World):
         self.say(f"task {task.pid} of {task.process.key} enters {call}")
         self.sim.compat(task.address, on=call == "every")
         signal = self.sim.gate(task.address, call)
+        if call in HOOKS:
+            assert self.sim.answer() == (-ERESTARTNOINTR if signal else 0)
+        task.call = call
         record, groups = self.sim.procs()[task.process.key], self.sim.groups()
         held = any(groups[g].flags & abi.GROUP_HELD for g in {record.family, record.branch} & groups.keys())
         exempt = task.process is self.init
@@ -174,11 +179,13 @@ class Gated(World):
         task.doing = 0
         if how == "error":
             self.say(f"the fork of task {task.pid} fails")
+            if task.call in HOOKS:
+                self.sim.fail(task.address, task.call)
         elif how == "thread" and task.process is not self.init:
             self.thread(task)
         else:
             self.fork(task)
-        if how != "error":
+        if how != "error" or task.call in HOOKS:
             entry = self.sim.tasks()[task.address]
             assert (entry.reserved_branch, entry.reserved_family) == (0, 0)
 

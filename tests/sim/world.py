@@ -46,6 +46,7 @@ class Task:
     comm: bytes
     state: str = "alive"  # zombie, dead (reaped), freed
     doing: int = 0
+    call: str = ""  # by which it is in a fork
     missed: bool = False  # freed, and nobody was told
     known: bool = True  # not reaped before the kernel side came
 
@@ -349,26 +350,30 @@ def note_groups(groups: Sequence[Group | None], ids: Sequence[int], known: dict[
 def books_are_consistent(sim: Simulator) -> None:
     """What holds whatever happened, also after losses: counts are sums of what is on record."""
     tasks, procs, groups, counters = sim.tasks(), sim.procs(), sim.groups(), sim.counters()
-    slots, live, reserved = Counter(), Counter(), Counter()
+    slots, live, reserved, outside = Counter(), Counter(), Counter(), Counter()
     for task in tasks.values():
         assert task.key in procs or task.flags & abi.TASK_RELEASED, f"a task of {task.key}, which has no record"
         slots[task.key] += not task.flags & abi.TASK_RELEASED
+        outside[task.key] += bool(task.flags & abi.TASK_OUTSIDE) and not task.flags & abi.TASK_RELEASED
         live[task.key] += not task.flags & abi.TASK_EXITED
         reserved[task.reserved_branch] += 1
         reserved[task.reserved_family] += 1
-    of_group, of_family, kids = Counter(), Counter(), Counter()
+    of_group, of_family, kids, outside_of = Counter(), Counter(), Counter(), Counter()
     for key, record in procs.items():
         assert (record.slots, record.live) == (slots[key], live[key]), f"slots and live of {key}"
+        assert record.outside == outside[key], f"{key}: {record.outside} outside, its tasks are {outside[key]}"
         assert not record.flags & abi.PROC_GOING
         kids[record.parent] += 1
         of_family[record.family] += 1
         for group in {record.family, record.branch}:
             of_group[group] += record.slots
+            outside_of[group] += record.outside
     for key, record in procs.items():
         assert record.kids == kids[key], f"{key} has {kids[key]} kids, not {record.kids}"
     for number, group in groups.items():
         name = f"{'family' if group.kind == abi.FAMILY else 'branch'} {number}"
         assert group.slots == of_group[number], f"{name}: {group.slots} slots, its records have {of_group[number]}"
+        assert group.outside == outside_of[number], f"{name}: {group.outside} outside, {outside_of[number]} on record"
         assert group.inflight == reserved[number], f"{name}: {group.inflight} in flight, {reserved[number]} reserved"
         assert group.slots > 0 or group.flags & abi.GROUP_WATCHED, f"{name} is empty and still there"
         assert group.records == (of_family[number] if group.kind == abi.FAMILY else 0), f"records of {name}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pidwarden.kernel import abi, bpf
+from pidwarden.kernel import abi, bpf, parse
 from pidwarden.kernel.btf import Btf
 from pidwarden.kernel.libbpf import raw_btf
 from pidwarden.model.record import GroupFlag, GroupKind, ProcFlag, Record, Rule
@@ -110,7 +110,7 @@ def test_the_generated_module_is_what_the_generator_writes():
 def test_bytes_of_a_record_become_that_record():
     values = {field: at + 1 for at, field in enumerate(abi.DUMP_FIELDS)}
     values["proc_comm"] = b"a) R 1 (\0\xffrest\0"
-    [found] = bpf.parse_records(abi.DUMP.pack(*(values[field] for field in abi.DUMP_FIELDS)))
+    [found] = parse.parse_records(abi.DUMP.pack(*(values[field] for field in abi.DUMP_FIELDS)))
     assert found.key == (values["key_tgid"], values["key_start_ns"])
     assert found.parent == (values["proc_parent_tgid"], values["proc_parent_start_ns"])
     assert found.comm == b"a) R 1 ("
@@ -122,7 +122,7 @@ def test_bytes_of_a_record_become_that_record():
 
 def test_bytes_of_a_group_become_that_group():
     values = {field: at + 1 for at, field in enumerate(abi.GROUP_FIELDS)}
-    found = bpf.parse_group(b"before" + abi.GROUP.pack(*values.values()), 6)
+    found = parse.parse_group(b"before" + abi.GROUP.pack(*values.values()), 6)
     assert found.founder == (values["founder_tgid"], values["founder_start_ns"])
     assert found.spawner == (values["spawner_tgid"], values["spawner_start_ns"])
     for field in set(found._fields) - {"founder", "spawner"}:
@@ -132,7 +132,7 @@ def test_bytes_of_a_group_become_that_group():
 @pytest.mark.parametrize(("kind", "empty"), [(abi.EVENT_ALARM, False), (abi.EVENT_EMPTY, True)])
 def test_bytes_of_an_event_become_a_signal(kind, empty):
     values = {field: at + 1 for at, field in enumerate(abi.EVENT_FIELDS)} | {"kind": kind}
-    found = bpf.parse_signal(abi.EVENT.pack(*values.values()))
+    found = parse.parse_signal(abi.EVENT.pack(*values.values()))
     assert found.by == (values["by_tgid"], values["by_start_ns"])
     assert found.empty is empty
     for field in set(found._fields) - {"by", "empty"}:

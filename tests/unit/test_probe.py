@@ -15,6 +15,7 @@ from pidwarden.kernel import bpf, cgroup, libbpf, probe, procfs, trial
 from pidwarden.kernel.probe import LOOKS, Absent, Fact, State, attempt
 
 NAMES = [name for name, _look, _remedy in LOOKS]
+HOOKS = ("LSM programs", "fmod_ret programs")  # without these there is only the gate at system call entry
 REQUIRED = doctor._REQUIRED
 
 
@@ -255,9 +256,33 @@ def test_the_table_has_the_four_capabilities_of_the_design():
 def test_with_everything_the_guard_works_and_better_ways_are_said_to_be_unused():
     found = facts()
     assert can_guard(found) is True
-    assert finding("hold", found).used.name == "stop at system call entry"
-    assert all("does not use it yet" in passed.reason for passed in finding("hold", found).passed)
+    assert finding("kill and prove", found).used.name == "closed set by pidfd"
+    assert all("does not use it yet" in passed.reason for passed in finding("kill and prove", found).passed)
     assert "the guard can work here" in as_text(found)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "name"),
+    [
+        ((), "BPF LSM hook task_alloc"),
+        (("BPF among the LSMs",), "fmod_ret on security_task_alloc"),
+        (("LSM programs",), "fmod_ret on security_task_alloc"),
+        (("LSM programs", "fmod_ret programs"), "stop at system call entry"),
+        (("fmod_ret programs", "tracefs"), "BPF LSM hook task_alloc"),
+    ],
+)
+def test_the_gate_is_the_first_that_nothing_speaks_against(lacking, name):
+    found = without(*lacking)
+    assert can_guard(found) is True
+    used = finding("hold", found)
+    assert used.used.name == name
+    assert {passed.change for passed in used.passed} <= {f"remedy for {fact}" for fact in lacking}
+
+
+def test_without_any_gate_the_guard_cannot_work():
+    found = without("LSM programs", "fmod_ret programs", "tracefs", "system call tracepoints")
+    assert can_guard(found) is False
+    assert [fact.name for fact in blockers(found)] == ["tracefs", "system call tracepoints"]
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -318,10 +343,11 @@ def test_an_ordinary_user_who_may_do_everything_is_still_not_root():
 
 
 def test_the_hole_of_32_bit_calls_is_told_as_it_is_here():
-    used = finding("hold", facts()).used
+    used = finding("hold", without(*HOOKS)).used
     assert "attaches sys_enter" in ways_out(used, by_name(facts()))
     assert "cannot be closed here" in ways_out(used, by_name(without("every-call tracepoint")))
     assert "32-bit" not in ways_out(used, by_name(without("32-bit calls")))
+    assert "32-bit" not in ways_out(finding("hold", facts()).used, by_name(facts()))
 
 
 def test_a_hold_without_pins_ends_with_its_guard():
@@ -331,7 +357,7 @@ def test_a_hold_without_pins_ends_with_its_guard():
 
 
 def test_json_is_one_object_that_says_the_same():
-    found = json.loads(json.dumps(as_json(without("tracefs"))))
+    found = json.loads(json.dumps(as_json(without("tracefs", *HOOKS))))
     assert found["can_guard"] is False
     assert found["blockers"][0]["name"] == "tracefs"
     hold = next(c for c in found["capabilities"] if c["capability"] == "hold")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pidwarden.kernel import abi, snapshot
-from pidwarden.kernel.bpf import parse_records
+from pidwarden.kernel.parse import parse_records
 from pidwarden.model.key import TICK_NS
 from pidwarden.model.record import ProcFlag
 

@@ -13,6 +13,15 @@ from pidwarden.model.record import ProcFlag, Record
 _LEAVES = (".service", ".scope")  # units that have processes and no units below: what is below is delegated
 
 
+_SPARED = {
+    ProcFlag.KTHREAD: "kernel thread",
+    ProcFlag.EXEMPT: "the guard or its ancestor",
+    ProcFlag.OUTSIDE: "not in scope",
+    ProcFlag.PROTECTED: "protected by configuration",
+    ProcFlag.SPAWNER: "spawner",
+}
+
+
 class Protection(NamedTuple):
     """Whom the configuration protects, beyond the executables, which the kernel side marks."""
 
@@ -104,12 +113,9 @@ def why_spared(held: Held, protection: Protection = UNPROTECTED) -> str:
     record, stat = held.record, held.stat
     if record.key.tgid == 1:
         return "pid 1"
-    if record.flags & ProcFlag.KTHREAD:
-        return "kernel thread"
-    if record.flags & ProcFlag.EXEMPT or record.key.tgid == os.getpid():
-        return "the guard or its ancestor"
-    if record.flags & ProcFlag.PROTECTED:
-        return "protected by configuration"
-    if record.flags & ProcFlag.SPAWNER:
-        return "spawner"
+    if record.key.tgid == os.getpid():
+        return _SPARED[ProcFlag.EXEMPT]
+    for flag, why in _SPARED.items():
+        if record.flags & flag:
+            return why
     return "interactive shell" if is_interactive(record, stat) else protection.why(record)

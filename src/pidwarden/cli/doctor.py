@@ -56,6 +56,15 @@ class Finding(NamedTuple):
 
 
 _BPF = ("libbpf", "kernel BTF", "raw tracepoints", "pidwarden's BPF object")
+_HOOKED = (
+    "a task of a held family that makes a task, by whatever system call of whatever ABI, stops before that has a "
+    "process id; no user space has to be awake for it; released, the same call proceeds; the budget is exact, SIGCONT "
+    "changes nothing, and a fork that fails gives its slot back; forks can be refused instead (at_gate)"
+)
+_PAST_EVERY_GATE = (
+    "a spawner outside the family still starts what it is asked to; workers of io_uring are made by the kernel and "
+    "neither held nor counted"
+)
 TABLE = (
     Capability(
         "know the families",
@@ -88,16 +97,31 @@ TABLE = (
     Capability(
         "hold",
         (
-            Way("BPF LSM hook task_alloc", (*_BPF, "LSM programs", "BPF among the LSMs"), built=False),
-            Way("fmod_ret on security_task_alloc", (*_BPF, "fmod_ret programs"), built=False),
+            Way(
+                "BPF LSM hook task_alloc",
+                (*_BPF, "LSM programs", "BPF among the LSMs"),
+                built=True,
+                guarantees=f"{_HOOKED}; the program is never left out, whatever else runs",
+                escapes=_PAST_EVERY_GATE,
+            ),
+            Way(
+                "fmod_ret on security_task_alloc",
+                (*_BPF, "fmod_ret programs"),
+                built=True,
+                guarantees=_HOOKED,
+                escapes="a kernel with full preemption leaves the program out for a fork on the same processor while "
+                f"another fork is stopped in the middle of it, so that one passes and is counted; {_PAST_EVERY_GATE}",
+            ),
             Way(
                 "stop at system call entry",
                 (*_BPF, "tracefs", "system call tracepoints"),
                 built=True,
                 guarantees="a task of a held family that calls fork, vfork, clone or clone3 stops before the kernel "
-                "does anything; no user space has to be awake for it; released, the same call proceeds",
-                escapes="forks that had begun when the hold came complete, so the budget is passed by one task for "
-                "each of them; a spawner outside the family still starts what it is asked to",
+                "does anything; no user space has to be awake for it; released, the same call proceeds; the budget is "
+                "exact",
+                escapes="a SIGCONT that comes in the microsecond between the stop and the fork lets that fork pass: "
+                "members that send each other nothing else leak until they are killed; a fork that failed keeps its "
+                f"slot until it is looked for; {_PAST_EVERY_GATE}",
             ),
             Way(
                 "none: SIGSTOP in sweeps, then the kill",
@@ -141,12 +165,15 @@ TABLE = (
     ),
 )
 _HOLE_CLOSED = (
-    "32-bit calls (int 0x80) are not seen until the guard, woken by the alarm, attaches sys_enter; from then on, while "
-    "anything is held, they are: such a bomb passes the budget by what it forks in some milliseconds"
+    "32-bit calls (int 0x80) and x32 ones are not seen until the guard attaches sys_enter, as it does once such forks "
+    "have used half of a budget, and whenever something is held: a bomb that uses up the other half before the guard "
+    "has run passes its budget by what it forks meanwhile"
 )
 _HOLE_OPEN = "32-bit calls (int 0x80) are not seen, and that cannot be closed here: such a bomb is not held"
-# Without one of these the guard cannot start, or could not act, in the order of what causes what.
-_REQUIRED = ("capabilities", "PID namespace", "/proc", "pidfd", *_BPF, "tracefs", "system call tracepoints")
+# Without one of these the guard cannot start, or could not act, in the order of what causes what …
+_REQUIRED = ("capabilities", "PID namespace", "/proc", "pidfd", *_BPF)
+# … and without these no gate can be put up, unless a better one than that at system call entry can.
+_LAST_GATE = ("tracefs", "system call tracepoints")
 
 
 # -- rules: facts in, findings out -------------------------------------------------------------------------------------
@@ -177,7 +204,14 @@ def find(capability: Capability, facts: dict[str, Fact]) -> Finding:
 def blockers(facts: Iterable[Fact]) -> list[Fact]:
     """What keeps the guard from working here, causes before effects."""
     by_name = {fact.name: fact for fact in facts}
-    return [by_name[name] for name in _REQUIRED if by_name[name].state is State.NO]
+    return [by_name[name] for name in _required(by_name) if by_name[name].state is State.NO]
+
+
+def _required(facts: dict[str, Fact]) -> tuple[str, ...]:
+    hold = next(capability for capability in TABLE if capability.name == "hold")
+    better = [way for way in hold.ways if way.built and "system call tracepoints" not in way.needs]
+    hooked = any(all(facts[name].state is State.YES for name in way.needs) for way in better)
+    return _REQUIRED if hooked else (*_REQUIRED, *_LAST_GATE)
 
 
 def can_guard(facts: Sequence[Fact]) -> bool | None:
@@ -185,16 +219,16 @@ def can_guard(facts: Sequence[Fact]) -> bool | None:
     if blockers(facts):
         return False
     by_name = {fact.name: fact for fact in facts}
-    tried = all(by_name[name].state is State.YES for name in ("root", *_REQUIRED))
+    tried = all(by_name[name].state is State.YES for name in ("root", *_required(by_name)))
     return True if tried else None
 
 
 def ways_out(way: Way, facts: dict[str, Fact]) -> str:
-    """How a bomb gets away from a way. For the stop at system call entry that depends on what else is here."""
-    if "system call tracepoints" not in way.needs:
-        return way.escapes
+    """How a bomb gets away from a way. For the gates that depends on what else is here."""
     texts = []
-    if facts["32-bit calls"].state is not State.NO:
+    if "task_alloc" not in way.name and "system call tracepoints" not in way.needs:
+        return way.escapes
+    if "system call tracepoints" in way.needs and facts["32-bit calls"].state is not State.NO:
         closed = facts["every-call tracepoint"].state is not State.NO
         texts.append(_HOLE_CLOSED if closed else _HOLE_OPEN)
     if facts["bpf file system"].state is State.NO:

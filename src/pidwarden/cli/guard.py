@@ -42,6 +42,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", action="store_true", help="guard one's own processes, as an ordinary user: no root, and no gate"
     )
+    parser.add_argument(
+        "--gate",
+        choices=["auto", "lsm", "fmod_ret", "syscall"],
+        help="where held forks are stopped (default: auto, the best that `pidwarden doctor` finds here)",
+    )
     parser.add_argument("--run-dir", metavar="DIR", help="where its socket lies (default: /run/pidwarden)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     parser.add_argument(
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """Guards until SIGTERM."""
     given = {
         name: getattr(args, name)
-        for name in ("mode", "grace", "hold_at", "source", "run_dir")
+        for name in ("mode", "grace", "hold_at", "gate", "source", "run_dir")
         if getattr(args, name) is not None
     }
     default = DEFAULT_CONFIG if os.access(DEFAULT_CONFIG, os.R_OK) else None

@@ -76,7 +76,7 @@ def take_view(args: argparse.Namespace, without: str) -> tuple[Source, View]:
     if taken.answer is None:
         found = View.of(snapshot.records_from_proc(), taken.clock(), user_name, creators=False)
         return taken, found.with_places(place.place_of)
-    from pidwarden.kernel.bpf import parse_records  # noqa: PLC0415  (brings ctypes)
+    from pidwarden.kernel.parse import parse_records  # noqa: PLC0415  (only with a guard)
 
     held = frozenset(taken.answer["held"])
     found = View.of(parse_records(taken.data), taken.clock(), user_name, held=held)

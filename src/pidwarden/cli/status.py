@@ -184,6 +184,9 @@ def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[
             f"not promised: {answer['not_promised']}", 110, initial_indent="  ", subsequent_indent="    "
         )
     lines += [f"  not known by {name}: {why}" for name, why in answer.get("refused", {}).items()]
+    if gate := answer.get("gate"):
+        lines += [f"         not seen: {gate['hole']}"] if gate["hole"] else []
+        lines += [f"         not by {p['gate']}: {p['why']}; to have it: {p['change']}" for p in gate["better"]]
     lines += ["", *history_lines(answer), "", "families, by slots", *_families(answer)]
     if past := _incidents(answer, now_ns):
         lines += ["", "last incidents", *past]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
+from pidwarden.errors import NotPossible
 from pidwarden.guard import executables
 from pidwarden.guard.harden import refuse_nested
 from pidwarden.guard.succession import take_in
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel import foreign
-from pidwarden.kernel.bpf import Config, Programs
-from pidwarden.kernel.gates import Gate, put_up
+from pidwarden.kernel.config import Config
+from pidwarden.kernel.gates import Choice, Gate, Passed, in_use
 from pidwarden.kernel.pins import Pins
 from pidwarden.watch.choose import Chosen, choose
 from pidwarden.watch.connector import ConnectorSource
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 UNLIMITED = 2**31 - 1
 
 
-def thresholds(settings: Settings, scope: Scope, hold_at: int = 0, *, autohold: bool | None = None) -> Config:
-    """What a source is told; with `hold_at` other limits than the configured ones."""
+def thresholds(
+    settings: Settings, scope: Scope, hold_at: int = 0, *, autohold: bool | None = None, leaky: bool = False
+) -> Config:
+    """What a source is told; with `hold_at` other limits than the configured ones; `leaky`: the gate has holes."""
     return Config(
         branch_age_ns=int(settings.branch_age * SECOND),
         job_gap_ns=int(settings.job_gap * SECOND),
@@ -42,7 +46,23 @@ def thresholds(settings: Settings, scope: Scope, hold_at: int = 0, *, autohold: 
         history=settings.history,
         keep=settings.lost_then == "keep",
         only=tuple(scope.pids),
+        leaky=leaky and settings.mode != "observe",
+        refuse=getattr(errno, settings.refuse_with) if settings.at_gate == "refuse" else 0,
+        uids=tuple(scope.uids),
+        cgroups=tuple(scope.cgroups),
     )
+
+
+def check_refusal(settings: Settings, gate: Gate | None) -> None:
+    """Refuses settings that want forks refused where that cannot be done.
+
+    Raises:
+        NotPossible: so it is.
+    """
+    if settings.at_gate == "refuse" and not (gate and gate.refuses):
+        how = f"the gate in use ({gate.name}) can only stop a fork" if gate else "there is no gate in the kernel"
+        msg = f'at_gate is "refuse", but {how}; set at_gate = "hold"'
+        raise NotPossible(msg)
 
 
 class Beginning:
@@ -53,6 +73,7 @@ class Beginning:
         self.pins: Pins | None = None
         self._taken_in = False
         self.gate: Gate | None = None
+        self.passed: list[Passed] = []  # better gates that are not used
 
     @property
     def adopted(self) -> bool:
@@ -83,6 +104,10 @@ class Beginning:
         return thresholds(self._settings, self._scope, UNLIMITED, autohold=False)
 
     def _live(self, source: Live) -> Source:
+        if self._settings.gate != "auto":
+            msg = f'gate is {self._settings.gate!r}, but only the source bpf has gates; set gate = "auto"'
+            raise NotPossible(msg)
+        check_refusal(self._settings, None)
         source.configure(self._calm())
         source.set_executables(executables.identify(self._settings))
         source.seed()
@@ -90,17 +115,18 @@ class Beginning:
 
     def _bpf(self) -> Source:
         refuse_nested()
-        pins = Pins(self._instance)
+        pins, settings = Pins(self._instance), self._settings
         programs = pins.adopt()
         if programs is None:
             others = [(where, foreign.read(where)) for where in pins.foreign()]
-            programs = Programs.load(max_records=self._settings.max_records)
+            choice = Choice(settings.gate, refuse=settings.at_gate == "refuse")
+            programs = choice.load(max_records=settings.max_records)
             try:
                 programs.set_executables(executables.identify(self._settings))
                 programs.configure(self._calm())
                 programs.attach_history()
                 programs.seed()
-                self.gate = put_up(programs)
+                self.gate = choice.put_up(programs)
                 pins.pin(programs)  # before anybody can be held: whoever is stopped needs somebody to be woken by
                 for where, found in others:
                     take_in(programs, found)
@@ -111,6 +137,15 @@ class Beginning:
                 programs.close()
                 raise
         else:
-            programs.set_executables(executables.identify(self._settings))
+            choice, self.gate = Choice(), in_use(programs)
+            try:
+                check_refusal(settings, self.gate)
+                programs.set_executables(executables.identify(settings))
+            except BaseException:
+                programs.close()
+                raise
+            if self.gate and settings.gate not in ("auto", self.gate.key):
+                pins.notes.append(f"the gate stays as that guard left it ({self.gate.key}), not {settings.gate}")
         self.pins = pins
+        self.passed = choice.better_than(self.gate) if self.gate else []
         return programs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from pidwarden.act import hold as holding
 from pidwarden.act.sweep import Sweeper
 from pidwarden.kernel.clock import boot_ns
-from pidwarden.kernel.gates import GATES, Gate
+from pidwarden.kernel.gates import GATES, Gate, in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pidwarden.watch.base import Source, Swept
 
 WAKE_AGAIN_NS = 20_000_000
+_TIGHT_NS = 10_000_000_000  # without another fork past the gate; then it costs everybody nothing again
 
 
 class Keeper:
@@ -24,9 +25,9 @@ class Keeper:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.gate: Gate = GATES[0]
+        self.gate: Gate = (in_use(cast("Programs", source)) if source.gated else None) or GATES[-1]
         self.sweeper = None if source.gated else Sweeper(cast("Swept", source))
-        self._wake_at_ns = 0
+        self._wake_at_ns = self._tight_until_ns = 0
 
     @property
     def name(self) -> str:
@@ -51,12 +52,13 @@ class Keeper:
             self.wake_released()
         if self.sweeper:
             self.sweeper.tick(held=held)
-        elif not held:
+        elif not held and boot_ns() >= self._tight_until_ns:
+            self._tight_until_ns = 0
             self._tighten(on=False)
 
     def next_ns(self) -> list[int]:
         """When :meth:`tick` is due."""
-        due = (self._wake_at_ns, self.sweeper.next_ns() if self.sweeper else 0)
+        due = (self._wake_at_ns, self._tight_until_ns, self.sweeper.next_ns() if self.sweeper else 0)
         return [at for at in due if at]
 
     def chase(self, execution: Execution, families: Iterable[int], seconds: float) -> int:
@@ -74,6 +76,11 @@ class Keeper:
         """Continues who was stopped and is not held any more."""
         self.source.unfold(boot_ns())
         holding.wake_released(self.source)
+
+    def close_holes(self) -> None:
+        """Forks go past the gate, and half of a budget is used: for a while it is tightened, though nothing is held."""
+        self._tight_until_ns = boot_ns() + _TIGHT_NS
+        self._tighten(on=True)
 
     def _tighten(self, *, on: bool) -> None:
         self.gate.tighten(cast("Programs", self.source), on=on)

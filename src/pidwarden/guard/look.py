@@ -26,7 +26,7 @@ _GOOD_PART = 4  # one part of so many
 _LOOKS = 10  # in observe mode nothing stands still: judge what there is
 _PLACES = 256  # processes whose place is remembered after they are dead
 _CGROUP_READS = 4000  # processes whose cgroup is read for a verdict, the oldest first; each costs some 20 µs
-_SPARED_FLAGS = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED
+_SPARED_FLAGS = ProcFlag.EXEMPT | ProcFlag.SPAWNER | ProcFlag.KTHREAD | ProcFlag.PROTECTED | ProcFlag.OUTSIDE
 
 
 class Lookout:
@@ -53,10 +53,11 @@ class Lookout:
     def covers(self, signal: Signal, group: Group) -> Group | None:
         """The group that is to be held for an alarm: none of it, if the alarm is out of scope.
 
-        A family may be shared by who is in scope and who is not. Where the one that crossed is of a branch that makes
-        up a good part of it, only the branch is meant.
+        A source that keeps scope itself counts only who is in it, and holds nobody else. With the others a family may
+        be shared by who is in scope and who is not. Where the one that crossed is of a branch that makes up a good part
+        of it, only the branch is meant.
         """
-        if group.flags & GroupFlag.SCOPED:
+        if self._source.keeps_scope or group.flags & GroupFlag.SCOPED:
             return group
         by = self._source.record(signal.by)
         if not self._scope.covers(by):
@@ -105,7 +106,7 @@ class Lookout:
         spared = {r.key for r in records if r.flags & flags or r.uid in uids}
         if self.protection.by_cgroup:
             spared |= self._spared_by_cgroup([r for r in records if r.alive and r.key not in spared])
-        if self._scope.by_member:
+        if self._scope.by_member and not self._source.keeps_scope:
             # Families out of scope may share theirs with what is in scope: those members are bystanders.
             spared.update(r.key for r in records if r.slots > 0 and not self._is_covered(r))
         for record in records:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pidwarden import __version__
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables, waker
-from pidwarden.guard.begin import UNLIMITED, Beginning, thresholds
+from pidwarden.guard.begin import UNLIMITED, Beginning, check_refusal, thresholds
 from pidwarden.guard.control import Bulk, Server
 from pidwarden.guard.harden import harden
 from pidwarden.guard.instance import Instance
@@ -39,7 +39,7 @@ _SIGNS_A_LEASE = 8  # signs of life that the guard gives while its lease runs, i
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
 _SHOWN_FAMILIES = 20
 _HANDOVER_SECONDS = 15.0
-_CHANGEABLE_NEEDS_RESTART = ("max_records", "run_dir", "source")
+_CHANGEABLE_NEEDS_RESTART = ("gate", "max_records", "run_dir", "source")
 
 
 class Guard:
@@ -103,8 +103,10 @@ class Guard:
         gc.collect()
         gc.freeze()
         gc.disable()
-        self.report("ready", version=__version__, capabilities=self.capabilities(), pid=os.getpid())
-        for text in (*self._begun.notes, *self._missing, *self._lease_notes(leased=leased)):
+        ready = {"capabilities": self.capabilities(), "gate": self._gate()}
+        self.report("ready", version=__version__, **ready, pid=os.getpid())
+        better = [f"not held by {passed.gate.name}: {passed.why}; {passed.change}" for passed in self._begun.passed]
+        for text in (*self._begun.notes, *self._missing, *self._lease_notes(leased=leased), *better):
             self.report("note", text=text)
         for name, why in self._refused.items():
             self.report("note", text=f"families are not known by {name}: {why}")
@@ -197,7 +199,8 @@ class Guard:
     # -- set up ----------------------------------------------------------------------------------------------------
 
     def _configure(self, *, autohold: bool | None = None) -> None:
-        self._source.configure(thresholds(self.settings, self.scope, autohold=autohold))
+        leaky = bool(self._begun.gate and self._begun.gate.hole)
+        self._source.configure(thresholds(self.settings, self.scope, autohold=autohold, leaky=leaky))
         self._retention.configure(self.settings.history_window)
 
     def _settle_limits(self, *, newly: bool = False) -> None:
@@ -206,7 +209,7 @@ class Guard:
             if newly and group.limit < UNLIMITED:
                 continue
             base = self.settings.hold_at if group.kind == GroupKind.BRANCH else self.settings.family_limit
-            limit = base if group.slots < base // 2 else base + group.slots
+            limit = base if group.counted < base // 2 else base + group.counted
             self._source.set_limit(group.id, limit, self.settings.generations)
 
     def _lease_notes(self, *, leased: bool) -> list[str]:
@@ -239,6 +242,7 @@ class Guard:
                     msg = f"{name} cannot change while the guard runs; restart it"
                     raise UsageError(msg)
             protection(settings)
+            check_refusal(settings, self._begun.gate)
         except PidwardenError as why:
             self.report("note", text=f"SIGHUP: configuration refused, the old one stays: {why}")
             return
@@ -268,17 +272,28 @@ class Guard:
         if not self._responder.incidents:
             gc.collect()
         self._source.set_executables(executables.identify(self.settings))
+        if self.scope.look_again():
+            self._configure()
         self._headroom.append((boot_ns(), procfs.tasks_in_use()))
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
     def capabilities(self) -> dict[str, str]:
         """How each thing is done here."""
+        refused = f", forks are refused with {self.settings.refuse_with}" * (self.settings.at_gate == "refuse")
         return {
             "know": self._source.how,
-            "hold": "none (observe)" if self.settings.mode == "observe" else self._responder.keeper.name,
+            "hold": "none (observe)" if self.settings.mode == "observe" else self._responder.keeper.name + refused,
             "kill": "closed set by pidfd" if self.settings.mode == "kill" else "by order only",
         }
+
+    def _gate(self) -> dict[str, Any] | None:
+        """The gate in use, what it does not see, and why no better one is; None: there is none in the kernel."""
+        gate = self._begun.gate
+        if gate is None:
+            return None
+        better = [passed.as_dict() for passed in self._begun.passed]
+        return {"key": gate.key, "name": gate.name, "hole": gate.hole, "better": better}
 
     def _handle(self, words: list[str]) -> dict[str, Any] | Bulk:
         match words:
@@ -313,6 +328,7 @@ class Guard:
             "version": __version__,
             "mode": self.settings.mode,
             "capabilities": self.capabilities(),
+            "gate": self._gate(),
             "source": self._source.name,
             "not_promised": PROMISES[self._source.name].not_promised,
             "refused": self._refused,

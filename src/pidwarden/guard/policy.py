@@ -71,14 +71,14 @@ def budgets(
     They grow together, so that the use of one does not run into another a moment later.
     """
     crossed = list(crossed)
-    found = {g.id: budget(settings, g.limit, g.slots, tightest, doubtful=doubtful) for g in crossed}
+    found = {g.id: budget(settings, g.limit, g.counted, tightest, doubtful=doubtful) for g in crossed}
     for family in [g for g in groups.values() if g.kind == GroupKind.FAMILY]:
         if family.id not in found:
-            wanted = (family.slots - g.slots + int(_ROOM * found[g.id]) for g in crossed)
+            wanted = (family.counted - g.counted + int(_ROOM * found[g.id]) for g in crossed)
             found[family.id] = max(family.limit, *wanted)
             continue
         for g in groups.values():
-            if g.id not in found and g.slots * _LARGE > g.limit:
+            if g.id not in found and g.counted * _LARGE > g.limit:
                 found[g.id] = max(g.limit, min(found[family.id], int(g.limit * settings.burst_growth)))
     return found
 

@@ -16,7 +16,7 @@ from pidwarden.judge.case import SECOND, Case
 from pidwarden.judge.judge import judge
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
-from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal
+from pidwarden.model.record import Group, GroupFlag, GroupKind, Record, Rule, Signal, SignalKind
 from pidwarden.model.text import escape, milliseconds
 from pidwarden.model.verdict import Kind, Verdict
 
@@ -49,7 +49,10 @@ class Responder:
     # -- what the guard calls --------------------------------------------------------------------------------------
 
     def on_signal(self, signal: Signal) -> None:
-        """An alarm, or a watched family that is now empty."""
+        """An alarm, or a watched family that is now empty, or forks that went past the gate."""
+        if signal.kind is SignalKind.PASSED:
+            self.keeper.close_holes()
+            return
         if signal.empty:
             for incident in self.incidents:
                 if incident.guilty_family == signal.group and incident.state is State.CLEARING:
@@ -178,7 +181,7 @@ class Responder:
             self.report("would", family=incident.family, action=do, members=len(verdict.members))
             self._strikes.add([group.id], self._count_strikes(group) + 1, boot_ns())
             self.observed.setdefault(group.id, group)
-            self.source.release(group.id, limit=max(group.limit, group.slots) * 2, depth_limit=group.depth_limit * 2)
+            self.source.release(group.id, limit=max(group.limit, group.counted) * 2, depth_limit=group.depth_limit * 2)
             incident.state = State.DONE
         elif action.do == "release":
             self._enlarge(incident)
@@ -325,7 +328,7 @@ class Responder:
         for group in (*incident.groups, incident.guilty_family):
             found = self.source.group(group) if group else None
             if found:
-                limit, depth = int(max(found.limit, found.slots) * factor), int(found.depth_limit * factor)
+                limit, depth = int(max(found.limit, found.counted) * factor), int(found.depth_limit * factor)
                 self.source.release(group, limit=limit, depth_limit=depth)
                 self.source.forget(group)
         self.freezing.end(incident)
@@ -343,7 +346,7 @@ class Responder:
         asked = {g.id for g in groups}
         for family in [g for g in groups if g.kind == GroupKind.FAMILY]:
             branches = self.source.groups().values()
-            asked |= {b.id for b in branches if b.family == family.id and 2 * b.slots > family.slots}
+            asked |= {b.id for b in branches if b.family == family.id and 2 * b.counted > family.counted}
         return self._strikes.count(asked, boot_ns(), self.settings.burst_memory)
 
     def drop_done(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 from typing import TYPE_CHECKING
 
@@ -63,29 +62,30 @@ def container_id(selector: Selector) -> str:
 
 
 class Scope:
-    """The selectors, looked up once, at start. Without any, everything is in scope.
+    """The selectors, looked up at start. Without any, everything is in scope.
 
-    ``pid:N`` is kept by the kernel side, which marks the families that N's children found. The others
-    are decided here, by the process whose fork crossed the threshold, and the family is then held from here.
+    A source marks the families that the children of ``pid:N`` found. Of all other families the tasks of a user, and
+    those in a cgroup or below it, as a container's are, are in scope: the kernel side keeps that as well
+    (``bpf/scope.h``); for other sources it is decided here, by the process whose fork crossed the threshold.
     """
 
     def __init__(self, selectors: Iterable[Selector]) -> None:
         self.pids: list[int] = []
-        self._uids: set[int] = set()
-        self._cgroups: list[str] = []
-        self._containers: set[str] = set()
+        self.uids: list[int] = []
+        self.cgroups: list[tuple[int, int]] = []  # (hierarchy, inode of the directory)
+        self._paths: list[str] = []
         for selector in selectors:
             if selector.kind is SelectorKind.PID:
                 self._add_pid(selector)
             elif selector.kind is SelectorKind.USER:
-                self._uids.add(uid_of(selector.value))
+                self._add_user(selector)
             elif selector.kind is SelectorKind.CONTAINER:
-                self._containers.add(container_id(selector))
+                for path in place.roots_of(container_id(selector)):
+                    self._add_path(selector, path)
             else:
-                self._add_cgroup(selector)
-        told = bool(self._uids or self._cgroups or self._containers)
-        self.by_member = told and not self.pids
-        self.everything = not (self.pids or told)
+                self._add_path(selector, cgroup.relative(selector.value, cgroup.mounts()))
+        self.by_member = bool(self.uids or self._paths) and not self.pids
+        self.everything = not (self.pids or self.uids or self._paths)
 
     def _add_pid(self, selector: Selector) -> None:
         pid = int(selector.value)
@@ -97,19 +97,37 @@ class Scope:
             raise UsageError(msg)
         self.pids.append(pid)
 
-    def _add_cgroup(self, selector: Selector) -> None:
-        found = cgroup.mounts()
-        path = cgroup.relative(selector.value, found)
-        if not any(os.path.isdir(root + path) for root in found.roots):
+    def _add_user(self, selector: Selector) -> None:
+        uid = uid_of(selector.value)
+        if uid in self.uids:
+            return
+        if len(self.uids) == abi.MAX_UIDS:
+            msg = f"{selector}: at most {abi.MAX_UIDS} user: selectors are possible; start another guard for the rest"
+            raise UsageError(msg)
+        self.uids.append(uid)
+
+    def _add_path(self, selector: Selector, path: str) -> None:
+        found = cgroup.identities(path)
+        if not found:
             msg = f"{selector}: there is no such cgroup in any hierarchy; see `cat /proc/PID/cgroup`"
             raise PidwardenError(msg)
-        self._cgroups.append(path)
+        self._paths.append(path)
+        self.cgroups += [one for one in found if one not in self.cgroups]
+        if len(self.cgroups) > abi.MAX_CGROUPS:
+            msg = (
+                f"{selector}: at most {abi.MAX_CGROUPS} cgroups are possible, each counted once in every hierarchy "
+                "that has it; name the one above them"
+            )
+            raise UsageError(msg)
+
+    def look_again(self) -> bool:
+        """Looks the cgroups up again: one that was made anew is another to the kernel. Whether anything changed."""
+        found = dict.fromkeys(one for path in self._paths for one in cgroup.identities(path))
+        before, self.cgroups = self.cgroups, list(found)[: abi.MAX_CGROUPS]
+        return before != self.cgroups
 
     def covers(self, record: Record | None) -> bool:
         """Whether the user, the cgroup or the container of a process is in scope."""
         if record is None:
             return False
-        pid = record.key.tgid
-        if record.uid in self._uids or any(cgroup.within(pid, p) for p in self._cgroups):
-            return True
-        return bool(self._containers) and place.is_in(pid, self._containers)
+        return record.uid in self.uids or any(cgroup.within(record.key.tgid, p) for p in self._paths)

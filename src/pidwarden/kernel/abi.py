@@ -18,11 +18,13 @@ CONFIG_AUTOHOLD: Final = 1
 CONFIG_ONLY: Final = 2
 CONFIG_HISTORY: Final = 4
 CONFIG_KEEP: Final = 8
+CONFIG_LEAKY: Final = 16
 
 # enum pw_event_kind
 EVENT_ALARM: Final = 1
 EVENT_EMPTY: Final = 2
 EVENT_SHORT: Final = 3
+EVENT_PASSED: Final = 4
 
 # enum pw_group_flag
 GROUP_SCOPED: Final = 1
@@ -58,6 +60,7 @@ PROC_SCOPE: Final = 16
 PROC_GUESSED: Final = 32
 PROC_PROTECTED: Final = 64
 PROC_GOING: Final = 128
+PROC_OUTSIDE: Final = 256
 
 # enum pw_rule
 RULE_BRANCH_SLOTS: Final = 1
@@ -68,14 +71,17 @@ RULE_GENERATIONS: Final = 3
 REVISION: Final = 1
 COMM_LEN: Final = 16
 MAX_ONLY: Final = 8
+MAX_UIDS: Final = 8
+MAX_CGROUPS: Final = 32
 
 # enum pw_task_flag
 TASK_EXITED: Final = 1
 TASK_RELEASED: Final = 2
 TASK_FOLDED: Final = 4
 TASK_STOPPED: Final = 8
+TASK_OUTSIDE: Final = 16
 
-CONFIG: Final = Struct("<QQQIIIII8I4x")
+CONFIG: Final = Struct("<QQQIIIII8IIIII8I4x32Q32I")
 CONFIG_FIELDS: Final = (
     "branch_age_ns",
     "job_gap_ns",
@@ -86,9 +92,16 @@ CONFIG_FIELDS: Final = (
     "flags",
     "max_records",
     "only",
+    "refuse",
+    "n_uids",
+    "n_cgroups",
+    "pad",
+    "uids",
+    "cgroups",
+    "hierarchies",
 )
 
-DUMP: Final = Struct("<QIIQIIQQQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII")
+DUMP: Final = Struct("<QIIQIIQQQQQQQQQQQiiiIIIIIIIIiIIIIIIiI16sQQII")
 DUMP_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
@@ -125,6 +138,8 @@ DUMP_FIELDS: Final = (
     "proc_thread_depth",
     "proc_tick_forks",
     "proc_last_forks",
+    "proc_outside",
+    "proc_refusals",
     "proc_comm",
     "proc_exe_ino",
     "proc_exe_dev",
@@ -152,7 +167,7 @@ EXE_FIELDS: Final = (
     "dev",
 )
 
-GROUP: Final = Struct("<QQQIIQIIQQQQQQiiIIIIIIIi")
+GROUP: Final = Struct("<QQQIIQIIQQQQQQiiIIIIIIIiiI")
 GROUP_FIELDS: Final = (
     "id",
     "family",
@@ -178,6 +193,8 @@ GROUP_FIELDS: Final = (
     "rule",
     "stops",
     "records",
+    "outside",
+    "refusals",
 )
 
 KEY: Final = Struct("<QII")
@@ -187,7 +204,7 @@ KEY_FIELDS: Final = (
     "pad",
 )
 
-PROC: Final = Struct("<QIIQQQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ")
+PROC: Final = Struct("<QIIQQQQQQQQQQQiiiIIIIIIIIiIIIIIIiI16sQQ")
 PROC_FIELDS: Final = (
     "parent_start_ns",
     "parent_tgid",
@@ -221,12 +238,14 @@ PROC_FIELDS: Final = (
     "thread_depth",
     "tick_forks",
     "last_forks",
+    "outside",
+    "refusals",
     "comm",
     "exe_ino",
     "exe_dev",
 )
 
-STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQQQQQQ")
+STATE: Final = Struct("<QQQQQQQQQQQQQQQQQQQQQQQQQQQ")
 STATE_FIELDS: Final = (
     "next_id",
     "holds",
@@ -253,9 +272,11 @@ STATE_FIELDS: Final = (
     "seen_ns",
     "lapsed",
     "woken",
+    "refusals",
+    "passed_ns",
 )
 
-TASK: Final = Struct("<QIIIIIIQQQ")
+TASK: Final = Struct("<QIIIIIIQQQQ")
 TASK_FIELDS: Final = (
     "key_start_ns",
     "key_tgid",
@@ -267,17 +288,18 @@ TASK_FIELDS: Final = (
     "absent_ns",
     "reserved_branch",
     "reserved_family",
+    "forking",
 )
 
 # struct name: (size in bytes, format, fields); the loader compares it with the object it loads.
 LAYOUTS: Final = {
-    "pw_config": (80, "<QQQIIIII8I4x", CONFIG_FIELDS),
-    "pw_dump": (232, "<QIIQIIQQQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQII", DUMP_FIELDS),
+    "pw_config": (512, "<QQQIIIII8IIIII8I4x32Q32I", CONFIG_FIELDS),
+    "pw_dump": (240, "<QIIQIIQQQQQQQQQQQiiiIIIIIIIIiIIIIIIiI16sQQII", DUMP_FIELDS),
     "pw_event": (56, "<QQQQIIIIII", EVENT_FIELDS),
     "pw_exe": (16, "<QQ", EXE_FIELDS),
-    "pw_group": (136, "<QQQIIQIIQQQQQQiiIIIIIIIi", GROUP_FIELDS),
+    "pw_group": (144, "<QQQIIQIIQQQQQQiiIIIIIIIiiI", GROUP_FIELDS),
     "pw_key": (16, "<QII", KEY_FIELDS),
-    "pw_proc": (208, "<QIIQQQQQQQQQQQiiiIIIIIIIIiIIIIII16sQQ", PROC_FIELDS),
-    "pw_state": (200, "<QQQQQQQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
-    "pw_task": (56, "<QIIIIIIQQQ", TASK_FIELDS),
+    "pw_proc": (216, "<QIIQQQQQQQQQQQiiiIIIIIIIIiIIIIIIiI16sQQ", PROC_FIELDS),
+    "pw_state": (216, "<QQQQQQQQQQQQQQQQQQQQQQQQQQQ", STATE_FIELDS),
+    "pw_task": (64, "<QIIIIIIQQQQ", TASK_FIELDS),
 }

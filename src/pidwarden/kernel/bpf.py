@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from importlib import resources
-from operator import itemgetter
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from pidwarden.errors import NotPossible
+from pidwarden.errors import NotPossible, PidwardenError
 from pidwarden.kernel import abi
 from pidwarden.kernel.btf import Btf
 from pidwarden.kernel.libbpf import (
@@ -28,11 +27,15 @@ from pidwarden.kernel.libbpf import (
     raw_btf,
     runner,
 )
-from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import Counters, Group, Record, Signal, SignalKind
+from pidwarden.kernel.parse import parse_group, parse_records, parse_signal
+from pidwarden.model.record import Counters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator
+
+    from pidwarden.kernel.config import Config
+    from pidwarden.model.key import ProcessKey
+    from pidwarden.model.record import Group, Record, Signal
 
 _HISTORY = (  # program, raw tracepoint; free last, so that nothing is released that was not counted
     ("on_free", "sched_process_free"),
@@ -68,61 +71,6 @@ def check_layouts(path: str) -> None:
         raise NotPossible(msg)
 
 
-class Config(NamedTuple):
-    """What the kernel side is told. Times in ns, thresholds in slots and generations."""
-
-    branch_age_ns: int
-    job_gap_ns: int
-    lease_ns: int  # a guard that asks and tells nothing for so long is lost
-    hold_at: int
-    family_hold_at: int
-    depth_limit: int
-    autohold: bool
-    only_scoped: bool  # only families founded below a process marked SCOPE are in scope
-    history: bool = False  # dead records stay until they are swept
-    keep: bool = False  # what is held when the guard is lost stays so; else it is let go, with twice the room
-    only: tuple[int, ...] = ()  # tgids that are marked SPAWNER and SCOPE when they are seeded; at most MAX_ONLY
-
-
-def _of_dump(*fields: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """Picks fields of struct pw_dump; `fields` as in Record, where they have the same names."""
-    names = set(abi.DUMP_FIELDS)
-    return itemgetter(*(abi.DUMP_FIELDS.index(f if f in names else f"proc_{f}") for f in fields))
-
-
-_KEYS = _of_dump("key_tgid", "key_start_ns", "parent_tgid", "parent_start_ns")
-_NAMES = _of_dump("comm", "exe_dev", "exe_ino", "state")
-_AT = Record._fields.index
-_AHEAD = _of_dump(*Record._fields[_AT("family") : _AT("comm")])
-_BETWEEN = _of_dump(*Record._fields[_AT("folded") : _AT("state")])
-_AFTER = _of_dump(*Record._fields[_AT("tick_ns") :])
-_LETTERS = ["", *map(chr, range(1, 128))]
-
-
-def parse_records(data: bytes) -> list[Record]:
-    """Records out of the bytes of `dump`, elements of struct pw_dump."""
-    found = []
-    for f in abi.DUMP.iter_unpack(data):
-        tgid, start, creator, creators_start = _KEYS(f)
-        comm, dev, ino, state = _NAMES(f)
-        keys, name = (ProcessKey(tgid, start), ProcessKey(creator, creators_start)), comm.split(b"\0", 1)[0]
-        fields = (*keys, *_AHEAD(f), name, (dev, ino), *_BETWEEN(f), _LETTERS[state], *_AFTER(f))
-        found.append(Record._make(fields))
-    return found
-
-
-def parse_group(data: bytes, at: int) -> Group:
-    """A group out of the bytes of `dump`."""
-    id_, family, f_start, f_tgid, _, s_start, s_tgid, _, *rest = abi.GROUP.unpack_from(data, at)
-    return Group(id_, family, ProcessKey(f_tgid, f_start), ProcessKey(s_tgid, s_start), *rest)
-
-
-def parse_signal(data: bytes) -> Signal:
-    """What came through the ring buffer."""
-    time_ns, group, family, start, tgid, _pad, kind, rule, slots, flags = abi.EVENT.unpack(data)
-    return Signal(time_ns, group, family, ProcessKey(tgid, start), SignalKind(kind), rule, slots, flags)
-
-
 def wakes_others() -> bool:
     """Whether BPF programs of this kernel can signal other tasks (6.13 and later)."""
     return has_kernel_function("bpf_send_signal_task")
@@ -136,6 +84,7 @@ _TIMES_RECORDS = {"tasks": 2, "procs": 1, "groups": 2, "dump": 1}
 _RUN = ("control", "ask", "sweep", "seed", "gate_every")
 PINNED = (*_MAPS, *_RUN, "lease")  # what a successor finds
 _LEASES = {True: "lease_waking", False: "lease_plain"}  # whether the kernel can wake those whose hold has lapsed
+OPTIONAL = frozenset({"gate_lsm", "undo_lsm", "gate_fmod_ret", "undo_fmod_ret"})  # not every kernel takes them
 
 
 class Programs:
@@ -144,11 +93,14 @@ class Programs:
     This is a source of families (`watch.base.Source`), the one that has gates.
     """
 
-    name, how, gated = "bpf", "bpf raw tracepoints", True
+    name, how, gated, keeps_scope = "bpf", "bpf raw tracepoints", True, True
 
-    def __init__(self, maps: dict[str, Map], programs: dict[str, int], loaded: Object | None) -> None:
+    def __init__(
+        self, maps: dict[str, Map], programs: dict[str, int], loaded: Object | None, attached: Iterable[str] = ()
+    ) -> None:
         self.maps, self._programs, self._object = maps, programs, loaded
         self.links: list[Link] = []
+        self._adopted = frozenset(attached)
         self._every = -1
         self._dump, self._state = maps["dump"].view(), maps["state"].view()
         self._known_exes: set[tuple[int, int]] = set()
@@ -158,8 +110,10 @@ class Programs:
         self._lease = runner(programs["lease"], "lease")
 
     @classmethod
-    def load(cls, path: str | None = None, *, max_records: int = 65536) -> Programs:
-        """Loads the object into the kernel. Nothing is attached yet.
+    def load(
+        cls, path: str | None = None, *, max_records: int = 65536, optional: frozenset[str] = frozenset()
+    ) -> Programs:
+        """Loads the object into the kernel, with these of the :data:`OPTIONAL` programs. Nothing is attached yet.
 
         Raises:
             PidwardenError: the kernel refuses, or the object is not the one this package was made for.
@@ -170,7 +124,8 @@ class Programs:
         try:
             for name, times in _TIMES_RECORDS.items():
                 loaded.resize(name, times * max_records)
-            loaded.leave_out(_LEASES[not wakes_others()])
+            for name in (*(OPTIONAL - optional), _LEASES[not wakes_others()]):
+                loaded.leave_out(name)
             loaded.load()
             programs = {n: loaded.program(n) for n in _RUN} | {"lease": loaded.program(_LEASES[wakes_others()])}
             return cls({n: loaded.map(n) for n in _MAPS}, programs, loaded)
@@ -189,7 +144,8 @@ class Programs:
         for name, (key_size, value) in _SIZES.items():
             fd = open_pin(f"{directory}/map_{name}")
             maps[name] = Map(name, fd, key_size, value.size, max_entries(fd))
-        return cls(maps, {n: open_pin(f"{directory}/prog_{n}") for n in (*_RUN, "lease")}, None)
+        attached = [n.removeprefix("link_") for n in os.listdir(directory) if n.startswith("link_")]
+        return cls(maps, {n: open_pin(f"{directory}/prog_{n}") for n in (*_RUN, "lease")}, None, attached)
 
     def pin(self, directory: str) -> None:
         """Gives everything a second reference in a directory of a bpf file system, so that it outlives us."""
@@ -204,11 +160,7 @@ class Programs:
 
     def configure(self, config: Config) -> None:
         """Sets the thresholds for groups born from now on."""
-        flags = abi.CONFIG_AUTOHOLD * config.autohold | abi.CONFIG_ONLY * config.only_scoped
-        flags |= abi.CONFIG_HISTORY * config.history | abi.CONFIG_KEEP * config.keep
-        tgids = [*config.only, *[0] * abi.MAX_ONLY][: abi.MAX_ONLY]
-        records = self.maps["procs"].max_entries
-        self.maps["config"].set(_ZERO, abi.CONFIG.pack(*config[:6], flags, records, *tgids))
+        self.maps["config"].set(_ZERO, config.packed(self.maps["procs"].max_entries))
 
     def begin_lease(self) -> bool:
         """From here on the kernel watches for signs of life (:meth:`seen`). False: it has no timers."""
@@ -245,6 +197,26 @@ class Programs:
         """
         runner(self._programs["seed"], "seed")()
         return self.counters().seeded
+
+    @property
+    def attached(self) -> frozenset[str]:
+        """The programs that are attached by links, by us or by the guard before us."""
+        return self._adopted | {link.name for link in self.links}
+
+    def attach(self, *programs: str) -> None:
+        """Attaches programs to what their sections name, all or none.
+
+        Raises:
+            PidwardenError: the kernel refuses one.
+        """
+        made: list[Link] = []
+        try:
+            made.extend(self._loaded().attach(name) for name in programs)
+        except PidwardenError:
+            for link in made:
+                link.destroy()
+            raise
+        self.links += made
 
     def attach_perf(self, program: str, perf_fd: int) -> None:
         """Attaches one program to an open perf event, which from then on belongs to the link."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -48,6 +49,26 @@ def relative(path: str, found: Mounts) -> str:
         if path == where or path.startswith(where.rstrip("/") + "/"):
             return path[len(where.rstrip("/")) :] or "/"
     return path
+
+
+def identities(path: str, root: str = PROC) -> list[tuple[int, int]]:
+    """What the kernel knows a cgroup by, in each hierarchy that has it: (hierarchy's number, inode of its directory).
+
+    The numbers are those of ``/proc/self/cgroup``, 0 for v2; the inode is the id of the cgroup's kernfs node.
+    """
+    found, known = mounts(root), []
+    try:
+        with open(f"{root}/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.split(":", 2) for line in file]
+    except OSError:
+        return []
+    for number, controllers, _path in lines:
+        where = found.v1.get(controllers.split(",")[0]) if controllers else found.v2
+        if where is None:
+            continue
+        with contextlib.suppress(OSError):
+            known.append((int(number), os.stat(where.rstrip("/") + path).st_ino))
+    return known
 
 
 def within(pid: int, path: str) -> bool:

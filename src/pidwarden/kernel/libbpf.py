@@ -31,6 +31,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__find_map_by_name": (_P, (_P, _S)),
     "bpf_program__fd": (_I, (_P,)),
     "bpf_program__set_autoload": (_I, (_P, ctypes.c_bool)),
+    "bpf_program__attach": (_P, (_P,)),
     "bpf_program__attach_raw_tracepoint": (_P, (_P, _S)),
     "bpf_program__attach_perf_event": (_P, (_P, _I)),
     "bpf_link__pin": (_I, (_P, _S)),
@@ -310,8 +311,8 @@ class Object:
         _check(self._lib.bpf_map__set_max_entries(self._map(name), max_entries), f"resizing map {name}")
 
     def leave_out(self, name: str) -> None:
-        """Leaves a program unloaded; before :meth:`load`."""
-        _check(self._lib.bpf_program__set_autoload(self._program(name), False), f"leaving out {name}")
+        """Does not load a program; before :meth:`load`. What it is attached to need not be there."""
+        _check(self._lib.bpf_program__set_autoload(self._program(name), False), f"leaving out program {name}")
 
     def load(self) -> None:
         """Creates the maps and has the kernel verify the programs."""
@@ -322,6 +323,10 @@ class Object:
         lib, m = self._lib, self._map(name)
         sizes = lib.bpf_map__key_size(m), lib.bpf_map__value_size(m), lib.bpf_map__max_entries(m)
         return Map(name, lib.bpf_map__fd(m), *sizes)
+
+    def attach(self, name: str) -> Link:
+        """Attaches a program to what its section names."""
+        return Link(_pointer(self._lib.bpf_program__attach(self._program(name)), f"attaching {name}"), name)
 
     def attach_raw(self, name: str, tracepoint: str) -> Link:
         """Attaches a program to a raw tracepoint."""

@@ -51,6 +51,17 @@ def all_ids(root: str = PROC) -> set[str]:
     return found
 
 
+def roots_of(identity: str, root: str = PROC) -> list[str]:
+    """The cgroups at the top of the container with this id, one for each path by which its processes show it."""
+    found: set[str] = set()
+    for name in os.listdir(root):
+        for path in cgroup.paths(int(name), root) if name.isdecimal() else ():
+            parts = path.split("/")
+            tops = ("/".join(parts[:n]) for n in range(2, len(parts) + 1))
+            found.update([t for t in tops if any(c.id == identity for c in containers(t))][:1])
+    return sorted(found)
+
+
 def columns(pids: Iterable[int], wanted: Iterable[str], root: str = PROC) -> dict[str, list[object]]:
     """Values by field (``nspid``, ``pidns``, ``cgroup``, ``container``) for each pid; 0 stands for one that is dead.
 

@@ -37,6 +37,7 @@ class _LoadOptions(ctypes.Structure):
         ("prog_btf_fd", ctypes.c_uint32),
         ("prog_flags", ctypes.c_uint32),
         ("prog_ifindex", ctypes.c_uint32),
+        ("kern_version", ctypes.c_uint32),
         ("attach_btf_id", ctypes.c_uint32),
     ]
 
@@ -66,7 +67,9 @@ def program(kind: int, what: str, target: str = "", attach_type: int = 0) -> Ite
         target_id = lib.libbpf_find_vmlinux_btf_id(target.encode(), attach_type)
         if target_id < 0:
             raise Absent(f"the kernel's BTF has no {target}: {in_words(-target_id)}")
-    options = _LoadOptions(ctypes.sizeof(_LoadOptions), 1, attach_type, 0, 0, 0, target_id)
+    options = _LoadOptions(
+        sz=ctypes.sizeof(_LoadOptions), attempts=1, expected_attach_type=attach_type, attach_btf_id=target_id
+    )
     fd: int = lib.bpf_prog_load(kind, b"pidwarden_probe", b"GPL", _NOTHING, len(_NOTHING) // 8, ctypes.byref(options))
     if fd in (-errno.EPERM, -errno.EACCES) and os.geteuid() != 0:
         raise NoPermission(in_words(-fd))

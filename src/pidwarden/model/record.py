@@ -20,6 +20,7 @@ class ProcFlag(IntFlag):
     GUESSED = 32
     PROTECTED = 64
     GOING = 128
+    OUTSIDE = 256  # its user and cgroup of now are not in scope
 
 
 class GroupFlag(IntFlag):
@@ -120,6 +121,13 @@ class Group(NamedTuple):
     rule: int
     stops: int
     records: int = 0  # of a family: processes, alive or dead, that have a record
+    outside: int = 0  # of its slots: those that count for no limit, as their tasks are not in scope
+    refusals: int = 0  # forks that a gate refused its tasks
+
+    @property
+    def counted(self) -> int:
+        """Slots that count for its limit."""
+        return self.slots - self.outside
 
     @property
     def held(self) -> bool:
@@ -133,6 +141,7 @@ class SignalKind(IntEnum):
     ALARM = 1
     EMPTY = 2  # a watched group is
     SHORT = 3  # records are running; `group` and `family` are 0
+    PASSED = 4  # a fork went past the gate, in a group that has used half of its budget
 
 
 class Signal(NamedTuple):
@@ -181,3 +190,5 @@ class Counters(NamedTuple):
     seen_ns: int  # when the guard was last seen, CLOCK_MONOTONIC
     lapsed: int  # holds that the kernel ended because there was no guard
     woken: int  # processes that it continued then
+    refusals: int = 0  # forks that got an error because their family or branch is held
+    passed_ns: int = 0  # when it was last told that forks go past the gate

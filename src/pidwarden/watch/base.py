@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pidwarden.kernel.bpf import Config
+    from pidwarden.kernel.config import Config
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.record import Counters, Group, Record, Signal
 
@@ -31,6 +31,10 @@ class Source(Protocol):
     @property
     def gated(self) -> bool:
         """Whether a held group's forks are stopped in the kernel."""
+
+    @property
+    def keeps_scope(self) -> bool:
+        """Whether users and cgroups that are chosen are kept here: others count for no limit and are not held."""
 
     # -- in the guard's loop ---------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pidwarden.watch.dump import pack
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pidwarden.kernel.bpf import Config
+    from pidwarden.kernel.config import Config
     from pidwarden.kernel.procfs import Stat
     from pidwarden.model.record import Counters, Group, Record, Signal
     from pidwarden.watch.entries import Entry, Pool
@@ -46,7 +46,7 @@ class Live:
 
     name = ""
     how = ""
-    gated = False
+    gated = keeps_scope = False
     sees_parents = False  # whoever comes is looked at for his parent; otherwise that is done after a loss only
 
     def __init__(self, max_records: int) -> None:

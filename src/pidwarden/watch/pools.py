@@ -11,7 +11,7 @@ from pidwarden.watch.entries import Entry, Pool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pidwarden.kernel.bpf import Config
+    from pidwarden.kernel.config import Config
 
 _SETTLE_SHARE = 16  # looking for who is reaped takes at most this part of the time
 
