@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -33,8 +34,17 @@ def prop(name: str) -> str:
     if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
         _BUILT.mkdir(exist_ok=True)
         fresh = target.with_suffix(f".{os.getpid()}")
-        subprocess.run(["gcc", "-O2", "-Wall", "-pthread", "-o", str(fresh), str(source)], check=True)
+        subprocess.run(["gcc", "-O2", "-Wall", "-pthread", "-static", "-o", str(fresh), str(source)], check=True)
         fresh.rename(target)
+    return str(target)
+
+
+def another(name: str) -> str:
+    """A copy of a prop: forks of one program wait for each other, for the kernel's list of who maps its file."""
+    target = _BUILT / f"{name}-too"
+    fresh = target.with_suffix(f".{os.getpid()}")
+    shutil.copy(prop(name), fresh)
+    fresh.rename(target)
     return str(target)
 
 

@@ -21,7 +21,7 @@ from guardkit import (
     stopped_in,
     tree,
 )
-from kit import prop, record_of, until
+from kit import another, prop, record_of, until
 
 from pidwarden.guard.control import ask
 from pidwarden.kernel import procfs
@@ -103,7 +103,7 @@ def test_sigkill_in_the_middle_of_a_hold_and_its_successor_takes_over(delay):
                 running.process.wait()
                 count = still(made)
                 assert count <= 600
-                assert made.peak() <= 600
+                assert made.peak() <= 600, running.events()
                 with guard(run_dir=running.run_dir) as successor:
                     killed = successor.wait("killed")
                     assert killed["survivors"] == 0
@@ -160,13 +160,13 @@ def test_user_and_cgroup_selectors_act_only_on_their_own():
         running.process = subprocess.Popen([*command, running.run_dir], stdout=running._out, stderr=running._err)
         try:
             running.wait("ready")
-            with bomb(mine, *c_bomb("tight")):
+            with bomb(mine, another("bomb"), "tight"):
                 until(lambda: mine.peak() == 900, "root's bomb to fill its pen unhindered")
                 with bomb(theirs, sys.executable, "-c", script):
                     killed = running.wait("killed")
                     assert killed["survivors"] == 0
                     assert killed["held_ms"] == 0  # by the kernel side, the moment it crossed
-                    assert theirs.peak() <= 600
+                    assert theirs.peak() <= 600, running.events()
                 assert stopped_in(mine) == 0
                 assert len(running.events("killed")) == 1
             assert running.stop() == 0
@@ -189,9 +189,9 @@ def test_cgroup_selector():
         )
         try:
             running.wait("ready")
-            with bomb(other, *c_bomb("tight")), bomb(made, *c_bomb("tight")):
+            with bomb(other, another("bomb"), "tight"), bomb(made, *c_bomb("tight")):
                 assert running.wait("killed")["survivors"] == 0
-                assert made.peak() <= 600
+                assert made.peak() <= 600, running.events()
                 until(lambda: other.peak() == 900, "the other bomb to fill its pen unhindered")
             assert running.stop() == 0
         finally:

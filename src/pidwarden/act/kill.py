@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from pidwarden.act.spare import UNPROTECTED, Held, Protection, take, why_spared
@@ -122,19 +123,22 @@ class Execution:
         )
 
     def running(self, wait_seconds: float) -> int:
-        """How many of the signalled still run, after waiting at most so long for one of them to end.
+        """How many of the signalled still run, after waiting at most so long for all of them to end.
 
         A pidfd is readable once every thread of its process has ended (pidfd_open(2)).
         """
-        if not self._open:
-            return 0
+        until = time.monotonic() + wait_seconds
         poll = select.poll()
         by_fd = {held.fd: key for key, held in self._open.items()}
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
-        for fd, _event in poll.poll(wait_seconds * 1000):
-            self._open.pop(by_fd[fd])
-            os.close(fd)
+        while self._open:
+            for fd, _event in poll.poll(max(0.0, until - time.monotonic()) * 1000):
+                self._open.pop(by_fd[fd])
+                poll.unregister(fd)
+                os.close(fd)
+            if time.monotonic() >= until:
+                break
         return len(self._open)
 
     def close(self) -> None:

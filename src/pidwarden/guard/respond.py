@@ -271,7 +271,9 @@ class Responder:
             guilty = self.look.guilty(incident)
             self._gather(incident, guilty)
             new = self.freezing.strike(incident, guilty)
-            left = execution.populated() + self.keeper.chase(execution, [incident.guilty_family], 0.002)
+            # To die takes some processor, which we must not use up by looking: after everybody is struck, look seldom.
+            patience = 0.002 if new else 0.02
+            left = execution.populated() + self.keeper.chase(execution, [incident.guilty_family], patience)
             alive = [r for r in guilty if r.alive and r.key not in execution.spared]
             hidden = sum(r.hidden for r in guilty)  # they get a record, and a signal, as soon as others gave up theirs
             if not new and not left and not hidden and not self.look.alive(alive):
