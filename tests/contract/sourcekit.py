@@ -19,7 +19,7 @@ from kit import prop, tracking, until
 
 import pidwarden
 from pidwarden.kernel import procfs
-from pidwarden.kernel.bpf import Config
+from pidwarden.kernel.config import Config
 from pidwarden.watch.connector import ConnectorSource
 from pidwarden.watch.poll import PollSource
 

@@ -14,7 +14,7 @@ from sourcekit import opened, record_of
 
 from pidwarden.errors import NotPossible, PidwardenError
 from pidwarden.kernel import connector, procfs
-from pidwarden.kernel.bpf import Config
+from pidwarden.kernel.config import Config
 from pidwarden.model.record import ProcFlag
 from pidwarden.watch.choose import ORDER, PROMISES, choose
 from pidwarden.watch.connector import ConnectorSource

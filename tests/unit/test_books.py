@@ -8,7 +8,7 @@ from steps import LIFE, RARE, TIMES, pick, step
 from world import BRANCH_AGE, JOB_GAP, PROGRAMS, World
 
 from pidwarden.kernel import abi
-from pidwarden.kernel.bpf import Config
+from pidwarden.kernel.config import Config
 from pidwarden.model.record import ProcFlag, SignalKind
 from pidwarden.watch.books import Books, Found
 
