@@ -127,7 +127,7 @@ class Tree:
 def test_a_bomb_alone_in_its_cgroup_is_frozen_there_and_killed_with_it():
     with guard(*HOLD) as running, pen() as made, bomb(made, prop("restless")) as root:
         frozen = frozen_by(running, "cgroup v2")
-        assert frozen["members"] == len(members(made))
+        assert 250 < frozen["members"] <= len(members(made))
         assert frozen["plan"][0].startswith(f"freeze {v2_of(made)} (")
         assert freezer.is_frozen(v2_of(made))
         assert ask(running.run_dir, "status")["incidents"][0]["frozen_by"] == "cgroup v2"
@@ -137,7 +137,7 @@ def test_a_bomb_alone_in_its_cgroup_is_frozen_there_and_killed_with_it():
         ask(running.run_dir, "kill", str(frozen["family"]))
         killed = running.wait("killed")
         assert (killed["killed_by"], killed["survivors"]) == ("cgroup.kill", 0)
-        assert killed["killed"] == len(everybody)
+        assert killed["killed"] >= len(everybody)
         assert not freezer.is_populated(v2_of(made))
         assert not freezer.is_asked(v2_of(made))  # whoever comes into it next is not frozen
         assert root.wait() == -signal.SIGKILL
