@@ -86,9 +86,16 @@ def environment() -> dict[str, str]:
     return found | {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"}
 
 
+@contextlib.contextmanager
+def public_directory() -> Iterator[Path]:
+    """A directory that everybody may read; pytest's own are closed again by the next run."""
+    with tempfile.TemporaryDirectory(prefix="pidwarden-test-") as found:
+        Path(found).chmod(0o755)
+        yield Path(found)
+
+
 def public_prop(name: str, directory: Path) -> str:
     """A copy of a prop that everybody may run."""
-    directory.chmod(0o755)
     return shutil.copy(prop(name), directory)
 
 
@@ -135,11 +142,14 @@ class UserGuard:
                 pytest.fail(f"the guard ended: {self.said()}")
             return self.events(name)
 
-        return until(look, f"event {name} from the guard, which said {self.said()}", 40.0)[0]
+        try:
+            return until(look, f"event {name} from the guard", 40.0)[0]
+        except pytest.fail.Exception as why:
+            pytest.fail(f"{why}, which said {self.said()}")
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
         self._out.close()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WAKE_AGAIN_NS = 20_000_000
 _TIGHT_NS = 10_000_000_000  # without another fork past the gate; then it costs everybody nothing again
+_DOUBT_NS = 1_000_000_000
 
 
 class Keeper:
@@ -28,6 +29,7 @@ class Keeper:
         self.gate: Gate = (in_use(cast("Programs", source)) if source.gated else None) or GATES[-1]
         self.sweeper = None if source.gated else Sweeper(cast("Swept", source))
         self._wake_at_ns = self._tight_until_ns = 0
+        self._again: tuple[int, list[int]] = (0, [])  # when to raise the alarm of which groups anew
 
     @property
     def name(self) -> str:
@@ -52,14 +54,26 @@ class Keeper:
             self.wake_released()
         if self.sweeper:
             self.sweeper.tick(held=held)
+            when, groups = self._again
+            if groups and boot_ns() >= when:
+                self._again = (0, [])
+                for group in groups:
+                    self.sweeper.source.alarm_again(group)
         elif not held and boot_ns() >= self._tight_until_ns:
             self._tight_until_ns = 0
             self._tighten(on=False)
 
     def next_ns(self) -> list[int]:
         """When :meth:`tick` is due."""
-        due = (self._wake_at_ns, self._tight_until_ns, self.sweeper.next_ns() if self.sweeper else 0)
+        due = (self._wake_at_ns, self._tight_until_ns, self._again[0], self.sweeper.next_ns() if self.sweeper else 0)
         return [at for at in due if at]
+
+    def doubt(self, groups: Iterable[int]) -> None:
+        """They are let go in doubt. Without a gate they may be far past their limits, and whatever else limits them may
+        keep them from ever reaching the next: so those that are busy a moment later are judged again.
+        """
+        if self.sweeper:
+            self._again = boot_ns() + _DOUBT_NS, [*self._again[1], *groups]
 
     def chase(self, execution: Execution, families: Iterable[int], seconds: float) -> int:
         """Waits for the signalled to end, at most so long; meanwhile kills newcomers where no gate keeps them out."""

@@ -226,6 +226,8 @@ class Responder:
                 self.source.release(group.id, limit=limit.get(group.id, 0), depth_limit=depth)
             elif group.id in limit:
                 self.source.set_limit(group.id, limit[group.id])
+        if incident.verdict and incident.verdict.doubtful:
+            self.keeper.doubt(g.id for g in crossed)
         self._released(incident)
         incident.state = State.DONE
 

@@ -171,5 +171,8 @@ class Swept(Source, Protocol):
     def note_stopped(self, *, process_groups: list[int], uid: int | None) -> list[ProcessKey]:
         """After such groups were stopped: their members count as stopped. Who else was hit, and wants SIGCONT."""
 
+    def alarm_again(self, group: int) -> None:
+        """Raises the alarm of a group anew, if it is there, has none, and half of its members want to run."""
+
     def interrupts(self) -> list[ProcessKey]:
         """Interactive shells whose job is held and that forked meanwhile, each once: they want SIGINT."""

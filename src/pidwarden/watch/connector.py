@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pidwarden.model.record import Signal
     from pidwarden.watch.entries import Entry
 
-_SAME_NS = 2_000_000_000  # between the start of a process and its announcement
 _EXEC_NS = 20_000_000  # between the moment when a process shows its new program and the announcement of its exec
 _SILENCE_NS = 1_000_000_000
 _NO_PROGRAM = (0, 0)
@@ -49,6 +48,7 @@ class ConnectorSource(PollSource):
         self._seen = (0, 0)  # events lost, overruns, when the books were last set right
         self._repair_ns = 0
         self._heard = 0  # events, since the last look whether there are any
+        self._silent = 0  # looks in a row
         self._silence = procfs.load().last_pid, boot_ns() + _SILENCE_NS
         self._suspects: dict[int, tuple[Entry, Entry, tuple[int, int], int]] = {}
         self._siblings: dict[tuple[int, tuple[int, int]], Entry] = {}  # by parent and program: the last of its children
@@ -118,7 +118,8 @@ class ConnectorSource(PollSource):
     def _listen(self) -> None:
         """Whether pids were given and nobody announced them: then the connector has gone silent."""
         last_pid, heard = procfs.load().last_pid, self._heard
-        if last_pid != self._silence[0] and not heard:
+        self._silent = self._silent + 1 if last_pid != self._silence[0] and not heard else 0
+        if self._silent > 1:  # once, and it may be on its way
             self._fall_back("it has gone silent")
         self._silence, self._heard = (last_pid, boot_ns() + _SILENCE_NS), 0
 
@@ -177,14 +178,20 @@ class ConnectorSource(PollSource):
             return
         creator = books.alive.get(event.b) or self._meet(event.b)
         known = books.alive.get(event.d)
-        if known and known.flags & ProcFlag.GUESSED and abs(known.key.start_ns - now_ns) < _SAME_NS:
-            return  # /proc told of it already
+        if known and known.flags & ProcFlag.GUESSED and self._is_told(known):
+            return
         if creator is None:
             self._meet(event.d)
             return
         entry = books.born(creator, event.d, now_ns, by_thread=event.a != event.b, exact=False)
         if creator.flags & _OFFSPRING or not entry.generation:
             self._suspect(entry, creator)
+
+    @staticmethod
+    def _is_told(known: Entry) -> bool:
+        """Whether /proc told of the announced one already: then who has the pid now is the one that is known."""
+        stat = procfs.stat(known.pid)
+        return stat is not None and stat.start_ticks == known.key.start_ticks
 
     def _meet(self, pid: int) -> Entry | None:
         """A process that events speak of and the books do not know."""

@@ -14,7 +14,7 @@ from pidwarden.kernel import procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.devices import kernel_device
 from pidwarden.model.key import TICK_NS, ProcessKey
-from pidwarden.model.record import GroupFlag, ProcFlag
+from pidwarden.model.record import GroupFlag, ProcFlag, Rule
 from pidwarden.watch.books import Books, Found
 from pidwarden.watch.dump import pack
 
@@ -31,6 +31,7 @@ _BYTES_A_RECORD = 1200  # an Entry, its key, its name and its places in the dict
 
 
 _KTHREADD = 2
+_LOOKED_AT = 200  # members, to say whether a group is busy
 _HIDDEN = (0, 0)  # instead of a program
 
 
@@ -148,7 +149,7 @@ class Live:
         return True
 
     def _reconcile(self, entry: Entry, stat: Stat, read_ns: int, *, met: bool = False) -> None:
-        if self.sees_parents and not met:
+        if not met:
             self._look_closer(entry, stat)
         entry.ppid, entry.state, entry.comm = stat.ppid, stat.state, stat.comm
         entry.counted_ns = read_ns
@@ -161,7 +162,7 @@ class Live:
         """What events would have told: that it is another user's by now, or runs another program."""
         if (uid := procfs.owner(entry.pid)) >= 0:
             entry.uid = uid
-        if stat.comm != entry.comm and stat.state not in "ZX":
+        if self.sees_parents and stat.comm != entry.comm and stat.state not in "ZX":
             exe, flags = self._program(entry.pid)
             if exe not in (_HIDDEN, entry.exe):
                 self.books.exec(entry, flags, stat.comm, exe)
@@ -331,6 +332,16 @@ class Live:
             self.books.limit(pool, limit, depth_limit)
             self.books.release(pool)
         return pool is not None
+
+    def alarm_again(self, group: int) -> None:
+        """See :class:`~pidwarden.watch.base.Swept`."""
+        pool = self._pool(group)
+        if pool is None or pool.founder is None:
+            return
+        members = [e for e in pool.family.members if e.live > 0 and pool in (e.branch, e.family)]
+        states = [stat.state for e in members[:_LOOKED_AT] if (stat := procfs.stat(e.pid))]
+        if 2 * states.count("R") >= len(states) > 1:
+            self.books.cross(pool, pool.founder, Rule(pool.rule or Rule.BRANCH_SLOTS))
 
     def set_limit(self, group: int, limit: int = 0, depth_limit: int = 0) -> bool:
         """See :class:`~pidwarden.watch.base.Source`."""

@@ -76,9 +76,9 @@ class Pools:
         pool.forks += 1
         pool.slots += 1
         if self._is_over(pool):
-            self._cross(pool, by, Rule.FAMILY_SLOTS if pool.kind is GroupKind.FAMILY else Rule.BRANCH_SLOTS)
+            self.cross(pool, by, Rule.FAMILY_SLOTS if pool.kind is GroupKind.FAMILY else Rule.BRANCH_SLOTS)
         elif pool.kind is GroupKind.BRANCH and generation >= pool.depth_limit:
-            self._cross(pool, by, Rule.GENERATIONS)
+            self.cross(pool, by, Rule.GENERATIONS)
         pool.peak = max(pool.peak, pool.slots)
 
     def uncharge(self, pool: Pool | None, by: int) -> None:
@@ -138,7 +138,7 @@ class Pools:
             ended = self._clock()
             self._settle_after = ended + _SETTLE_SHARE * (ended - began)
 
-    def _cross(self, pool: Pool, by: Entry, rule: Rule) -> None:
+    def cross(self, pool: Pool, by: Entry, rule: Rule) -> None:
         """A threshold is crossed: hold first, then tell."""
         if pool.flags & GroupFlag.ALARMED:
             return
