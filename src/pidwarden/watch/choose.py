@@ -28,8 +28,8 @@ PROMISES = {
     "connector": Promise(
         "every fork is announced, by its real parent; a loss is noticed and repaired; a runaway is stopped and killed "
         "to the last, and that is proven",
-        "how far it grows meanwhile; who the creator was where events were lost; that anything stays held when the "
-        "guard is killed",
+        "how far it grows meanwhile; who the creator was where events were lost or CLONE_PARENT was used; that "
+        "anything stays held when the guard is killed",
     ),
     "poll": Promise(
         "a runaway of processes that live for longer than a look is stopped and killed to the last",
