@@ -47,11 +47,22 @@ V1 = ("/cg/pids", "cgroup", "rw,pids")
 
 
 def test_the_tightest_comes_first_and_tasks_are_counted_once_for_all(machine):
-    assert machine.limits() == [Limit("threads-max", 345, 15000), Limit("pid_max", 345, 32768)]
+    assert machine.limits() == [Limit("threads-max", 345, 15000), Limit("pid_max", 345, 32768, 300)]
 
 
 def test_nothing_is_left_when_a_limit_was_lowered_below_what_is_used():
     assert Limit("pid_max", 500, 400).free == 0
+
+
+def test_low_process_ids_are_given_out_once_only(machine):
+    """With 345 tasks, two of them low, 32768 - 343 - 300 are left: a table that is full must not seem to have room."""
+    for pid in (1, 299, 300):
+        machine.write(f"proc/{pid}/stat", "")
+    (limit,) = [found for found in machine.limits() if found.name == "pid_max"]
+    assert limit.free == 32768 - (345 - 2) - 300
+    machine.write("proc/sys/kernel/pid_max", "643\n")
+    assert machine.limits()[0] == Limit("pid_max", 345, 643, 298)
+    assert machine.limits()[0].free == 0
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

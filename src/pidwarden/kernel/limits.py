@@ -7,18 +7,22 @@ from typing import NamedTuple
 
 from pidwarden.kernel import cgroup, procfs
 
+# Once the machine has started, numbers below this are not given out again (RESERVED_PIDS in the kernel's kernel/pid.c).
+_RESERVED_PIDS = 300
+
 
 class Limit(NamedTuple):
-    """A limit on tasks: what it is called, how much of it is used, how much there is."""
+    """A limit on tasks: what it is called, how much of it is used, how much there is, what of that nobody can have."""
 
     name: str
     used: int
     limit: int
+    reserved: int = 0
 
     @property
     def free(self) -> int:
         """What is left."""
-        return max(0, self.limit - self.used)
+        return max(0, self.limit - self.used - self.reserved)
 
 
 def machine_limits(root: str = procfs.PROC) -> list[Limit]:
@@ -28,7 +32,7 @@ def machine_limits(root: str = procfs.PROC) -> list[Limit]:
     for name in ("pid_max", "threads-max"):
         value = procfs.read_int(f"{root}/sys/kernel/{name}")
         if value is not None:
-            found.append(Limit(name, used, value))
+            found.append(Limit(name, used, value, _never_used(root) if name == "pid_max" else 0))
     mount, path = _pids_cgroup(root)
     while mount:
         # In a cgroup namespace, as in a container, "/" is a cgroup with a limit of its own; the real root has no files.
@@ -39,6 +43,11 @@ def machine_limits(root: str = procfs.PROC) -> list[Limit]:
             break
         path = os.path.dirname(path)
     return sorted(found, key=lambda limit: limit.free)
+
+
+def _never_used(root: str) -> int:
+    """Process ids that nobody has and nobody will get: 0, and the low ones whose first owner is gone."""
+    return _RESERVED_PIDS - sum(os.path.exists(f"{root}/{pid}") for pid in range(1, _RESERVED_PIDS))
 
 
 def _pids_cgroup(root: str) -> tuple[str | None, str]:
