@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from pidwarden.errors import ConfigError, UsageError
 from pidwarden.model import paths
+from pidwarden.model.programs import SHELLS, SPAWNERS
 from pidwarden.model.text import escape
 
 Mode = Literal["observe", "hold", "kill"]
@@ -25,37 +26,6 @@ RefuseWith = Literal["EAGAIN", "ENOMEM"]
 
 DEFAULT_CONFIG = paths.CONFIG
 DEFAULT_RUN_DIR = paths.RUN_DIR
-
-SPAWNERS = (
-    "/sbin/init",
-    "/lib/systemd/systemd",
-    "/usr/sbin/sshd",
-    "/usr/lib/openssh/sshd-session",
-    "/usr/libexec/openssh/sshd-session",
-    "/usr/sbin/cron",
-    "/usr/sbin/crond",
-    "/usr/sbin/anacron",
-    "/usr/sbin/atd",
-    "/usr/bin/containerd-shim",
-    "/usr/bin/containerd-shim-runc-v2",
-    "/usr/bin/conmon",
-    "/usr/libexec/podman/conmon",
-    "/bin/login",
-    "/sbin/agetty",
-    "/sbin/getty",
-    "/usr/bin/tmux",
-    "/usr/bin/screen",
-)
-SHELLS = (
-    "/bin/bash",
-    "/bin/dash",
-    "/bin/zsh",
-    "/usr/bin/fish",
-    "/bin/ksh",
-    "/bin/mksh",
-    "/bin/busybox",
-    "/bin/tcsh",
-)
 
 Positive = Annotated[int, Meta(ge=1)]
 
