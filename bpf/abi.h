@@ -260,6 +260,7 @@ enum pw_ask {
 	PW_ASK_PROC = 4,    /* -, tgid, start_ns: one record, if it is there */
 	PW_ASK_GROUPS = 5,  /* - */
 	PW_ASK_GROUP = 6,   /* group: one group, if it is there */
+	PW_ASK_HIDDEN = 7,  /* of up to three families (0: all): the living without a record, as children of their creators */
 };
 
 #endif

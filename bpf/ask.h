@@ -115,6 +115,30 @@ static long dump_proc(void *map, struct pw_key *key, struct pw_proc *rec, struct
 	return 0;
 }
 
+static long dump_hidden(void *map, __u64 *addr, struct pw_task *task, struct ask *a)
+{
+	struct pw_dump *slot;
+	struct pw_proc *rec;
+
+	if (!(task->flags & PW_TASK_FOLDED) || task->flags & PW_TASK_EXITED)
+		return 0;
+	rec = bpf_map_lookup_elem(&procs, &task->key);
+	if (!rec || !is_asked(rec, a))
+		return 0;
+	slot = dump_slot();
+	if (!slot)
+		return 1;
+	slot->proc = *rec;
+	slot->proc.parent = task->key;
+	slot->proc.leader = (__u64)BPF_CORE_READ((task_p)*addr, group_leader);
+	slot->proc.flags = PW_PROC_GUESSED | (rec->flags & PW_PROC_PROTECTED);
+	slot->proc.slots = slot->proc.live = 1;
+	slot->proc.hidden = 0;
+	read_key((task_p)*addr, &slot->key);
+	read_now(slot);
+	return 0;
+}
+
 static long dump_group(void *map, __u64 *id, struct pw_group *g, void *ctx)
 {
 	struct pw_dump *slot = dump_slot();
@@ -137,6 +161,12 @@ static __noinline int ask_procs(struct ask *a)
 		bpf_for_each_map_elem(&procs, mark_proc, a, 0);
 	}
 	bpf_for_each_map_elem(&procs, dump_proc, a, 0);
+	return 0;
+}
+
+static __noinline int ask_hidden(struct ask *a)
+{
+	bpf_for_each_map_elem(&tasks, dump_hidden, a, 0);
 	return 0;
 }
 
@@ -168,6 +198,12 @@ int ask(struct bpf_raw_tracepoint_args *ctx)
 		/* fall through */
 	case PW_ASK_STOPPED:
 		ask_procs(&a);
+		break;
+	case PW_ASK_HIDDEN:
+		a.families[0] = ctx->args[1];
+		a.families[1] = ctx->args[2];
+		a.families[2] = ctx->args[3];
+		ask_hidden(&a);
 		break;
 	case PW_ASK_PROC:
 		a.key.tgid = ctx->args[2];

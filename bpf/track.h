@@ -172,7 +172,7 @@ static __noinline int enrol(task_p p, struct pw_key *key, struct pw_key *pkey, t
 	if (!st || !key || !pkey)
 		return NO_ROOM;
 	parent = pkey->tgid ? bpf_map_lookup_elem(&procs, pkey) : NULL;
-	if (parent && !(extra_flags & PW_PROC_GUESSED) && is_crowded(parent))
+	if (parent && !(extra_flags & PW_PROC_KTHREAD) && is_crowded(parent))
 		return FOLDED;
 	bpf_map_update_elem(&procs, key, &NEW_PROC, BPF_NOEXIST);
 	rec = bpf_map_lookup_elem(&procs, key);
@@ -302,8 +302,10 @@ static __noinline int adopt(task_p p)
 	struct pw_key key = {}, pkey = {};
 	task_p creator = BPF_CORE_READ(p, real_parent);
 	__u32 flags = BPF_CORE_READ(p, flags), marks = PW_PROC_GUESSED;
+	__u32 kind = flags & PF_EXITING ? PW_TASK_EXITED : 0;
 	__u64 addr = (__u64)creator;
 	struct pw_task *ptask;
+	struct pw_proc *rec;
 
 	if (!st || !cfg)
 		return 0;
@@ -321,9 +323,17 @@ static __noinline int adopt(task_p p)
 				marks |= PW_PROC_SPAWNER | PW_PROC_SCOPE;
 		if (key.tgid == 1)
 			marks |= PW_PROC_SPAWNER;
-		enrol(p, &key, &pkey, creator, marks);
+		if (enrol(p, &key, &pkey, creator, marks) == FOLDED) {
+			/* A crowd that was here first must not take the room of those who come. */
+			key = pkey;
+			kind |= PW_TASK_FOLDED;
+			rec = bpf_map_lookup_elem(&procs, &key);
+			if (rec)
+				__sync_fetch_and_add(&rec->folded, 1);
+			count(&st->folded_alive);
+		}
 	}
-	return enlist(p, &key, &key, NULL, flags & PF_EXITING ? PW_TASK_EXITED : 0);
+	return enlist(p, &key, &key, NULL, kind);
 }
 
 /* Gives a task of a process that has no record one, once there is room; its creator is known, what it did since is not. */
@@ -340,7 +350,7 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 	read_key(p, &key);
 	rec = bpf_map_lookup_elem(&procs, &key);
 	if (!rec) {
-		if (sixteenths() >= 16)
+		if (sixteenths() >= 15) /* the rest is for those who come */
 			return 0;
 		bpf_map_update_elem(&procs, &key, &NEW_PROC, BPF_NOEXIST);
 		rec = bpf_map_lookup_elem(&procs, &key);

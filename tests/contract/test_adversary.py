@@ -36,7 +36,7 @@ WAYS = {
     "re-exec": 4,
     "pid-reuse": 2,
     "naps": 2,
-    "sleepers": 2,
+    "sleepers": CAP / HOLD_AT,  # not promised: each of many parents gets a budget before the family is judged as one
     "relay": 4,
     "unreaped": 2,
 }

@@ -101,6 +101,20 @@ def test_time_for_which_a_bomb_was_held_is_no_part_of_its_life(start, held):
     assert_bomb(h, verdict(h), root)
 
 
+def test_a_row_of_copies_that_each_leave_sleepers_behind_is_a_bomb_once_it_is_long():
+    """Nobody has many children, and of all the members hardly any had a copy."""
+    h = History()
+    last = root = h.found(b"relay")
+    for _ in range(60):
+        for _ in range(20):
+            h.fork(last)
+        h.wait(5 * MS)
+        nxt = h.fork(last)
+        h.exit(last)
+        last = nxt
+    assert_bomb(h, verdict(h, strikes=1), root)
+
+
 def test_reasons_name_the_shape_and_its_numbers():
     h = History()
     tight(h, h.found(b"bomb"))

@@ -92,6 +92,8 @@ class Lookout:
         found = {r.key: r for root in incident.roots for r in tree.subtree(root)}
         if incident.guilty_family != incident.family or not incident.roots:
             found.update((r.key, r) for r in records if r.family == incident.guilty_family)
+        hidden = self._source.hidden(incident.family, incident.guilty_family or incident.family)
+        found.update([(r.key, r) for r in hidden if r.parent in found])
         spared = self.spared(list(found.values()))
         return [r for key, r in found.items() if key not in spared]
 

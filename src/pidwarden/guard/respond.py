@@ -277,7 +277,7 @@ class Responder:
             patience = 0.002 if new else 0.02
             left = execution.populated() + self.keeper.chase(execution, [incident.guilty_family], patience)
             alive = [r for r in guilty if r.alive and r.key not in execution.spared]
-            hidden = sum(r.hidden for r in guilty)  # they get a record, and a signal, as soon as others gave up theirs
+            hidden = sum(r.hidden for r in guilty)
             if not new and not left and not hidden and not self.look.alive(alive):
                 self._dead(incident, 0)
             elif boot_ns() > incident.deadline_ns:

@@ -27,6 +27,7 @@ _DEEP_PURE = 3  # copies of copies of copies that all want more: pools and prefo
 _DEEP_CALM = 5  # … or that do not, but went on for long: pools with helpers are three, daemons of a test suite four
 _DEEP_SURE = 10  # … or that do not at this moment: a sum by halves in forked copies is eight, and done at once
 _DEEP_MIXED = 6  # nested subshells, which end in programs, are four or five
+_DEEP_ALONE = 40  # a row of copies of copies as long as that, however few of all the members stand in it
 _DEEP_THREADS = 4  # threads made by threads made by threads: a pool's are made by one or two
 _HALVES = 4  # children of each of the copies that work on parts of one thing; a bomb's first has more
 _LEVELS = 3  # of the tree on which there are processes that start others without end
@@ -91,6 +92,10 @@ def _doubtful(why: str) -> Opinion:
 
 def _copies(case: Case, seen: Evidence) -> Opinion | None:
     """Copies that copy themselves, many of them and deep: the shape that honest programs do not have."""
+    if seen.depth >= _DEEP_ALONE and seen.copies >= _HALF * seen.known:
+        return Opinion(
+            Kind.BOMB, f"a row of copies of copies, {seen.depth} deep, and what they left behind", copying=True
+        )
     if seen.breeders < max(2, _FEW * seen.known) or seen.idle > _HALF * seen.slots:
         return None  # few, or most of it is one parent's workers
     pure = seen.known - seen.copies <= _FEW * seen.known

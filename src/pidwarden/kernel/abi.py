@@ -12,6 +12,7 @@ ASK_STOPPED: Final = 3
 ASK_PROC: Final = 4
 ASK_GROUPS: Final = 5
 ASK_GROUP: Final = 6
+ASK_HIDDEN: Final = 7
 
 # enum pw_config_flag
 CONFIG_AUTOHOLD: Final = 1

@@ -259,6 +259,12 @@ class Programs:
         """Who holds a slot in up to three families (none: in any), and of the dead only their ancestors there."""
         return parse_records(self._dumped(self._ask(abi.ASK_LINEAGE, *families)))
 
+    def hidden(self, *families: int) -> list[Record]:
+        """The living of up to three families that have no record, for want of room: what is known of their creators."""
+        if not self.counters().hidden:
+            return []
+        return parse_records(self._dumped(self._ask(abi.ASK_HIDDEN, *families)))
+
     def stopped(self) -> list[Record]:
         """Those that a gate stopped and nobody has continued since."""
         return parse_records(self._dumped(self._ask(abi.ASK_STOPPED)))

@@ -73,6 +73,9 @@ class Source(Protocol):
     def lineage(self, *families: int) -> list[Record]:
         """Who holds a slot in up to three families (none: in any), and of the dead only their ancestors there."""
 
+    def hidden(self, *families: int) -> list[Record]:
+        """The living of up to three families that have no record, for want of room."""
+
     def stopped(self) -> list[Record]:
         """Those that were stopped for a hold and that nobody has continued since."""
 

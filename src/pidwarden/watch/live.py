@@ -276,6 +276,10 @@ class Live:
         self.refresh()
         return self._publish(self.books.lineage(families))
 
+    def hidden(self, *_families: int) -> list[Record]:
+        """See :class:`~pidwarden.watch.base.Source`. The living always have a record."""
+        return []
+
     def stopped(self) -> list[Record]:
         """See :class:`~pidwarden.watch.base.Source`."""
         return [e.record() for e in self.books.alive.values() if e.held_ns]
