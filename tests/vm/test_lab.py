@@ -165,7 +165,18 @@ def test_a_test_that_takes_the_machine_down_fails_and_the_others_get_another(mon
 def test_a_machine_that_never_comes_up_is_tried_twice_and_fails_them_all(monkeypatch):
     made, asked = runner(monkeypatch, "abcd", Script(Died("no boot")), Script(Died("no boot")))
     assert [made.result(t)["text"] for t in "abcd"] == ["no boot"] * 4
-    assert asked == [["a", "b", "c", "d"], ["b", "c", "d"]]
+    assert asked == [["a", "b", "c", "d"]] * 2
+
+
+def test_a_boot_that_failed_is_tried_again_and_told(monkeypatch):
+    made, _ = runner(
+        monkeypatch,
+        "a",
+        Script(Died("double fault\nits log")),
+        Script({"event": "up"}, {"event": "start", "test": "a"}, result("a"), {"event": "end"}, None),
+    )
+    assert made.result("a")["outcome"] == "passed"
+    assert made.result("a")["figures"] == {"a boot that failed before": "double fault"}
 
 
 def test_a_test_the_guest_did_not_run_fails_with_what_it_could_not_collect(monkeypatch):

@@ -39,7 +39,7 @@ class Runner:
         self._machine: Machine | None = None
         self._started: str | None = None
         self._progress, self._idle_boots = False, 0
-        self._broken = ""
+        self._broken = self._failed_boot = ""
 
     def result(self, test: str) -> dict[str, Any]:
         """What became of a test; waits until it has run.
@@ -69,7 +69,7 @@ class Runner:
         try:
             event = self._machine.hear(BOOT_SECONDS if self._started is None else GUEST_SECONDS + _SLACK)
         except Died as why:
-            self._lost(self._started or wanted, str(why))
+            self._lost(self._started, str(why)) if self._started else self._not_up(str(why))
             return
         match event:
             case None:
@@ -85,6 +85,8 @@ class Runner:
                     self._machine.keep = True
                     kernel, log = self._machine.kernel.release, self._machine.log
                     event["text"] += f"\n--- in the machine {self.run.name}: {kernel}; its serial log is {log} ---"
+                if self._failed_boot:
+                    event["figures"]["a boot that failed before"], self._failed_boot = self._failed_boot, ""
                 self._results[name] = event
 
     def _lost(self, test: str, why: str) -> None:
@@ -94,6 +96,15 @@ class Runner:
         hopeless = self._idle_boots >= _BOOTS_WITHOUT_A_RESULT
         for name in [t for t in self.tests if t not in self._results] if hopeless else [test]:
             self._results[name] = {"outcome": "failed", "text": why, "figures": {}}
+        self.close()
+
+    def _not_up(self, why: str) -> None:
+        """A boot that came to no test says nothing about one: tried again, and told with the next result."""
+        if self._idle_boots + 1 >= _BOOTS_WITHOUT_A_RESULT:
+            self._lost(self.tests[0], why)
+            return
+        self._idle_boots += 1
+        self._failed_boot = why.partition("\n")[0]
         self.close()
 
     def _hear_the_end(self) -> None:
