@@ -127,7 +127,7 @@ class PlanFile(pytest.File):
     """lab/plan.py as a file of tests."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        known = _collected(["tests/host", "tests/vm/guest"])
+        known = _collected(["tests/contract", "tests/host", "tests/vm/guest"])
         for run in RUNS:
             runner = Runner(run)
             for test in known:
