@@ -136,7 +136,15 @@ TABLE = (
     Capability(
         "kill and prove",
         (
-            Way("the family's own cgroup: cgroup.kill, then populated 0", ("cgroup.kill",), built=False),
+            Way(
+                "the family's own cgroup: cgroup.kill, then populated 0",
+                ("cgroup.kill",),
+                built=True,
+                guarantees="where v2 cgroups hold exactly the guilty, all of them die at once, no fork gets between, "
+                "and an empty cgroup proves it; where they hold others too, each member is opened as a pidfd, compared "
+                "with its start time, signalled, and seen to end",
+                escapes="a third party that moves a stranger in between the last look and the kill has it killed too",
+            ),
             Way(
                 "closed set by pidfd",
                 ("/proc", "pidfd"),
@@ -160,7 +168,13 @@ TABLE = (
                 escapes="nothing is listed without a running guard, nor what did not fit into its map (lost_* in "
                 "`pidwarden status`)",
             ),
-            Way("/proc", ("/proc",), built=False),
+            Way(
+                "/proc",
+                ("/proc",),
+                built=True,
+                guarantees="the living and the zombies, with the parents that they have now",
+                escapes="who lives for less than a look takes; the dead, and who created whom",
+            ),
         ),
     ),
 )
@@ -209,7 +223,7 @@ def blockers(facts: Iterable[Fact]) -> list[Fact]:
 
 def _required(facts: dict[str, Fact]) -> tuple[str, ...]:
     hold = next(capability for capability in TABLE if capability.name == "hold")
-    better = [way for way in hold.ways if way.built and "system call tracepoints" not in way.needs]
+    better = [way for way in hold.ways if "task_alloc" in way.name]
     hooked = any(all(facts[name].state is State.YES for name in way.needs) for way in better)
     return _REQUIRED if hooked else (*_REQUIRED, *_LAST_GATE)
 
