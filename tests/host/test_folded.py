@@ -19,7 +19,8 @@ HOLD_AT = 1400
 @pytest.fixture
 def config(tmp_path):
     """Room for everybody who is there, and for two thirds of a bomb."""
-    records = 1024 + sum(name.isdecimal() for name in os.listdir("/proc"))
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    records = 1024 + sum((s := procfs.stat(pid)) is not None and s.state not in "ZX" for pid in pids)  # no bomb's dead
     path = tmp_path / "pidwarden.toml"
     path.write_text(f"max_records = {records}\nhold_at = {HOLD_AT}\nkill_timeout = 20.0\n")
     return str(path)
