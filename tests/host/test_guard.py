@@ -138,6 +138,7 @@ def test_what_observing_has_let_grow_is_killed_once_the_guard_is_told_to(tmp_pat
     config.write_text("mode = 'observe'\nkill_timeout = 20.0\n")
     with guard("--config", str(config)) as running, pen(900) as made, bomb(made, *c_bomb("tight")):
         until(lambda: made.peak() == 900, "the bomb to fill its pen")
+        running.wait("would")
         # Its budget has to be so large by now that nothing of it would be noticed again, forks under way included.
         until(lambda: boot_ns() - running.events("would")[-1]["boot_ns"] > 2_000_000_000, "no more alarms", 60)
         assert not running.events("killed")

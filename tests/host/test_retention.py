@@ -212,8 +212,12 @@ def test_state_and_parent_are_those_of_now():
         with child("odd", "zombie", "1") as odd:
             pid, _ = odd.said()
             family = family_of(programs, pid)
-            states = {r.key.tgid == pid: (r.state, r.ppid) for r in programs.records(family)}
-            assert states == {True: ("S", os.getpid()), False: ("Z", pid)}
+
+            def states():
+                return {r.key.tgid == pid: (r.state, r.ppid) for r in programs.records(family)}
+
+            wanted = {True: ("S", os.getpid()), False: ("Z", pid)}
+            until(lambda: states() == wanted, "the one to wait and the other to be a zombie")
         with child("odd", "names") as odd:
             pid, _ = odd.said()
             assert record_of(programs, pid).comm.startswith(b") R 1 (")
