@@ -83,6 +83,18 @@ static __always_inline struct pw_config *get_config(void)
 	return bpf_map_lookup_elem(&config, &ZERO);
 }
 
+/*
+ * 0, and the verifier does not know it. Kernels before 6.7 look at the callback of a loop only once, with what its context
+ * holds at first, and cut off what they think is never reached: what is to change from one turn to the next may not begin
+ * as a number that is known.
+ */
+static __always_inline __u64 some_zero(void)
+{
+	struct pw_config *cfg = get_config();
+
+	return cfg ? cfg->pad : 0;
+}
+
 static __always_inline struct pw_state *get_state(void)
 {
 	return bpf_map_lookup_elem(&state, &ZERO);

@@ -122,6 +122,7 @@ static __noinline int is_in_chosen_cgroup(task_p p)
 
 	if (!cfg || !cfg->n_cgroups || !cset)
 		return 0;
+	c.css = some_zero();
 	c.end = (__u64)cset + bpf_core_field_offset(struct css_set, cgrp_links);
 	c.link = (__u64)BPF_CORE_READ(cset, cgrp_links.next);
 	bpf_loop(MAX_CLIMB, climb_cgroups, &c, 0);

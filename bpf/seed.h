@@ -161,6 +161,7 @@ int seed(struct bpf_raw_tracepoint_args *ctx)
 	w.head = BPF_CORE_READ(self, group_leader);
 	bpf_loop(MAX_WALK, find_head, &w, 0);
 	w.leader = w.head;
+	w.thread = (struct list_head *)some_zero();
 	bpf_loop(MAX_WALK, walk_step, &w, 0);
 	bpf_for_each_map_elem(&tasks, miss_one, NULL, 0);
 	return 0;
