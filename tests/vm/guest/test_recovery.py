@@ -65,7 +65,7 @@ def assert_usable():
 
 def test_a_full_table_is_won_back_when_an_observing_guard_is_told_to_kill(record_property):
     # A table that fits into the memory (about 170 KB a task): else the kernel kills for want of memory first.
-    with guard("observe") as running, pid_max(4096), bomb("tight", "root", c_bomb("tight")) as burning:
+    with guard("observe") as running, pid_max(2500), bomb("tight", "root", c_bomb("tight")) as burning:
         before = tasks()
         burning.light()
         burning.watch(table_is_full, "the process table to be full", PATIENCE)
