@@ -6,6 +6,7 @@ import pytest
 from scene import CPUS, USERS, bomb, bystanders, guard, settle
 
 from pidwarden.drill.shapes import SHAPES
+from pidwarden.model.record import Rule
 from pidwarden.settings import Settings
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -24,18 +25,25 @@ def neighbours():
     return bystanders()
 
 
-def most_allowed(gate, before, released):
-    """Slots a bomb may have at most: at a gate in the fork itself the limit is exact, at the system call it is not."""
-    if "entry" in gate:
-        return 4 * HOLD_AT  # docs/adr/0011
-    return (HOLD_AT + 8 * CPUS) * (2 if released else 1) + before
+def most_allowed(gate, events, before):
+    """Slots a bomb may have at most, out of the budgets that it was given.
+
+    These are its branch's, or its family's where that is what it crossed, and four times as much once it was taken for a
+    burst, as threads are at first (docs/adr/0011). At a gate in the fork itself they are exact but for the processors; at
+    the system call's entry, forks under way complete.
+    """
+    rules = {e["rule"] for e in events if e["event"] == "alarm"}
+    budget = Settings().family_limit if Rule.FAMILY_SLOTS.text in rules else HOLD_AT
+    if any(e["verdict"] == "burst" for e in events if e["event"] == "verdict"):
+        budget *= 4
+    return (2 * budget if "entry" in gate else budget) + 8 * CPUS + before
 
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_uncapped_bomb_is_contained(shape, user, guarded, neighbours, record_property):
     gate = guarded.events("ready")[0]["capabilities"]["hold"]
-    kills, releases = len(guarded.events("killed")), len(guarded.events("released"))
+    kills, said = len(guarded.events("killed")), len(guarded.events())
     for neighbour in neighbours:
         neighbour.mark()
     with bomb(shape, user) as burning:
@@ -50,5 +58,7 @@ def test_an_uncapped_bomb_is_contained(shape, user, guarded, neighbours, record_
         record_property("longest delays", delays)
         # A bomb may cross as a branch and as a family: then it is two incidents.
         assert [e["survivors"] for e in guarded.events("killed")[kills:] if e["survivors"]] == []
-        released = len(guarded.events("released")) > releases
-        assert burning.most <= most_allowed(gate, burning.before, released)
+        since = guarded.events()[said:]
+        record_property("alarms", [e["rule"] for e in since if e["event"] == "alarm"])
+        record_property("verdicts", [e["verdict"] for e in since if e["event"] == "verdict"])
+        assert burning.most <= most_allowed(gate, since, burning.before)
