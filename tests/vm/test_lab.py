@@ -12,25 +12,25 @@ from lab.cpio import Archive
 from lab.errors import LabError, Unavailable
 from lab.kernels import Kernel
 from lab.machine import Died, Hardware, Machine
-from lab.plan import NOT_IN_GUEST, RUNS
+from lab.plan import ALL_RUNS, NOT_IN_GUEST
 from lab.plugin import Runner
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_host_test_runs_in_a_machine_or_says_why_not():
-    known = [t for run in RUNS for t in run.tests] + list(NOT_IN_GUEST)
+    known = [t for run in ALL_RUNS for t in run.tests] + list(NOT_IN_GUEST)
     for file in [f for folder in ("host", "contract") for f in (ROOT / "tests" / folder).glob("test_*.py")]:
         assert str(file.relative_to(ROOT)) in known
 
 
 def test_every_test_of_the_guest_is_in_a_run():
-    known = [t for run in RUNS for t in run.tests]
+    known = [t for run in ALL_RUNS for t in run.tests]
     for file in (ROOT / "tests/vm/guest").glob("test_*.py"):
         assert str(file.relative_to(ROOT)) in known
 
 
-@pytest.mark.parametrize("run", RUNS, ids=[r.name for r in RUNS])
+@pytest.mark.parametrize("run", ALL_RUNS, ids=[r.name for r in ALL_RUNS])
 def test_what_a_run_names_is_there(run):
     assert run.kernel in kernels.SUITES
     for test in run.tests:
@@ -130,7 +130,7 @@ class Script:
 
 
 def runner(monkeypatch, tests, *boots):
-    made = Runner(RUNS[0])
+    made = Runner(ALL_RUNS[0])
     made.tests = list(tests)
     waiting = list(boots)
     asked = []

@@ -1,4 +1,4 @@
-"""What the guard costs where its gate is a hook in the kernel: figures only, as an emulated processor proves no time."""
+"""What a guard costs where its gate is a hook in the kernel: figures only; an emulated processor proves no time."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ def neighbours():
 def most_allowed(gate, events, before):
     """Slots a bomb may have at most, out of the budgets that it was given.
 
-    These are its branch's, or its family's where that is what it crossed, and four times as much once it was taken for a
-    burst, as threads are at first (docs/adr/0011). At a gate in the fork itself they are exact but for the processors; at
-    the system call's entry, forks under way complete.
+    These are its branch's, or its family's where that is what it crossed, and four times as much once it was taken
+    for a burst, as threads are at first (docs/adr/0011). At a gate in the fork itself they are exact but for the
+    processors; at the system call's entry, forks under way complete.
     """
     rules = {e["rule"] for e in events if e["event"] == "alarm"}
     budget = Settings().family_limit if Rule.FAMILY_SLOTS.text in rules else HOLD_AT
