@@ -33,7 +33,6 @@ _CONTAIN = (
     "tests/contract/test_gates.py::test_the_limit_is_exact",
     "tests/contract/test_gates.py::test_calls_of_another_abi",
     "tests/contract/test_gates.py::test_members_that_wake_each_other",
-    "tests/host/test_contain.py",
 )
 # The rest, which takes most of an hour: `make vm-test PIDWARDEN_VM=all`.
 _MORE = (
@@ -45,6 +44,7 @@ _MORE = (
     "tests/contract/test_scope.py",
     "tests/contract/test_sources.py",
     "tests/contract/test_user.py",
+    "tests/host/test_contain.py",
     "tests/host/test_folded.py",
     "tests/host/test_freeze.py",
     "tests/host/test_gate.py",
@@ -58,11 +58,8 @@ _MORE = (
     "tests/host/test_retention.py",
     "tests/host/test_doctor.py",
 )
-_UNCAPPED = (
-    "tests/vm/guest/test_uncapped.py",
-    "tests/vm/guest/test_recovery.py",
-    "tests/vm/guest/test_cost.py",
-)
+_UNCAPPED = ("tests/vm/guest/test_uncapped.py",)
+_RECOVERY = ("tests/vm/guest/test_recovery.py", "tests/vm/guest/test_cost.py")
 _SMOKE = ("tests/vm/guest/test_smoke.py",)
 
 # Kernels that no longer change. Those of the moving suites are tried by `make vm-kernels`: a new one must not turn a
@@ -74,8 +71,10 @@ ALL_RUNS = (
     Run("debian12-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), _SMOKE),
     Run("debian13", "trixie", Hardware(cpus=2), _SMOKE),
     Run("debian12-more", "bookworm", Hardware(cpus=2), _MORE),
+    Run("debian12-recovery", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _RECOVERY),
 )
-RUNS = ALL_RUNS if os.environ.get("PIDWARDEN_VM") == "all" else tuple(r for r in ALL_RUNS if r.tests is not _MORE)
+_LONG = ("debian12-more", "debian12-recovery")
+RUNS = ALL_RUNS if os.environ.get("PIDWARDEN_VM") == "all" else tuple(r for r in ALL_RUNS if r.name not in _LONG)
 
 # Named, not silently dropped: each is shown as skipped, with its reason.
 NOT_IN_GUEST = {
