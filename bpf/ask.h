@@ -58,7 +58,7 @@ static __always_inline void read_now(struct pw_dump *slot)
 	if (slot->state)
 		slot->ppid = BPF_CORE_READ(p, real_parent, tgid);
 	slot->proc.uid = BPF_CORE_READ(p, cred, uid.val);
-	if (cfg && (cfg->n_uids || cfg->n_cgroups) && !in_scope(p, slot->proc.family))
+	if (cfg && (cfg->n_uids || cfg->n_cgroups) && !in_scope((__u64)p, slot->proc.family))
 		slot->proc.flags |= PW_PROC_OUTSIDE;
 	BPF_CORE_READ_STR_INTO(&slot->proc.comm, p, comm);
 }

@@ -61,7 +61,7 @@ static __noinline int is_shut(struct pw_task *task, struct pw_proc *rec, __u64 c
 	if (!(task->flags & PW_TASK_FOLDED))
 		unstop(rec);
 	give_back(task); /* of a fork that failed, or that was interrupted and now begins again */
-	if (!in_scope((task_p)bpf_get_current_task(), rec->family))
+	if (!in_scope(bpf_get_current_task(), rec->family))
 		return 0;
 	task->forking = child;
 	return !reserve_both(task, rec);

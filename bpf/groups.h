@@ -190,7 +190,8 @@ static long settle_one(void *map, __u64 *addr, struct pw_task *task, void *ctx)
 	return 0;
 }
 
-static __noinline int settle(void)
+/* Not static, like others that many ways lead to: see in_scope(). */
+__noinline int settle(void)
 {
 	bpf_for_each_map_elem(&tasks, settle_one, NULL, 0);
 	return 0;

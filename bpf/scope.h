@@ -129,10 +129,14 @@ static __noinline int is_in_chosen_cgroup(task_p p)
 	return c.chosen;
 }
 
-/* Whether a task of that family is in scope now. */
-static __noinline int in_scope(task_p p, __u64 family)
+/*
+ * Whether a task, by its address, of that family is in scope now. Not static: so the verifier looks at all this once, and not
+ * for every way that leads here.
+ */
+__noinline int in_scope(__u64 task, __u64 family)
 {
 	struct pw_config *cfg = get_config();
+	task_p p = (task_p)task;
 	struct pw_group *g;
 
 	if (!cfg || !(cfg->flags & PW_CONFIG_ONLY))

@@ -40,8 +40,9 @@ static long find_head(__u32 i, struct walk *w)
 }
 
 /* Who has another user, or is in another cgroup, than when it was made. */
-static __noinline int rescope(task_p p, struct pw_task *task)
+__noinline int rescope(__u64 addr)
 {
+	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
 	struct pw_config *cfg = get_config();
 	struct pw_group *branch, *family;
 	struct pw_proc *rec;
@@ -55,7 +56,7 @@ static __noinline int rescope(task_p p, struct pw_task *task)
 	rec = bpf_map_lookup_elem(&procs, &task->key);
 	if (!rec)
 		return 0;
-	outside = in_scope(p, rec->family) ? 0 : PW_TASK_OUTSIDE;
+	outside = in_scope(addr, rec->family) ? 0 : PW_TASK_OUTSIDE;
 	if ((task->flags & PW_TASK_OUTSIDE) == outside)
 		return 0;
 	was = outside ? __sync_fetch_and_or(&task->flags, PW_TASK_OUTSIDE) :
@@ -89,7 +90,7 @@ static __always_inline void seed_task(task_p p)
 	if (task && !(task->flags & PW_TASK_FOLDED)) {
 		read_key(p, &key);
 		if (task->key.tgid != key.tgid || task->key.start_ns != key.start_ns) {
-			forget_task(p); /* its release was missed, and the memory has been used again */
+			forget_task(addr); /* its release was missed, and the memory has been used again */
 			count(&st->missed_frees);
 			task = NULL;
 		}
@@ -97,7 +98,7 @@ static __always_inline void seed_task(task_p p)
 	if (task) {
 		task->walk = st->walks;
 		task->absent_ns = 0;
-		rescope(p, task);
+		rescope(addr);
 		if (task->flags & PW_TASK_FOLDED)
 			unfold(p, task);
 		return;
@@ -105,7 +106,7 @@ static __always_inline void seed_task(task_p p)
 	/* One that is not yet woken for the first time is announced by the fork hook in a moment. */
 	if (BPF_CORE_READ(p, __state) & TASK_NEW)
 		return;
-	if (adopt(p))
+	if (adopt(addr))
 		__sync_fetch_and_add(&st->seeded, 1);
 }
 
@@ -142,7 +143,7 @@ static long miss_one(void *map, __u64 *addr, struct pw_task *task, void *ctx)
 	if (!task->absent_ns) {
 		task->absent_ns = now;
 	} else if (now - task->absent_ns > ABSENT_NS) {
-		forget_task((task_p)*addr);
+		forget_task(*addr);
 		count(&st->missed_frees);
 	}
 	return 0;

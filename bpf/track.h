@@ -130,9 +130,8 @@ static __always_inline void note_exit(struct pw_proc *rec, task_p p)
 }
 
 /* The task is gone: its slot, unless that is off the books already, and its part in its process's record. */
-static __noinline int forget_task(task_p p)
+__noinline int forget_task(__u64 addr)
 {
-	__u64 addr = (__u64)p;
 	struct pw_task *task = bpf_map_lookup_elem(&tasks, &addr);
 	struct pw_proc *rec;
 	struct pw_key key;
@@ -244,14 +243,14 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, st
 	if (!rec)
 		return 0;
 	/* What was reserved was in scope; of others the child itself is asked: it may be made in another cgroup. */
-	if (!(from && from->reserved_family) && !in_scope(p, rec->family))
+	if (!(from && from->reserved_family) && !in_scope((__u64)p, rec->family))
 		flags |= PW_TASK_OUTSIDE;
 	how = flags & PW_TASK_OUTSIDE ? OUTSIDE : 0;
 	if (from && key->tgid == by->tgid && !(flags & PW_TASK_FOLDED))
 		depth = from->depth + 1;
 	if (add_task(p, key, flags, depth)) {
 		/* The address is in use, so the release of the task that had it before was missed; or the map is full. */
-		if (forget_task(p))
+		if (forget_task((__u64)p))
 			count(&st->missed_frees);
 		if (add_task(p, key, flags, depth)) {
 			count(&st->lost_tasks);
@@ -295,8 +294,9 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, st
 }
 
 /* A task that nobody told us about: it was there before us, or a map was full when it was born. */
-static __noinline int adopt(task_p p)
+__noinline int adopt(__u64 task)
 {
+	task_p p = (task_p)task;
 	struct pw_state *st = get_state();
 	struct pw_config *cfg = get_config();
 	struct pw_key key = {}, pkey = {};
@@ -402,7 +402,7 @@ static __always_inline struct pw_task *find_task(task_p p)
 	st = get_state();
 	if (st)
 		count(&st->adopted);
-	adopt(p);
+	adopt(addr);
 	return bpf_map_lookup_elem(&tasks, &addr);
 }
 
@@ -522,7 +522,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tp/sched_process_free")
 int on_free(struct bpf_raw_tracepoint_args *ctx)
 {
-	forget_task((task_p)ctx->args[0]);
+	forget_task(ctx->args[0]);
 	return 0;
 }
 

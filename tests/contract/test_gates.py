@@ -215,3 +215,15 @@ def test_a_held_fork_is_restarted_around_a_handler(gate):
         holding.wake(programs, programs.records())
         assert odd.said() == (0, 1)  # no error, and the handler has run
         odd.tell()
+
+
+def test_the_verifier_is_done_soon(gate):
+    """Its work on one program; it gives up after a million."""
+    with tracking(gate=gate):
+        found = []
+        for name in os.listdir("/proc/self/fdinfo"):
+            with contextlib.suppress(FileNotFoundError), open(f"/proc/self/fdinfo/{name}", encoding="ascii") as file:
+                found += [int(line.split()[1]) for line in file if line.startswith("verified_insns:")]
+    if not found:
+        pytest.skip("this kernel does not say")
+    assert max(found) < 100_000
