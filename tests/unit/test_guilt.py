@@ -158,6 +158,20 @@ def test_a_child_whose_own_children_come_and_go_is_a_witness():
     assert suspects(h) == [(root, "")]
 
 
+def test_a_bomb_whose_members_also_start_what_ends_at_once_is_not_its_own_witness():
+    """Before each copy, every member forks twice more and waits for that: pids are recycled, or it is a decoy."""
+    h = History()
+    root = h.found()
+    members = [root]
+    for parent, copies in [(0, 4), (1, 5), (2, 5), (3, 5), (4, 2), *((at, 5) for at in range(5, 20))]:
+        for _ in range(copies):
+            for _ in range(2):
+                h.exit(h.fork(members[parent]), reaped=True)
+            members.append(h.fork(members[parent]))
+    h.stop(members[20:])
+    assert suspects(h) == [(root, "")]
+
+
 def test_an_older_copy_that_is_at_work_is_a_witness():
     h = History()
     script = h.found()

@@ -115,6 +115,28 @@ def test_a_row_of_copies_that_each_leave_sleepers_behind_is_a_bomb_once_it_is_lo
     assert_bomb(h, verdict(h, strikes=1), root)
 
 
+@pytest.mark.parametrize(
+    ("deep", "ends", "strikes", "kind", "doubtful"),
+    [
+        (3, 6, 0, Kind.BURST, True),  # three deep: a little more
+        (3, 2, 0, Kind.BURST, False),  # helpers of a few workers
+        (2, 20, 0, Kind.BURST, False),  # a pool, and what its workers start
+        (4, 11, 1, Kind.BOMB, False),
+        (3, 20, 1, Kind.BURST, True),
+    ],
+)
+def test_copies_of_one_parent_of_which_hardly_any_came_to_copy_itself(deep, ends, strikes, kind, doubtful):
+    """Each member waits for a lock before it forks, or has not had the processor yet: a pool, but for a few."""
+    h = History()
+    root = h.found(b"pool")
+    last = [h.fork(root) for _ in range(LIMIT * (1 + 2 * strikes))]
+    for _ in range(deep - 1):
+        last = [h.fork(parent) for parent in last[:ends]]
+    found = verdict(h, strikes=strikes)
+    assert (found.kind, found.doubtful) == (kind, doubtful), found.reasons
+    assert roots(found) == [root]
+
+
 def test_reasons_name_the_shape_and_its_numbers():
     h = History()
     tight(h, h.found(b"bomb"))

@@ -124,12 +124,12 @@ def _other_work(kin: Kin, parent: int, heavy: list[int], rules: Rules) -> str:
         if any(records[k].exe not in decoys for k in strange):
             return "it has children that run other programs"
         record = records[child]
-        if child in known or strange or not record.alive:
+        # One that breeds is light in this branch, but not in another; what comes and goes beside its copies is a decoy.
+        if child in known or strange or not record.alive or sum(kin.kin[k] == COPY for k in kids) >= _MIMICS:
             continue
         if record.forks >= len(kids) + _CAME_AND_WENT:
             return "it has a child whose own children come and go"
-        breeds = sum(kin.kin[k] == COPY for k in kids) >= _MIMICS  # light in this branch, but not in another
-        if first - _born(kin, child) >= rules.witness_ns and not breeds:
+        if first - _born(kin, child) >= rules.witness_ns:
             return "it has a child that was there before that began"
     return ""
 

@@ -22,6 +22,7 @@ _HALF = 0.5
 _SOME = 0.2
 _TENTH = 0.1
 _FEW = 0.05
+_GRANDPARENTS = 6  # copies with copies of their own: a pool has a helper or two that does that
 _SEVERAL = 10  # breeders by exec: a browser's zygotes are two or three
 _DEEP_PURE = 3  # copies of copies of copies that all want more: pools and prefork servers are two deep …
 _DEEP_CALM = 5  # … or that do not, but went on for long: pools with helpers are three, daemons of a test suite four
@@ -96,9 +97,9 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
         return Opinion(
             Kind.BOMB, f"a row of copies of copies, {seen.depth} deep, and what they left behind", copying=True
         )
-    if seen.breeders < max(2, _FEW * seen.known) or seen.idle > _HALF * seen.slots:
-        return None  # few, or most of it is one parent's workers
     pure = seen.known - seen.copies <= _FEW * seen.known
+    if seen.breeders < max(2, _FEW * seen.known) or seen.idle > _HALF * seen.slots:
+        return _first_of_many(case, seen) if pure else None  # few, or most of it is one parent's workers
     why = f"copies that copy themselves, {seen.depth} deep, {seen.eager} of {seen.living} were about to do it again"
     if case.rule is Rule.GENERATIONS and seen.depth >= _DEEP_MIXED and seen.copies >= _HALF * seen.known:
         why = f"a chain of copies of itself, {max(seen.depth, seen.generation)} deep, each by a young one"
@@ -110,6 +111,17 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
     elif seen.depth < _DEEP_MIXED or min(seen.copies / seen.known, seen.breeders / max(1, seen.copies)) < _SOME:
         return None
     return Opinion(Kind.BOMB, why, copying=True)
+
+
+def _first_of_many(case: Case, seen: Evidence) -> Opinion | None:
+    """Hardly any copy has come to copy itself, but those that have are deep: workers, or copies that had no time yet."""
+    if seen.breeders < _GRANDPARENTS or seen.depth < _DEEP_PURE:
+        return None
+    why = f"{seen.breeders} of {seen.known} copies copied themselves, {seen.depth} deep, the others did not come to it"
+    if not case.strikes:
+        return _doubtful(why)
+    sure = seen.breeders >= _SEVERAL and seen.depth > _DEEP_PURE and seen.since_ns <= _SLOW_NS
+    return Opinion(Kind.BOMB, f"{why}, in a larger budget as well", copying=True) if sure else None
 
 
 def _starts_itself(case: Case, seen: Evidence) -> Opinion | None:
