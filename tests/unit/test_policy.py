@@ -70,6 +70,10 @@ def test_what_smells_of_a_bomb_stays_below_twice_hold_at():
     assert 450 < budget(Settings(), 300, 300, _FREE, doubtful=True) < 600
 
 
+def test_what_grew_past_its_limit_before_it_stood_still_has_had_a_part_of_the_larger_budget():
+    assert budget(Settings(), 300, 900, None, doubtful=False) == 1200
+
+
 @given(st.integers(4, 5000), st.integers(0, 5000), st.integers(0, 40_000), st.booleans())
 def test_no_budget_is_more_than_half_of_what_is_free_nor_less_than_what_is_there(limit, slots, used, doubtful):
     tightest = Limit("pid_max", used, 32_768)

@@ -58,8 +58,7 @@ def _hold(settings: Settings, kind: Kind) -> Action:
 
 def budget(settings: Settings, limit: int, slots: int, tightest: Limit | None, *, doubtful: bool) -> int:
     """The slots that a group may have after a burst; at most half of what is free comes on top of what it has."""
-    growth = settings.doubtful_growth if doubtful else settings.burst_growth
-    wanted = int(max(limit, slots) * growth)
+    wanted = int(max(limit, slots) * settings.doubtful_growth) if doubtful else int(limit * settings.burst_growth)
     return max(slots + 1, min(wanted, slots + tightest.free // 2)) if tightest else wanted
 
 

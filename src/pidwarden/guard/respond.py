@@ -151,7 +151,7 @@ class Responder:
             rule=Rule(incident.signal.rule),
             # Not now, where it has been held since: a successor may judge what was held long ago.
             now_ns=incident.signal.time_ns if self.source.gated else boot_ns(),
-            strikes=self._count_strikes(group),
+            strikes=self._count_strikes(group) + self._outgrown(group),
             memory={r.key: procfs.resident_bytes(r.key.tgid) for r in records[-_MEMORY_READS:] if r.alive},
             spared=self.look.spared(records),
             pressure=tightest.used / max(1, tightest.limit) if tightest else 0.0,
@@ -352,6 +352,11 @@ class Responder:
             branches = self.source.groups().values()
             asked |= {b.id for b in branches if b.family == family.id and 2 * b.counted > family.counted}
         return self._strikes.count(asked, boot_ns(), self.settings.burst_memory)
+
+    def _outgrown(self, group: Group) -> bool:
+        """Whether it filled a burst's budget before it stood still, as without a gate it may: then that was its burst."""
+        now = None if self.source.gated else self.source.group(group.id)
+        return now is not None and now.slots >= now.limit * self.settings.burst_growth
 
     def drop_done(self) -> None:
         """Files the incidents that have come to their end."""
