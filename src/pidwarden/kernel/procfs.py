@@ -135,6 +135,17 @@ def load(root: str = PROC) -> Load:
     return Load(int(fields[3].split(b"/")[1]), int(fields[4]))
 
 
+def name_again() -> None:
+    """Gives our own process the name that it has, which those who listen to process events are told of.
+
+    Raises:
+        OSError: /proc is not that of this process.
+    """
+    with open(f"{PROC}/self/comm", "r+b", buffering=0) as file:
+        name = file.read()
+        file.write(name.rstrip(b"\n"))
+
+
 def tasks_in_use(root: str = PROC) -> int:
     """Tasks of the whole machine, zombies included."""
     return load(root).tasks

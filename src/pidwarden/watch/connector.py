@@ -48,8 +48,8 @@ class ConnectorSource(PollSource):
         self._seen = (0, 0)  # events lost, overruns, when the books were last set right
         self._repair_ns = 0
         self._heard = 0  # events, since the last look whether there are any
-        self._silent = 0  # looks in a row
-        self._silence = procfs.load().last_pid, boot_ns() + _SILENCE_NS
+        self._listen_ns = boot_ns() + _SILENCE_NS
+        self._called = False  # since that look
         self._suspects: dict[int, tuple[Entry, Entry, tuple[int, int], int]] = {}
         self._siblings: dict[tuple[int, tuple[int, int]], Entry] = {}  # by parent and program: the last of its children
 
@@ -61,7 +61,7 @@ class ConnectorSource(PollSource):
         """When a repair is due that was put off, an exec should have been announced, or silence is looked into."""
         if self._connector is None:
             return super().next_ns()
-        due = [self._silence[1]]
+        due = [self._listen_ns]
         if self._repair_ns:
             due.append(self._repair_ns)
         if self._suspects:
@@ -101,7 +101,7 @@ class ConnectorSource(PollSource):
         if self._suspects:
             self._convict()
         self._repair(source)
-        if boot_ns() >= self._silence[1]:
+        if boot_ns() >= self._listen_ns:
             self._listen()
 
     def _repair(self, source: connector.Connector) -> None:
@@ -116,12 +116,14 @@ class ConnectorSource(PollSource):
             self._repair_ns = boot_ns() + _REPAIR_SHARE * (boot_ns() - began)
 
     def _listen(self) -> None:
-        """Whether pids were given and nobody announced them: then the connector has gone silent."""
-        last_pid, heard = procfs.load().last_pid, self._heard
-        self._silent = self._silent + 1 if last_pid != self._silence[0] and not heard else 0
-        if self._silent > 1:  # once, and it may be on its way
+        """Whether it still speaks: a change of our own name is announced, even to the same one."""
+        if not self._heard and self._called:
             self._fall_back("it has gone silent")
-        self._silence, self._heard = (last_pid, boot_ns() + _SILENCE_NS), 0
+            return
+        self._called = not self._heard
+        if self._called:
+            procfs.name_again()
+        self._listen_ns, self._heard = boot_ns() + _SILENCE_NS, 0
 
     def _fall_back(self, why: str) -> None:
         self.close()
