@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 
 import pytest
 
 from pidwarden.errors import PidwardenError
+
+# A shell has the jobs that it starts in the background ignore it, and what they start in turn as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache

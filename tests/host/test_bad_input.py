@@ -154,7 +154,7 @@ def test_an_ordinary_user_may_read_the_sample_and_status_without_a_guard():
 
 def test_without_capabilities_root_is_told_what_refused():
     lacking = ("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", "--inh-caps=-bpf,-perfmon,-sys_admin")
-    line = one_sentence(guard_cli(prefix=lacking), 4)
+    line = one_sentence(guard_cli("--source", "bpf", prefix=lacking), 4)
     assert "Operation not permitted" in line
     assert "pidwarden doctor" in line
 
