@@ -48,6 +48,19 @@ static __always_inline bool reserve_both(struct pw_task *task, struct pw_proc *r
 }
 
 /*
+ * The last fork that went through a hook is neither charged nor given back: it was done, and the program that is told of
+ * forks was left out. Where tracepoints can be preempted (7.x) that happens whenever somebody else on this processor was
+ * stopped in the middle of it: a program that runs is not run again. So the child is asked instead.
+ */
+static __always_inline void enrol_missed(struct pw_task *task)
+{
+	__u64 child = task->forking;
+
+	if (child && task->reserved_family && !bpf_map_lookup_elem(&tasks, &child))
+		adopt(child);
+}
+
+/*
  * Whether the current task's fork is not to happen; if it is, its slots are reserved now. `child` is the address of the
  * task that it is making, as far as that is known: then give_back_failed() is called when it comes to nothing. Otherwise
  * the slots stay reserved until the task forks again, ends, or is found to wait for something else.
@@ -60,6 +73,7 @@ static __noinline int is_shut(struct pw_task *task, struct pw_proc *rec, __u64 c
 		return 0;
 	if (!(task->flags & PW_TASK_FOLDED))
 		unstop(rec);
+	enrol_missed(task);
 	give_back(task); /* of a fork that failed, or that was interrupted and now begins again */
 	if (!in_scope(bpf_get_current_task(), rec->family))
 		return 0;

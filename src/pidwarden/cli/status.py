@@ -196,6 +196,12 @@ def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[
             "",
             f"LOSSES: {named}: the history has gaps; raise max_records in the configuration and restart the guard",
         ]
+    if left_out := answer.get("left_out"):
+        lines += [
+            "",
+            f"LEFT OUT: {left_out} times the kernel did not run a program that was under way on that processor: a fork "
+            "may have passed the gate, unless that is lsm; what was missed is found by looking",
+        ]
     return lines
 
 

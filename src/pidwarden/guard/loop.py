@@ -350,4 +350,5 @@ class Guard:
             "dropped_events": self.report.dropped,
             "history": self._retention.status(),
             "counters": self._source.counters()._asdict(),
+            "left_out": self._source.left_out,
         }

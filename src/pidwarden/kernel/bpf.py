@@ -20,6 +20,7 @@ from pidwarden.kernel.libbpf import (
     Ring,
     attach_raw,
     has_kernel_function,
+    left_out,
     max_entries,
     memory_of,
     open_pin,
@@ -301,6 +302,11 @@ class Programs:
     def counters(self) -> Counters:
         """What the kernel side counted."""
         return Counters._make(abi.STATE.unpack_from(self._state))
+
+    @property
+    def left_out(self) -> int:
+        """How often the kernel did not run one of the attached programs; later looks repair what that missed."""
+        return sum(left_out(self._object.program(link.name)) for link in self.links) if self._object else 0
 
     def fileno(self) -> int:
         """Readable when something waits in the ring buffer."""

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import mmap
 import os
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.errors import NotPossible, bpf_error
@@ -245,9 +246,14 @@ def memory_of(fd: int) -> int:
     return _fdinfo(fd, "memlock:")
 
 
-def _fdinfo(fd: int, name: str) -> int:
+def left_out(fd: int) -> int:
+    """How often a program was not run because it, or a map operation, was under way on that processor; since 5.12."""
+    return _fdinfo(fd, "recursion_misses:", 0)
+
+
+def _fdinfo(fd: int, name: str, *without: int) -> int:
     with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name))
+        return next(chain((int(line.split()[1]) for line in file if line.startswith(name)), without))
 
 
 def open_pin(path: str) -> int:

@@ -102,6 +102,10 @@ class Source(Protocol):
     def counters(self) -> Counters:
         """What was counted, losses included."""
 
+    @property
+    def left_out(self) -> int:
+        """How often the kernel did not tell, or did not ask the gate, as far as it says so; later looks repair it."""
+
     # -- tell ------------------------------------------------------------------------------------------------------
 
     def hold(self, group: int) -> bool:

@@ -47,7 +47,7 @@ class Live:
 
     name = ""
     how = ""
-    gated = keeps_scope = False
+    gated, keeps_scope, left_out = False, False, 0
     sees_parents = False  # whoever comes is looked at for his parent; otherwise that is done after a loss only
 
     def __init__(self, max_records: int) -> None:
