@@ -354,7 +354,7 @@ class Responder:
         return self._strikes.count(asked, boot_ns(), self.settings.burst_memory)
 
     def _outgrown(self, group: Group) -> bool:
-        """Whether it filled a burst's budget before it stood still, as without a gate it may: then that was its burst."""
+        """Whether it filled a burst's budget before it stood still, as without a gate it may: that was its burst."""
         now = None if self.source.gated else self.source.group(group.id)
         return now is not None and now.slots >= now.limit * self.settings.burst_growth
 

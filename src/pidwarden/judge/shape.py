@@ -114,7 +114,7 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
 
 
 def _first_of_many(case: Case, seen: Evidence) -> Opinion | None:
-    """Hardly any copy has come to copy itself, but those that have are deep: workers, or copies that had no time yet."""
+    """Hardly any copy came to copy itself, but those that did are deep: workers, or copies that had no time yet."""
     if seen.breeders < _GRANDPARENTS or seen.depth < _DEEP_PURE:
         return None
     why = f"{seen.breeders} of {seen.known} copies copied themselves, {seen.depth} deep, the others did not come to it"
