@@ -130,22 +130,22 @@ class Rounds:
         return statistics.median(self._usual)
 
 
-class Stage:
-    """The parent of everybody."""
+class Company:
+    """The parent of three bystanders and of a performer: obeys, listens, and says what became of everybody.
 
-    def __init__(self, shapes: str, shape: str, entrances: list[str]) -> None:
-        self._command = [sys.executable, "-I", "-S", shapes, shape]
-        self._entrances = entrances
-        self._bomb: subprocess.Popen[bytes] | None = None
-        self._rounds = Rounds()
+    Subclasses start the performer, and may know more of the bystanders than that they answer.
+    """
+
+    def __init__(self) -> None:
+        self._performer: subprocess.Popen[bytes] | None = None
         self._ready = False
         self._report_by: float | None = None
         python = [sys.executable, "-I", "-S", __file__, "tick"]
         self._ticker = Bystander("the one that forks 20 times a second", python)
-        self._sleeper = Bystander("the sleeping shell", ["/bin/sh", "-c", _SLEEPER])
-        self._pipeline = Bystander("the pipeline", ["/bin/sh", "-c", _PIPELINE])
-        # Each with the number of lines that prove it works after the containment.
-        self._bystanders = {self._ticker: 2, self._sleeper: 1, self._pipeline: 2}
+        sleeper = Bystander("the sleeping shell", ["/bin/sh", "-c", _SLEEPER])
+        pipeline = Bystander("the pipeline", ["/bin/sh", "-c", _PIPELINE])
+        # Each with the number of lines that prove it works when it is asked.
+        self._bystanders = {self._ticker: 2, sleeper: 1, pipeline: 2}
 
     def run(self) -> int:
         """Until the end of standard input."""
@@ -162,13 +162,32 @@ class Stage:
                 for key, _events in selector.select(wait):
                     if not key.data():
                         selector.unregister(key.fileobj)  # at its end, which would be readable for ever
-                self._say_when_ready()
+                self._speak()
         return 0
+
+    def go(self) -> None:
+        """Starts the performer."""
+        raise NotImplementedError
+
+    def ended(self, code: int) -> None:
+        """The performer has ended."""
+        raise NotImplementedError
+
+    def heard(self, bystander: Bystander, data: bytes) -> None:
+        """What a bystander said."""
+
+    def usual(self) -> dict[str, Any] | None:
+        """What is to be said with ``ready``; None: they have not worked for long enough."""
+        return {}
+
+    def report(self, hurt: list[str]) -> Any:
+        """What is reported, given what became of those that are hurt."""
+        return hurt
 
     def _obey(self) -> bool:
         commands = os.read(0, 4096).split()
         if b"go" in commands:
-            self._detonate()
+            self.go()
         if b"report" in commands:
             for bystander in self._bystanders:
                 bystander.ask()
@@ -177,40 +196,64 @@ class Stage:
 
     def _hear(self, bystander: Bystander) -> bool:
         data = bystander.hear()
-        if bystander is self._ticker and data:
-            self._rounds.feed(data)
+        if data:
+            self.heard(bystander, data)
         return data != b""
 
     def _reap(self, waking: int) -> bool:
         os.read(waking, 4096)
-        if self._bomb is not None and self._bomb.poll() is not None:
-            say(bomb_ended=self._bomb.returncode)
-            self._bomb = None
+        if self._performer is not None and (code := self._performer.poll()) is not None:
+            self.ended(code)
+            self._performer = None
         return True
 
-    def _say_when_ready(self) -> None:
-        if not self._ready and self._rounds.settled and self._sleeper.said and self._pipeline.said:
+    def _speak(self) -> None:
+        if not self._ready and all(b.said for b in self._bystanders) and (usual := self.usual()) is not None:
             self._ready = True
-            say(ready={b.name: b.process.pid for b in self._bystanders}, usual_ms=self._rounds.usual_us / 1000)
+            say(ready={b.name: b.process.pid for b in self._bystanders}, **usual)
         if self._report_by is None:
             return
         answered = all(b.answered(lines) or b.process.poll() is not None for b, lines in self._bystanders.items())
         if answered or time.monotonic() >= self._report_by:
             self._report_by = None
-            self._report()
+            say(report=self.report([text for b, lines in self._bystanders.items() if (text := b.hurt(lines))]))
 
-    def _report(self) -> None:
-        hurt = [text for b, lines in self._bystanders.items() if (text := b.hurt(lines))]
+
+class Stage(Company):
+    """The performer is a bomb; of the working bystander it is known how long its rounds took."""
+
+    def __init__(self, shapes: str, shape: str, entrances: list[str]) -> None:
+        super().__init__()
+        self._command = [sys.executable, "-I", "-S", shapes, shape]
+        self._entrances = entrances
+        self._rounds = Rounds()
+
+    def ended(self, code: int) -> None:
+        """The bomb's first process has ended."""
+        say(bomb_ended=code)
+
+    def heard(self, bystander: Bystander, data: bytes) -> None:
+        """Notes the rounds of the working one."""
+        if bystander is self._ticker:
+            self._rounds.feed(data)
+
+    def usual(self) -> dict[str, Any] | None:
+        """How long a round takes, once that is known."""
+        return {"usual_ms": self._rounds.usual_us / 1000} if self._rounds.settled else None
+
+    def report(self, hurt: list[str]) -> Any:
+        """Who is hurt, and by how much the working one was late."""
         hurt += [f"{self._ticker.name}: {text} ({count} times)" for text, count in self._rounds.failures.items()]
         worst = max(0.0, self._rounds.worst_us - self._rounds.usual_us) / 1000
-        say(report={"hurt": hurt, "worst_delay_ms": round(worst, 1), "rounds": self._rounds.done})
+        return {"hurt": hurt, "worst_delay_ms": round(worst, 1), "rounds": self._rounds.done}
 
-    def _detonate(self) -> None:
+    def go(self) -> None:
+        """Sets the bomb off, in its pen."""
         reading, writing = os.pipe()
         self._rounds.bomb_is_off = True
         try:
             # Without the pen there is no bomb: an error in `enter` ends the child before its exec.
-            self._bomb = subprocess.Popen(  # noqa: S603
+            self._performer = subprocess.Popen(  # noqa: S603
                 [*self._command, str(writing)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -227,9 +270,9 @@ class Stage:
         with os.fdopen(reading, "rb") as pipe:
             at = pipe.readline()  # empty if it ended before it was off
         if at:
-            say(bomb=self._bomb.pid, boot_ns=int(at))
+            say(bomb=self._performer.pid, boot_ns=int(at))
         else:
-            say(failed=f"the bomb did not go off (it ended with {self._bomb.wait()})")
+            say(failed=f"the bomb did not go off (it ended with {self._performer.wait()})")
 
     def _enter(self) -> None:
         for entrance in self._entrances:

@@ -135,12 +135,8 @@ def ask(directory: str, *words: str) -> dict[str, Any] | None:
         NoPermission: the socket is not ours to use.
         PidwardenError: it refused, or does not answer.
     """
-    found = _exchange(directory, words)
-    if found is None:
-        return None
-    for fd in found[1]:
-        os.close(fd)
-    return found[0]
+    found = ask_bulk(directory, *words)
+    return found[0] if found else None
 
 
 def ask_bulk(directory: str, *words: str) -> tuple[dict[str, Any], bytes] | None:
