@@ -9,14 +9,14 @@ import os
 import pytest
 
 from pidwarden.cli import doctor
-from pidwarden.cli.doctor import TABLE, as_json, as_text, blockers, can_guard, find, ways_out
+from pidwarden.cli.doctor import TABLE, as_json, as_text, blockers, can_guard, can_hold, find, ways_out
 from pidwarden.errors import NoPermission, NotPossible
 from pidwarden.kernel import bpf, cgroup, libbpf, probe, procfs, trial
 from pidwarden.kernel.probe import LOOKS, Absent, Fact, State, attempt
 
 NAMES = [name for name, _look, _remedy in LOOKS]
 HOOKS = ("LSM programs", "fmod_ret programs")  # without these there is only the gate at system call entry
-REQUIRED = doctor._REQUIRED
+REQUIRED, GATED = doctor._REQUIRED, doctor._GATED
 
 
 def facts(**changes):
@@ -206,7 +206,7 @@ def test_without_libbpf_the_doctor_says_what_to_install():
     found = probe.probe()
     assert by_name(found)["libbpf"].state is State.NO
     assert by_name(found)["raw tracepoints"].state is State.NO
-    assert can_guard(found) is False
+    assert can_hold(found) is False
     assert "apt-get install libbpf1" in as_text(found)
 
 
@@ -256,6 +256,7 @@ def test_the_table_has_the_four_capabilities_of_the_design():
 def test_with_everything_the_guard_works_and_better_ways_are_said_to_be_unused():
     found = facts()
     assert can_guard(found) is True
+    assert can_hold(found) is True
     assert finding("kill and prove", without("cgroup.kill")).used.name == "closed set by pidfd"
     assert all("does not use it yet" in passed.reason for passed in finding("list processes", found).passed)
     assert "the guard can work here" in as_text(found)
@@ -273,15 +274,16 @@ def test_with_everything_the_guard_works_and_better_ways_are_said_to_be_unused()
 )
 def test_the_gate_is_the_first_that_nothing_speaks_against(lacking, name):
     found = without(*lacking)
-    assert can_guard(found) is True
+    assert can_hold(found) is True
     used = finding("hold", found)
     assert used.used.name == name
     assert {passed.change for passed in used.passed} <= {f"remedy for {fact}" for fact in lacking}
 
 
-def test_without_any_gate_the_guard_cannot_work():
+def test_without_any_gate_the_guard_works_by_sweeps_and_says_so():
     found = without("LSM programs", "fmod_ret programs", "tracefs", "system call tracepoints")
-    assert can_guard(found) is False
+    assert can_guard(found) is True
+    assert can_hold(found) is False
     assert [fact.name for fact in blockers(found)] == ["tracefs", "system call tracepoints"]
 
 
@@ -297,6 +299,16 @@ def test_without_one_thing_that_is_required_the_guard_cannot_work(name):
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(REQUIRED) - {"root"}))
 def test_without_one_thing_that_is_not_required_it_can(name):
     assert can_guard(without(name)) is True
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_without_one_thing_that_every_gate_needs_there_is_none(name):
+    found = without(name)
+    assert can_hold(found) is False
+    assert [fact.name for fact in blockers(found)] == [name]
+    first = " ".join(as_text(found).split("\n\n", 1)[0].split())
+    assert "can work here, but without a gate" in first
+    assert f"{name}: {name} is refused; remedy for {name}" in first
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -330,8 +342,9 @@ def test_causes_come_before_effects():
 
 
 def test_what_was_not_tried_leaves_it_open():
-    found = without(*REQUIRED, "root", state=State.UNKNOWN)
+    found = without(*REQUIRED, *GATED, "root", state=State.UNKNOWN)
     assert can_guard(found) is None
+    assert can_hold(found) is None
     assert finding("hold", found).sure is False
     text = " ".join(as_text(found).split())
     assert "type `sudo pidwarden doctor` to be sure" in text
@@ -358,7 +371,8 @@ def test_a_hold_without_pins_ends_with_its_guard():
 
 def test_json_is_one_object_that_says_the_same():
     found = json.loads(json.dumps(as_json(without("tracefs", *HOOKS))))
-    assert found["can_guard"] is False
+    assert found["can_guard"] is True
+    assert found["can_hold"] is False
     assert found["blockers"][0]["name"] == "tracefs"
     hold = next(c for c in found["capabilities"] if c["capability"] == "hold")
     assert hold["used"] == "none: SIGSTOP in sweeps, then the kill"

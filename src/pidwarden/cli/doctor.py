@@ -184,9 +184,11 @@ _HOLE_CLOSED = (
     "has run passes its budget by what it forks meanwhile"
 )
 _HOLE_OPEN = "32-bit calls (int 0x80) are not seen, and that cannot be closed here: such a bomb is not held"
-# Without one of these the guard cannot start, or could not act, in the order of what causes what …
-_REQUIRED = ("capabilities", "PID namespace", "/proc", "pidfd", *_BPF)
-# … and without these no gate can be put up, unless a better one than that at system call entry can.
+# Without one of these nobody can be known, or nobody killed for sure …
+_REQUIRED = ("/proc", "pidfd")
+# … without these no gate can be put up, in the order of what causes what …
+_GATED = ("capabilities", "PID namespace", *_BPF)
+# … nor without these, unless a better one than that at system call entry can.
 _LAST_GATE = ("tracefs", "system call tracepoints")
 
 
@@ -216,24 +218,32 @@ def find(capability: Capability, facts: dict[str, Fact]) -> Finding:
 
 
 def blockers(facts: Iterable[Fact]) -> list[Fact]:
-    """What keeps the guard from working here, causes before effects."""
+    """What keeps the guard from working here, or from putting up a gate, causes before effects."""
     by_name = {fact.name: fact for fact in facts}
-    return [by_name[name] for name in _required(by_name) if by_name[name].state is State.NO]
+    return [by_name[name] for name in (*_REQUIRED, *_gated(by_name)) if by_name[name].state is State.NO]
 
 
-def _required(facts: dict[str, Fact]) -> tuple[str, ...]:
+def _gated(facts: dict[str, Fact]) -> tuple[str, ...]:
     hold = next(capability for capability in TABLE if capability.name == "hold")
     better = [way for way in hold.ways if "task_alloc" in way.name]
     hooked = any(all(facts[name].state is State.YES for name in way.needs) for way in better)
-    return _REQUIRED if hooked else (*_REQUIRED, *_LAST_GATE)
+    return _GATED if hooked else (*_GATED, *_LAST_GATE)
 
 
 def can_guard(facts: Sequence[Fact]) -> bool | None:
-    """Whether the guard can work here; None: not to be told without root."""
+    """Whether a guard of the machine can work here, with a gate or without; None: not to be told without root."""
+    by_name = {fact.name: fact for fact in facts}
+    if any(by_name[name].state is State.NO for name in _REQUIRED):
+        return False
+    return True if by_name["root"].state is State.YES else None
+
+
+def can_hold(facts: Sequence[Fact]) -> bool | None:
+    """Whether it can put up a gate, so that forks do not happen; None: not to be told without root."""
     if blockers(facts):
         return False
     by_name = {fact.name: fact for fact in facts}
-    tried = all(by_name[name].state is State.YES for name in ("root", *_required(by_name)))
+    tried = all(by_name[name].state is State.YES for name in ("root", *_gated(by_name)))
     return True if tried else None
 
 
@@ -260,6 +270,7 @@ def as_json(facts: Sequence[Fact]) -> dict[str, Any]:
     return {
         "version": __version__,
         "can_guard": can_guard(facts),
+        "can_hold": can_hold(facts),
         "blockers": [fact._asdict() for fact in blockers(facts)],
         "capabilities": [
             {
@@ -283,17 +294,21 @@ def _labelled(label: str, text: str) -> list[str]:
 
 
 def _verdict(facts: Sequence[Fact]) -> str:
-    possible = can_guard(facts)
+    possible, missing = can_guard(facts), blockers(facts)
+    why = ""
+    if missing:
+        first = missing[0]
+        why = f"{first.name}: {first.detail}" + (f"; {first.remedy}" if first.remedy else "")
+    if possible is False:
+        return f"the guard cannot work here: {why}"
+    if missing and possible:
+        return f"the guard can work here, but without a gate, so that a bomb grows until it is caught: {why}"
     if possible:
         return "the guard can work here"
-    if possible is None:
-        return "nothing seen so far keeps the guard from working here; type `sudo pidwarden doctor` to be sure"
-    missing = blockers(facts)
-    first = missing[0]
-    text = f"the guard cannot work here: {first.name}: {first.detail}" + (f"; {first.remedy}" if first.remedy else "")
-    if not {fact.name for fact in missing} & {"/proc", "pidfd"}:
-        text += "; without a gate it can, as said below"
-    return text
+    text = "`pidwarden guard --user` can guard your own processes; for the whole machine"
+    if missing:
+        return f"{text} there is no gate here, and a bomb would grow until it is caught: {why}"
+    return f"{text} nothing seen so far is in the way; type `sudo pidwarden doctor` to be sure"
 
 
 def _finding_lines(finding: Finding, facts: dict[str, Fact]) -> list[str]:

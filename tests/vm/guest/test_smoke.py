@@ -22,11 +22,11 @@ def test_what_this_kernel_has(record_property):
     record_property("kernel", os.uname().release)
     done = subprocess.run([sys.executable, "-m", "pidwarden", "doctor", "--json"], capture_output=True, check=False)
     found = json.loads(done.stdout)
-    record_property("can guard", found["can_guard"])
+    record_property("can hold", found["can_hold"])
     for capability in found["capabilities"]:
         for way in capability["better"]:
             record_property(f"not {way['way']}", way["reason"])
-    if not found["can_guard"]:
+    if not found["can_hold"]:
         loud = os.environ | {"PIDWARDEN_DEBUG": "1"}
         said = subprocess.run([sys.executable, "-c", _LOAD], env=loud, capture_output=True, text=True, check=False)
         record_property("libbpf", said.stderr.splitlines()[-80:])
