@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * What becomes of holds when the guard is lost. It has a lease, which it renews by giving signs of life. When that runs out, a timer of the kernel's lets each hold go that has lasted as long as the lease, with twice the room it had, so that an
- * innocent goes on and a bomb stops again a little later; and wakes who was stopped by it. By policy what is held stays held.
+ * What becomes of holds when the guard is lost. It has a lease, which it renews by giving signs of life. When that runs
+ * out, a timer of the kernel's lets each hold go that has lasted as long as the lease, with twice the room it had, so that
+ * an innocent goes on and a bomb stops again a little later; and wakes who was stopped by it. By policy what is held stays
+ * held.
  *
  * Signals to others than the current task need a kernel function that came with 6.13 (bpf_send_signal_task); elsewhere the
  * waking is left to user space. It refuses while the processor is idle with nobody's memory, and takes one signal at a time:
@@ -101,6 +103,25 @@ static long enqueue_folded(void *map, __u64 *addr, struct pw_task *task, void *c
 	return !enqueue(&key, *addr);
 }
 
+static __always_inline __s32 counted_in(const struct pw_group *g)
+{
+	return g->slots - g->outside + g->inflight;
+}
+
+/* A branch that uses its room is to be held again by itself, not with everybody else in the family. */
+static __noinline int grow_with_branch(__u64 id, __s32 room)
+{
+	struct pw_group *family = bpf_map_lookup_elem(&groups, &id);
+	__s32 wanted;
+
+	if (!family)
+		return 0;
+	wanted = counted_in(family) + room + (room >> 2);
+	if ((__s32)family->limit < wanted)
+		family->limit = wanted;
+	return 0;
+}
+
 static long lapse_one(void *map, __u64 *id, struct pw_group *g, __u64 *after_ns)
 {
 	struct pw_state *st = get_state();
@@ -108,10 +129,12 @@ static long lapse_one(void *map, __u64 *id, struct pw_group *g, __u64 *after_ns)
 
 	if (!st || !(g->flags & PW_GROUP_HELD) || bpf_ktime_get_boot_ns() - g->held_ns < *after_ns)
 		return 0;
-	counted = g->slots - g->outside + g->inflight;
+	counted = counted_in(g);
 	g->limit += counted > (__s32)g->limit ? counted : (__s32)g->limit;
 	g->depth_limit *= 2;
 	g->settle_at = 0;
+	if (g->family != *id)
+		grow_with_branch(g->family, g->limit - counted);
 	release(g);
 	count(&st->lapsed);
 	return 0;

@@ -7,6 +7,7 @@ import os
 import random
 import select
 import signal
+import subprocess
 import time
 
 import pytest
@@ -19,6 +20,7 @@ from guardkit import (
     leftovers,
     members,
     pen,
+    start,
     stopped_in,
     stopped_in_group,
     tree,
@@ -90,6 +92,32 @@ def test_a_bomb_is_held_again_and_again_without_a_guard(lease):
             with guard("--hold-at", "50", run_dir=running.run_dir) as successor:
                 assert successor.wait("killed")["survivors"] == 0
                 until(lambda: not members(made), "the pen to be empty")
+
+
+@contextlib.contextmanager
+def loop_beside(made, *bomb):
+    """A shell with a loop of small programs, old enough for the bomb that it starts when told to be another branch."""
+    script = f"while :; do /bin/true; echo; sleep 0.02; done & read go; {' '.join(bomb)}"
+    shell = start(["/bin/sh", "-c", script], made.enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        for _ in range(20):
+            assert shell.stdout.readline()
+        yield shell
+    finally:
+        made.kill()
+        shell.communicate()
+
+
+def test_whoever_shares_a_family_with_a_bomb_goes_on_while_nobody_judges_it(lease):
+    """With its larger room the bomb would fill the family's as well; held is the bomb, by itself."""
+    config = lease("branch_age = 0.2")
+    with doomed("--hold-at", "50", *config) as running, pen(900) as made, loop_beside(made, *c_bomb("tight")) as shell:
+        lose(running)
+        os.write(shell.stdin.fileno(), b"go\n")
+        until(lambda: stopped_in(made) > 60, "it to have been let go, and to be held again")
+        for _ in range(5):
+            assert select.select([shell.stdout], [], [], 0.5)[0], "the loop stands still"
+            os.read(shell.stdout.fileno(), 4096)
 
 
 def is_let_alone():
