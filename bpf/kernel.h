@@ -122,6 +122,7 @@ struct task_struct {
 	unsigned int flags;
 	struct list_head tasks;
 	struct mm_struct *mm;
+	unsigned int ptrace;
 	int exit_state;
 	int exit_code;
 	int pid;

@@ -513,9 +513,17 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	give_back(task);
 	rec = bpf_map_lookup_elem(&procs, &task->key);
-	if (!rec || !end_task(rec, task->flags))
+	if (!rec)
 		return 0;
-	note_exit(rec, p);
+	/*
+	 * A thread that nobody traces has nobody to reap it: its slot is free now, and told of some 20 ms later. A loop that
+	 * makes a thread and waits for it would have hundreds by then.
+	 */
+	if (BPF_CORE_READ(p, group_leader) != p && !BPF_CORE_READ(p, ptrace) &&
+	    !(__sync_fetch_and_or(&task->flags, PW_TASK_RELEASED) & PW_TASK_RELEASED))
+		drop_slot(rec, task->flags);
+	if (end_task(rec, task->flags))
+		note_exit(rec, p);
 	return 0;
 }
 

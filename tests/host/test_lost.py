@@ -247,6 +247,35 @@ def test_a_mistake_in_the_guard_lets_nobody_go():
         detach(running.run_dir)
 
 
+_HALF = """
+import os, signal, sys
+from pidwarden.cli.main import main
+from pidwarden.guard.respond import Responder
+def gather(self, incident, guilty):
+    for record in guilty[::2]:
+        self.source.move(record.key, incident.guilty_family)
+    os.kill(os.getpid(), signal.SIGKILL)
+Responder._gather = gather
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_successor_ends_a_bomb_that_was_half_split_off():
+    """Half of its members are moved to the guilty family, among them the creators of the others."""
+    running = GuardProcess(program=["-c", _HALF])
+    try:
+        running.wait("ready")
+        with pen() as made, bomb(made, *c_bomb("tight")):
+            assert running.process.wait(20) == -signal.SIGKILL
+            with guard(run_dir=running.run_dir) as successor:
+                assert successor.wait("killed")["survivors"] == 0
+                until(lambda: not members(made), "the bomb to be dead")
+                assert not successor.events("waiting")
+    finally:
+        running.close()
+        detach(running.run_dir)
+
+
 def test_what_waits_for_a_person_is_not_killed_by_a_successor(lease):
     """The judge was not sure of it, so the guard held it; that must outlive the guard."""
     with doomed("--hold-at", "40", *lease(HOLD)) as running, tree() as odd:

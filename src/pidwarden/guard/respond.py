@@ -185,6 +185,10 @@ class Responder:
             incident.state = State.DONE
         elif action.do == "release":
             self._enlarge(incident)
+        elif not verdict.members and self._is_gone(group):
+            self.source.release(group.id)
+            self._released(incident)
+            incident.state = State.DONE
         else:
             # All the growth is below the roots, whatever it is: it stays held there, and the others go on.
             if verdict.members:
@@ -242,13 +246,17 @@ class Responder:
         if not incident.guilty_family:
             incident.guilty_family = incident.family  # no room for another group: the whole family stays held
             return
+        self.finish_split(incident)
+        self._released(incident)
+
+    def finish_split(self, incident: Incident) -> None:
+        """Moves who is not moved yet, and lets the others of the family go on."""
         while self._gather(incident, self.look.guilty(incident)):
             pass
         # Whatever else of the family crossed meanwhile is answered with this: it crossed because of these members.
         for group in self.source.groups().values():
             if group.family == incident.family and group.flags & _UNHELD:
                 self.source.release(group.id)
-        self._released(incident)
 
     def _gather(self, incident: Incident, guilty: list[Record]) -> int:
         if incident.guilty_family == incident.family:
@@ -357,6 +365,11 @@ class Responder:
         """Whether it filled a burst's budget before it stood still, as without a gate it may: that was its burst."""
         now = None if self.source.gated else self.source.group(group.id)
         return now is not None and now.slots >= now.limit * self.settings.burst_growth
+
+    def _is_gone(self, group: Group) -> bool:
+        """Whether what made it cross has ended meanwhile: nobody is to blame, and there is room again."""
+        now = self.source.group(group.id)
+        return now is None or 2 * now.counted <= now.limit
 
     def drop_done(self) -> None:
         """Files the incidents that have come to their end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pidwarden.guard import policy
@@ -12,6 +13,7 @@ from pidwarden.guard.keep import WAKE_AGAIN_NS
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.record import GroupFlag, Rule, Signal, SignalKind
+from pidwarden.model.tree import Tree
 from pidwarden.model.verdict import Kind
 
 if TYPE_CHECKING:
@@ -56,10 +58,13 @@ def take_over(responder: Responder) -> None:
     What it had released but not woken goes on, and what it was told of but did not answer is told again.
     """
     for group in responder.source.groups().values():
+        if group.held and group.flags & GroupFlag.WATCHED:
+            _execute(responder, group)
+    for group in responder.source.groups().values():
         if responder.find(group.id):
             continue
         if group.held:
-            _answer(responder, group)
+            responder.on_signal(_alarm(group, group.family))
             continue
         if group.flags & GroupFlag.ALARMED:
             responder.source.release(group.id)
@@ -70,20 +75,22 @@ def take_over(responder: Responder) -> None:
     responder.keeper.wake_released()
 
 
-def _answer(responder: Responder, group: Group) -> None:
-    kind = SignalKind.ALARM
+def _alarm(group: Group, family: int) -> Signal:
     when, rule = group.alarm_ns or boot_ns(), group.rule or Rule.FAMILY_SLOTS  # taken in: nobody told of an alarm
-    alarm = (when, group.id, group.family, group.founder, kind, rule, group.slots, group.flags)
-    signal = Signal(*alarm)
-    if not group.flags & GroupFlag.WATCHED:
-        responder.on_signal(signal)
-        return
-    # Split off, so judged already; what follows from that our own settings say.
-    incident = Incident(signal)
+    return Signal(when, group.id, family, group.founder, SignalKind.ALARM, rule, group.slots, group.flags)
+
+
+def _execute(responder: Responder, group: Group) -> None:
+    """What was split off is judged already; what follows from that our own settings say."""
+    origin = _split_from(responder, group)
+    incident = Incident(_alarm(group, origin or group.family))
     incident.guilty_family = group.id
     incident.founder = responder.source.record(group.founder)
     incident.origin = responder.look.who(incident.founder, group.founder)
     responder.incidents.append(incident)
+    if origin:
+        incident.roots = (group.founder,)
+        responder.finish_split(incident)
     action = policy.decide(responder.settings, Kind.UNSURE if group.flags & GroupFlag.DOUBTED else Kind.BOMB)
     if responder.settings.mode == "observe" or action.do == "release":
         responder.release(incident)
@@ -91,6 +98,17 @@ def _answer(responder: Responder, group: Group) -> None:
         responder.kill(incident)
     else:
         responder.wait(incident, action)
+
+
+def _split_from(responder: Responder, group: Group) -> int:
+    """The family that still has guilty members because the guard was lost while it moved them; 0 if none has.
+
+    Left there, with their creators gone, they are no subtree of any weight: the judge would find nobody to blame.
+    """
+    held = {g.id for g in responder.source.groups().values() if g.held}
+    below = Tree(responder.source.records()).subtree(group.founder)
+    left = Counter(r.family for r in below if r.slots > 0 and {r.family, r.branch} & held and r.family != group.id)
+    return max(left, key=lambda family: left[family], default=0)
 
 
 def release_everything(responder: Responder) -> None:
