@@ -17,6 +17,8 @@ need libc6-dev test -e /usr/include/stdio.h
 need linux-libc-dev test -e /usr/include/linux/bpf.h
 need python3-venv python3 -c 'import ensurepip, venv'
 need util-linux setpriv --version
+need bash bash --version
+need busybox busybox true
 wanted=""
 # Only the tests in virtual machines need it, and where it cannot be had they are skipped.
 qemu-system-x86_64 --version >/dev/null 2>&1 || wanted=" qemu-system-x86"

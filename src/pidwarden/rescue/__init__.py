@@ -1,0 +1,1 @@
+"""For a machine on which nothing can be started any more."""
