@@ -83,5 +83,6 @@ NOT_IN_GUEST = {
     "tests/host/test_corpus.py": "the corpus judges real workloads by seconds that an emulated processor does not keep",
     "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
     "the same bombs off with no pen around them",
+    "tests/host/test_rescue_shell.py": "what a shell does with its built-ins does not depend on the kernel",
     "tests/host/test_bad_input.py": "what is refused, and in which words, does not depend on the kernel",
 }
