@@ -16,11 +16,15 @@ pytestmark = [pytest.mark.root, pytest.mark.bpf]
 HOLD_AT = 1400
 
 
+def everybody():
+    return [s for name in os.listdir("/proc") if name.isdecimal() and (s := procfs.stat(int(name)))]
+
+
 @pytest.fixture
 def config(tmp_path):
-    """Room for everybody who is there, and for two thirds of a bomb."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    records = 1024 + sum((s := procfs.stat(pid)) is not None and s.state not in "ZX" for pid in pids)  # no bomb's dead
+    """Room for everybody who is there, and for two thirds of a bomb; nobody who is dead is there any more."""
+    until(lambda: not any(s.state in "ZX" or s.comm == b"bomb" for s in everybody()), "the dead of bombs before this one to be reaped", 60)
+    records = 1024 + len(everybody())
     path = tmp_path / "pidwarden.toml"
     path.write_text(f"max_records = {records}\nhold_at = {HOLD_AT}\nkill_timeout = 20.0\n")
     return str(path)

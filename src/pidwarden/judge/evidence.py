@@ -29,6 +29,7 @@ class Evidence(NamedTuple):
     made_by_threads: int  # threads made by others than the first of their process …
     thread_depth: int  # … and how long a chain of them there is
     known: int  # processes below the root, dead ancestors included
+    hidden: int  # of those: without a record, so that of what they did nothing is known
     copies: int  # of those: plain copies of their creator
     again: int  # of those: called exec, but run their creator's program again
     cycles: int  # of those: the same, but through another program, a shell mostly
@@ -106,6 +107,7 @@ def examine(kin: Kin, root: int, now_ns: int) -> Evidence:
         made_by_threads=sum([r.thread_forks for r in crowded]),
         thread_depth=max([r.thread_depth for r in crowded], default=0),
         known=len(below) + hidden,
+        hidden=hidden,
         copies=kinds.count(COPY) + hidden,
         again=kinds.count(AGAIN),
         cycles=kinds.count(CYCLE),

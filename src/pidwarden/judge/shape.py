@@ -98,7 +98,7 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
             Kind.BOMB, f"a row of copies of copies, {seen.depth} deep, and what they left behind", copying=True
         )
     pure = seen.known - seen.copies <= _FEW * seen.known
-    if seen.breeders < max(2, _FEW * seen.known) or seen.idle > _HALF * seen.slots:
+    if seen.breeders < max(2, _FEW * (seen.known - seen.hidden)) or seen.idle > _HALF * seen.slots:
         return _first_of_many(case, seen) if pure else None  # few, or most of it is one parent's workers
     why = f"copies that copy themselves, {seen.depth} deep, {seen.eager} of {seen.living} were about to do it again"
     if case.rule is Rule.GENERATIONS and seen.depth >= _DEEP_MIXED and seen.copies >= _HALF * seen.known:

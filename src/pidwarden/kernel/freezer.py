@@ -82,7 +82,7 @@ def wait(directories: Iterable[str], seconds: float) -> list[str]:
                     stack.callback(os.close, fd)
                     os.pread(fd, 256, 0)  # from here on every change is told (cgroups(7))
                     poll.register(fd, select.POLLPRI)
-        while left := [d for d in left if not is_frozen(d)]:
+        while left := [d for d in left if os.path.isdir(d) and not is_frozen(d)]:
             rest = end - time.monotonic()
             if rest <= 0:
                 break
@@ -90,5 +90,8 @@ def wait(directories: Iterable[str], seconds: float) -> list[str]:
                 freeze(v1)  # FREEZING: some were not there yet; a second word goes through them again
             some_v1 = any(map(is_v1, left))
             for fd, _events in poll.poll(1000 * (min(_LOOK_AGAIN, rest) if some_v1 else rest)):
-                os.pread(fd, 256, 0)  # or it stays readable
+                try:
+                    os.pread(fd, 256, 0)  # or it stays readable
+                except OSError:  # ENODEV: the cgroup is gone, and everybody in it
+                    poll.unregister(fd)
     return left
