@@ -20,10 +20,14 @@ def everybody():
     return [s for name in os.listdir("/proc") if name.isdecimal() and (s := procfs.stat(int(name)))]
 
 
+def of_a_bomb_before(one):
+    return one.state in "ZX" or one.comm == b"bomb"
+
+
 @pytest.fixture
 def config(tmp_path):
     """Room for everybody who is there, and for two thirds of a bomb; nobody who is dead is there any more."""
-    until(lambda: not any(s.state in "ZX" or s.comm == b"bomb" for s in everybody()), "the dead of bombs before this one to be reaped", 60)
+    until(lambda: not any(map(of_a_bomb_before, everybody())), "the bombs before this one to be reaped", 60)
     records = 1024 + len(everybody())
     path = tmp_path / "pidwarden.toml"
     path.write_text(f"max_records = {records}\nhold_at = {HOLD_AT}\nkill_timeout = 20.0\n")
