@@ -171,7 +171,7 @@ static __noinline int enrol(task_p p, struct pw_key *key, struct pw_key *pkey, t
 	if (!st || !key || !pkey)
 		return NO_ROOM;
 	parent = pkey->tgid ? bpf_map_lookup_elem(&procs, pkey) : NULL;
-	if (parent && !(extra_flags & PW_PROC_KTHREAD) && is_crowded(parent))
+	if (parent && !(extra_flags & (PW_PROC_KTHREAD | PW_PROC_SCOPE)) && is_crowded(parent))
 		return FOLDED;
 	bpf_map_update_elem(&procs, key, &NEW_PROC, BPF_NOEXIST);
 	rec = bpf_map_lookup_elem(&procs, key);
@@ -308,6 +308,9 @@ __noinline int adopt(__u64 task)
 	struct pw_proc *rec;
 
 	if (!st || !cfg)
+		return 0;
+	/* Who forks no more needs no room that others may need: the zombies of a bomb that was before us. */
+	if (kind && sixteenths() >= 12)
 		return 0;
 	read_key(p, &key);
 	if (!key.tgid)
