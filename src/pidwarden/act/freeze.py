@@ -14,7 +14,7 @@ from pidwarden.act.spare import UNPROTECTED, Protection, take, why_spared
 from pidwarden.kernel import cgroup, freezer, procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from pidwarden.act.wayback import WayBack
     from pidwarden.model.key import ProcessKey
@@ -114,10 +114,10 @@ class Frozen:
         let_go: list[str] = []
         for left in reversed(range(_LOOKS)):
             records = {r.key.tgid: r for r in look() if r.alive and r.key.known}
-            let_go += self._let_go_of_strangers(set(records))
+            gone, settled = self._let_go_of_strangers(set(records), patient=left > 0)
+            let_go += gone
             found = self.rehearse(records.values())
-            kin = [s for pid in found.strangers if (s := procfs.stat(pid)) and (s.ppid in records or s.state in "ZX")]
-            if not kin or not left:
+            if not left or (settled and not any(_passes(pid, records.keys()) for pid in found.strangers)):
                 break
             time.sleep(_ENDING_SECONDS)
         return records, found, let_go
@@ -212,14 +212,19 @@ class Frozen:
             steps.append(Step(How.SIGNAL, "", tuple(self._stopped)))
         wayback.save(self._run_dir, self.family, steps)
 
-    def _let_go_of_strangers(self, members: set[int]) -> list[str]:
-        """Thaws cgroups that somebody else has come into since: they must not stand still for this family's sake."""
-        found = []
+    def _let_go_of_strangers(self, members: Collection[int], *, patient: bool) -> tuple[list[str], bool]:
+        """Thaws cgroups that somebody else has come into since: they must not stand still for this family's sake.
+
+        Whether that is all, too: who is `patient` is to look again where there are none but those being born.
+        """
+        found, settled = [], True
         for step in list(self.steps):
             strangers = _strangers(step.directory, members)
             if not strangers:
                 continue
-            if step.moves:
+            if patient and all(_passes(pid, members) for pid in strangers):
+                settled = False
+            elif step.moves:
                 for pid in strangers:
                     cgroup.move(pid, step.parent)
             else:
@@ -228,7 +233,7 @@ class Frozen:
                 self.steps.remove(step)
                 # Not to be tried again: whoever comes and goes there would stop and start it.
                 self._ways = self._ways._replace(cgroups=False)
-        return found
+        return found, settled
 
     # -- undo ------------------------------------------------------------------------------------------------------
 
@@ -250,9 +255,15 @@ class Frozen:
         return failed
 
 
-def _strangers(directory: str, members: set[int]) -> set[int]:
+def _passes(pid: int, members: Collection[int]) -> bool:
+    """Whether a stranger will not be one for long: a child of a member that is just being born, or a zombie."""
+    stat = procfs.stat(pid)
+    return stat is None or stat.ppid in members or stat.state in "ZX"
+
+
+def _strangers(directory: str, members: Collection[int]) -> set[int]:
     """Who is in a cgroup and not a member. One that is just ending is off the history before it is off its cgroup."""
-    found = (cgroup.processes_below(directory) or set()) - members
+    found = (cgroup.processes_below(directory) or set()) - set(members)
     if found:
         time.sleep(_ENDING_SECONDS)
         found &= cgroup.processes_below(directory) or set()
