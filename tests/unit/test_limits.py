@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from machines import V1, V2, Machine
 
-from pidwarden.kernel.limits import Limit, machine_limits
-
-
-class Machine:
-    """A /proc and the mounts it names."""
-
-    def __init__(self, root):
-        self.root, self.proc = root, root / "proc"
-        self.write("proc/loadavg", "0.10 0.20 0.30 2/345 9999\n")
-        self.write("proc/sys/kernel/pid_max", "32768\n")
-        self.write("proc/sys/kernel/threads-max", "15000\n")
-        self.cgroups([], [])
-
-    def write(self, name, text):
-        path = self.root / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def cgroups(self, mounts, lines):
-        self.write("proc/self/mounts", "".join(f"none {self.root}{w} {k} {o} 0 0\n" for w, k, o in mounts))
-        self.write("proc/self/cgroup", "".join(f"{line}\n" for line in lines))
-
-    def pids(self, cgroup, current, most):
-        self.write(f"{cgroup}/pids.current", f"{current}\n")
-        self.write(f"{cgroup}/pids.max", f"{most}\n")
-
-    def limits(self):
-        return machine_limits(str(self.proc))
-
-    def names(self):
-        return [limit.name for limit in self.limits()]
+from pidwarden.kernel.limits import Limit
 
 
 @pytest.fixture
 def machine(tmp_path):
     return Machine(tmp_path)
-
-
-V2 = ("/cg", "cgroup2", "rw")
-V1 = ("/cg/pids", "cgroup", "rw,pids")
 
 
 def test_the_tightest_comes_first_and_tasks_are_counted_once_for_all(machine):
