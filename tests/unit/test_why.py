@@ -195,6 +195,14 @@ def test_refusals_that_are_counted_where_the_task_is(layout):
     assert found["pids.max of /a"] == "93 forks in /a/b were refused by its limit or one above (pids.events)"
 
 
+def test_refusals_of_a_v2_cgroup_without_the_controller_are_counted_above_it(machine):
+    machine.cgroups([V2], [])
+    machine.inside(SHELL, "0::/a/b")
+    machine.pids("cg/a", 100, 100)
+    machine.write("cg/a/pids.events", "max 93\n")
+    assert named(look(machine), "pids.max of /a").evidence.startswith("93 forks in /a were refused")
+
+
 def test_refusals_that_are_counted_where_the_limit_is(machine):
     machine.cgroups([V2], [])
     machine.inside(SHELL, "0::/a/b")

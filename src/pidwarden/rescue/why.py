@@ -159,6 +159,8 @@ def _nproc(uid: int, pid: int, counted: tasks.Tasks, root: str) -> list[Binding]
 
 def _cgroups(pid: int, root: str) -> list[Binding]:
     mount, own = limits.pids_cgroup(pid, root)
+    while mount and own != "/" and not os.path.exists(f"{mount}{own}/pids.events"):
+        own = os.path.dirname(own)  # under v2 a cgroup without the controller counts in the one above
     refused = limits.refused_in(mount + own.rstrip("/")) if mount else 0
     # Where the kernel does not say whose limit it was that refused, all those above may have done it.
     from_here = f"{refused} forks in {shown(own)} were refused by its limit or one above (pids.events)" * bool(refused)
