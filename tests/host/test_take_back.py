@@ -125,13 +125,14 @@ def test_the_console_does_not_freeze_itself():
             process.communicate()
 
 
-def test_an_ordinary_user_is_told_that_it_takes_root(ledger):
+def test_an_ordinary_user_is_told_that_it_takes_root(ledger, tmp_path):
+    (tmp_path / "file").touch(0o600)
     with pen(50) as made, as_nobody():
         path = f"{made.directories[0]}/pids.max"
         with pytest.raises(NoPermission, match="Permission denied; it takes root"):
             sysfiles.write(path, "70", ledger)
         with pytest.raises(NoPermission, match="Permission denied; it takes root"):
-            sysfiles.cat("/etc/shadow")
+            sysfiles.cat(str(tmp_path / "file"))
 
 
 # -- RLIMIT_NPROC ------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ _MORE = (
     "tests/host/test_doctor.py",
 )
 _UNCAPPED = ("tests/vm/guest/test_uncapped.py",)
-_RECOVERY = ("tests/vm/guest/test_recovery.py", "tests/vm/guest/test_cost.py")
+_RECOVERY = ("tests/vm/guest/test_recovery.py", "tests/vm/guest/test_table_full.py", "tests/vm/guest/test_cost.py")
 _SMOKE = ("tests/vm/guest/test_smoke.py",)
 
 # Kernels that no longer change. Those of the moving suites are tried by `make vm-kernels`: a new one must not turn a
