@@ -71,6 +71,14 @@ def test_a_file_system_that_may_not_answer_is_not_touched(machine, kind, monkeyp
     assert cat(machine, machine.root / "near", force=True) == ["x"]
 
 
+def test_the_innermost_file_system_counts_in_whatever_order_they_were_mounted(machine):
+    machine.write("x/far/file", "x")
+    mounts = f"a {machine.root}/x/far nfs rw 0 0\nb {machine.root}/x ext4 rw 0 0\n"
+    machine.write("proc/self/mounts", mounts)
+    with pytest.raises(NotPossible, match="nfs"):
+        cat(machine, machine.root / "x/far/file")
+
+
 def test_a_file_system_that_is_mounted_over_another_hides_it(machine):
     machine.write("x/file", "x")
     mounts = f"a {machine.root}/x autofs rw 0 0\nb {machine.root}/x ext4 rw 0 0\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machines import V1, V2, Machine
 
-from pidwarden.errors import PidwardenError
+from pidwarden.errors import NotPossible, PidwardenError
 from pidwarden.kernel import tasks
 from pidwarden.model.text import escape
 from pidwarden.rescue import why
@@ -62,6 +63,15 @@ def test_nothing_is_offered_to_be_changed_where_nothing_is_full(machine):
 def test_a_process_that_is_gone(machine):
     with pytest.raises(PidwardenError, match="process 77: it is gone"):
         look(machine, pid=77)
+
+
+def test_without_a_descriptor_the_process_is_not_said_to_be_gone(machine, monkeypatch):
+    def refuse(*_arguments):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(NotPossible, match="Too many open files; kill what holds so many files"):
+        look(machine)
 
 
 # -- the machine -------------------------------------------------------------------------------------------------------
@@ -278,9 +288,12 @@ def test_memory_of_a_v2_cgroup_without_its_cache(machine):
     machine.write("cg/a/memory.max", f"{64 << 20}\n")
     machine.write("cg/a/memory.current", f"{64 << 20}\n")
     machine.write("cg/a/memory.events", "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\n")
-    machine.write("cg/a/memory.stat", f"anon 1\nfile {60 << 20}\ninactive_file {30 << 20}\nactive_file {20 << 20}\n")
+    machine.write(
+        "cg/a/memory.stat",
+        f"anon 1\nfile {60 << 20}\ninactive_file {30 << 20}\nactive_file {20 << 20}\nslab_reclaimable {4 << 20}\n",
+    )
     found = named(look(machine), "memory of /a")
-    assert (found.used, found.binds) == (14 << 20, False)
+    assert (found.used, found.binds) == (10 << 20, False)
     machine.write("cg/a/memory.stat", "anon 1\n")
     found = named(look(machine), "memory of /a")
     assert found.binds

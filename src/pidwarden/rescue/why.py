@@ -64,13 +64,14 @@ def look(uid: int, pid: int, root: str = PROC) -> list[Binding]:
         PidwardenError: the process is gone.
         NoPermission, NotPossible: /proc cannot be read.
     """
-    if procfs.stat(pid, root) is None:
-        msg = f"looked for process {pid}: it is gone, or /proc hides it from us; name one that lives, or be root"
-        raise PidwardenError(msg)
     try:
+        os.close(os.open(f"{root}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC))
         counted = tasks.count(root)
         found = [*_tables(counted, root), *_nproc(uid, pid, counted, root), *_cgroups(pid, root)]
         found += [*_memory(pid, root), *_memory_cgroups(pid, root), *_dead_namespace(pid, counted, root)]
+    except (FileNotFoundError, ProcessLookupError) as why:
+        msg = f"looked for process {pid}: it is gone, or /proc hides it from us; name one that lives, or be root"
+        raise PidwardenError(msg) from why
     except OSError as why:
         raise failed(f"tried to read {why.filename or root}", why, "type it again") from why
     found.sort(key=lambda b: b.rank)
