@@ -1,0 +1,126 @@
+"""The process table at one moment, read for somebody who cannot start `ps`.
+
+Only ``stat`` and the link ``exe`` are read, which wait for nobody; the file behind the link is not looked at, it may
+lie on a server that does not answer. Every read opens one descriptor and closes it again.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from pidwarden.kernel.procfs import PROC
+from pidwarden.model.key import TICK_NS, ProcessKey
+from pidwarden.model.record import ProcFlag, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000  # include/linux/sched.h; field 9 of stat (proc_pid_stat(5))
+_STAT_BYTES = 1500
+_DEAD = "ZX"
+
+
+class Proc(NamedTuple):
+    """One process as ``/proc/PID/stat`` has it (proc_pid_stat(5)). ``comm`` is bytes its owner chose."""
+
+    pid: int
+    start_ticks: int
+    comm: bytes
+    state: str
+    ppid: int
+    pgrp: int
+    session: int
+    tty: int
+    tpgid: int
+    flags: int
+    threads: int
+    uid: int  # the effective one; root's of who is not dumpable (proc(5))
+    exe: str = ""  # the path of its program, empty where that may not be read
+
+    @property
+    def key(self) -> ProcessKey:
+        """Who it is, for good."""
+        return ProcessKey(self.pid, self.start_ticks * TICK_NS)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is a zombie, of which no thread runs."""
+        return self.state in _DEAD and self.threads <= 1
+
+    @property
+    def kernel(self) -> bool:
+        """Whether it is a thread of the kernel."""
+        return bool(self.flags & _PF_KTHREAD)
+
+    @property
+    def copy(self) -> bool:
+        """Whether it never called exec, so that it runs its creator's program."""
+        return bool(self.flags & _PF_FORKNOEXEC)
+
+    @property
+    def record(self) -> Record:
+        """The same for those who act: creator and family are not known."""
+        flags = ProcFlag.GUESSED | (ProcFlag.KTHREAD if self.kernel else 0)
+        return Record(
+            self.key, ProcessKey(self.ppid, 0), family=0, branch=0, exec_ns=0, exit_ns=0, held_ns=0, slots=self.threads,
+            live=0 if self.ended else self.threads, forks=0, execs=0, generation=0, uid=self.uid, exit_code=0,
+            flags=int(flags), stops=0, comm=self.comm, ppid=self.ppid, state=self.state,
+        )  # fmt: skip
+
+
+class Table:
+    """Reads the table again and again; who is known already is not asked for his program another time."""
+
+    def __init__(self, root: str = PROC) -> None:
+        self._directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._programs: Mapping[tuple[int, int], tuple[bytes, int, str]] = {}
+
+    def close(self) -> None:
+        """Lets go of /proc."""
+        os.close(self._directory)
+
+    def read(self) -> list[Proc]:
+        """Everybody who is there and may be seen, in no order.
+
+        Raises:
+            OSError: /proc cannot be listed.
+        """
+        directory, before = self._directory, self._programs
+        opened, read, fstat, close, flags = os.open, os.read, os.fstat, os.close, os.O_RDONLY | os.O_CLOEXEC
+        found: list[Proc] = []
+        programs: dict[tuple[int, int], tuple[bytes, int, str]] = {}
+        for name in os.listdir(directory):
+            if not name.isdecimal():
+                continue
+            try:
+                fd = opened(name + "/stat", flags, dir_fd=directory)
+                try:
+                    data = read(fd, _STAT_BYTES)
+                    uid = fstat(fd).st_uid
+                finally:
+                    close(fd)
+                end = data.rindex(b")")
+                rest = data[end + 2 :].split(None, 20)
+                pid, comm, mark, start = int(name), data[data.index(b"(") + 1 : end], int(rest[6]), int(rest[19])
+            except (OSError, ValueError, IndexError):  # gone meanwhile
+                continue
+            who = (pid, start)
+            known = before.get(who)
+            if known and known[0] == comm and known[1] == mark & _PF_FORKNOEXEC:
+                exe = known[2]
+            else:
+                exe = self._program(name) if not mark & _PF_KTHREAD else ""
+            programs[who] = comm, mark & _PF_FORKNOEXEC, exe
+            ppid, pgrp, session, tty, tpgid = map(int, rest[1:6])
+            threads = max(1, int(rest[17]))
+            state = chr(rest[0][0])
+            found.append(Proc(pid, start, comm, state, ppid, pgrp, session, tty, tpgid, mark, threads, uid, exe))
+        self._programs = programs
+        return found
+
+    def _program(self, name: str) -> str:
+        try:
+            return os.readlink(name + "/exe", dir_fd=self._directory)
+        except OSError:
+            return ""
