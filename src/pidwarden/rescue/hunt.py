@@ -1,0 +1,222 @@
+"""Freezing and killing processes that are not known beforehand: pass upon pass, until nobody new comes to light.
+
+Freezing comes first, because each one that is killed makes room for another. A signal goes through a pidfd whose
+process was looked at after it was opened. Process groups are signalled as a whole where nobody else lives in them: that
+is atomic against fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from pidwarden.act.cover import exact
+from pidwarden.kernel import cgroup, freezer, procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pidwarden.model.key import ProcessKey
+    from pidwarden.rescue.sparing import Sparing
+    from pidwarden.rescue.table import Proc, Table
+
+_QUIET = 2  # passes in a row that find nobody new
+_PATIENCE = 5.0  # seconds: who never stands still is killed while he moves
+_GROUP = 8  # members of a process group that make it worth a signal of its own
+_YIELD = 0.002  # seconds
+_DYING = 10.0  # seconds until all that were killed must be gone
+_STOPPED = "Tt"
+
+
+class Frozen(NamedTuple):
+    """How a freeze ended."""
+
+    members: int  # that stand still
+    passes: int
+    still: bool  # two passes in a row found nothing
+    new: int  # of the members: nobody knew of them before
+
+
+class Killed(NamedTuple):
+    """How a kill ended."""
+
+    killed: int
+    left: tuple[Proc, ...]  # still alive
+    zombies: int  # ended, and not reaped yet
+
+
+class Hunt:
+    """Certain processes, and whoever descends from them.
+
+    `kin` is asked of a process and its parent whether it belongs though it is no member's child; `on_pass` hears the
+    number of a pass, how many ran at it whom no pass had met before, and how many live.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        members: Iterable[Proc],
+        sparing: Sparing,
+        kin: Callable[[Proc, Proc | None], bool] | None = None,
+        on_pass: Callable[[int, int, int], None] | None = None,
+    ) -> None:
+        self._table, self._sparing, self._kin = table, sparing, kin
+        self._protection = sparing.protection
+        self.members: dict[ProcessKey, Proc] = {p.key: p for p in members}
+        self._on_pass = on_pass
+        self.frozen: dict[ProcessKey, None] = {}  # whom we stopped: who was stopped before is not ours to continue
+        self.denied: set[ProcessKey] = set()  # whom we have no right to signal
+        self.zombies = 0
+
+    # -- who -------------------------------------------------------------------------------------------------------
+
+    def look(self) -> list[Proc]:
+        """Those who live now; whoever descends from them has become a member."""
+        everybody = self._table.read()
+        spared = self._sparing.why(everybody)
+        living: list[Proc] = []
+        pids: dict[int, Proc] = {}
+        all_of_them = {p.pid: p for p in everybody}
+        rest: list[Proc] = []
+        ended: list[Proc] = []
+        for p in everybody:
+            if p.ended:
+                ended.append(p)
+            elif p.key in spared or p.kernel:
+                self.members.pop(p.key, None)
+            elif p.key in self.denied:
+                pass
+            elif p.key in self.members:
+                living.append(p)
+                pids[p.pid] = p
+            else:
+                rest.append(p)
+        self.zombies = sum(p.key in self.members or p.ppid in pids for p in ended)
+        rest.sort(key=lambda p: (p.start_ticks, p.pid))
+        found = -1
+        while found and rest:  # pids and ticks are no order: somebody may come before his parent
+            born = [p for p in rest if p.ppid in pids or (self._kin and self._kin(p, all_of_them.get(p.ppid)))]
+            found = len(born)
+            if found:
+                for p in born:
+                    self.members[p.key] = pids[p.pid] = p
+                living += born
+                new = {p.key for p in born}
+                rest = [p for p in rest if p.key not in new]
+        return living
+
+    # -- freeze ----------------------------------------------------------------------------------------------------
+
+    def freeze(self) -> Frozen:
+        """Stops them, in passes, until two in a row find nobody who is new or runs. Undo: :meth:`thaw`."""
+        until = time.monotonic() + _PATIENCE
+        passes = quiet = 0
+        first = len(self.members)
+        living: list[Proc] = []
+        while quiet < _QUIET and time.monotonic() < until:
+            known = len(self.members)
+            living = self.look()
+            passes += 1
+            awake = [p for p in living if p.state not in _STOPPED]
+            fresh = [p for p in awake if p.key not in self.frozen]
+            if passes == 1:
+                self._stop_groups(living)
+            for p in awake:
+                if self.signal(p, signal.SIGSTOP):
+                    self.frozen[p.key] = None
+            quiet = 0 if awake or len(self.members) > known else quiet + 1
+            if self._on_pass:
+                self._on_pass(passes, len(fresh), len(living))
+            if awake and not fresh:
+                time.sleep(_YIELD)  # they have the signal already, but did not get a processor to stop on
+        return Frozen(len(living), passes, quiet >= _QUIET, max(0, len(self.members) - first))
+
+    def _stop_groups(self, living: list[Proc]) -> None:
+        """SIGSTOP to whole process groups in which nobody else lives. Who came in meanwhile goes on at once."""
+        sizes = Counter(p.pgrp for p in living)
+        large = {group for group, size in sizes.items() if size >= _GROUP and group > 1}
+        if not large:
+            return
+        spared = self._sparing.why(everybody := self._table.read())
+        others = {p.pgrp for p in everybody if p.key not in self.members or p.key in spared}
+        asleep = {p.key for p in everybody if p.state in _STOPPED}
+        for group in large - others:
+            with contextlib.suppress(OSError):
+                os.killpg(group, signal.SIGSTOP)
+        for p in self._table.read():
+            if p.pgrp not in large - others:
+                continue
+            if p.key in self.members or p.ppid in {m.pid for m in living}:
+                self.frozen.setdefault(p.key)
+            elif p.key not in asleep:
+                self.signal(p, signal.SIGCONT)
+
+    def signal(self, p: Proc, number: int) -> bool:
+        """Signals just this process, unless the settings protect it now. False: it is gone, protected, or not ours."""
+        if self._protection.by_cgroup and self._protection.why(p.record):
+            return False
+        try:
+            return self._through_pidfd(p, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            self.denied.add(p.key)
+            return False
+
+    @staticmethod
+    def _through_pidfd(p: Proc, number: int) -> bool:
+        try:
+            fd = os.pidfd_open(p.pid)
+        except ProcessLookupError:
+            raise
+        except OSError:  # no descriptor left: by number, then, right after the check
+            if procfs.stat_of(p.key) is None:
+                return False
+            os.kill(p.pid, number)
+            return True
+        try:
+            if procfs.stat_of(p.key) is None:
+                return False
+            signal.pidfd_send_signal(fd, number)
+        finally:
+            os.close(fd)
+        return True
+
+    def thaw(self) -> int:
+        """SIGCONT to those that were running when they were frozen; how many."""
+        found = [self.members[key] for key in self.frozen if key in self.members]
+        self.frozen.clear()
+        return sum(self.signal(p, signal.SIGCONT) for p in found)
+
+    # -- kill ------------------------------------------------------------------------------------------------------
+
+    def kill(self) -> Killed:
+        """SIGKILLs them all, and whoever comes to light, until nobody is left or there is no more patience."""
+        until = time.monotonic() + _DYING
+        killed: set[ProcessKey] = set()
+        left: list[Proc] = []
+        quiet = 0
+        whole = self._kill_cgroups()
+        while quiet < _QUIET and time.monotonic() < until:
+            left = self.look()
+            new = [p for p in left if p.key not in killed and self.signal(p, signal.SIGKILL)]
+            killed.update(p.key for p in new)
+            quiet = 0 if left else quiet + 1
+            if left and not new:
+                time.sleep(_YIELD)  # they die as soon as they get a processor
+        for key in (killed | whole) - {p.key for p in left}:
+            self.frozen.pop(key, None)
+        return Killed(len(killed | whole), tuple(left), self.zombies)
+
+    def _kill_cgroups(self) -> set[ProcessKey]:
+        """SIGKILL by cgroup, atomic against fork, where v2 cgroups hold just these; who was in them."""
+        living = {p.pid: p.key for p in self.look()}
+        directories = exact(living, cgroup.mounts()) if living and not self.denied else []
+        if self._protection.by_cgroup:
+            return set()  # a look at each one comes before each signal
+        inside = [pid for d in directories if freezer.kill(d) for pid in cgroup.processes_below(d) or ()]
+        return {living[pid] for pid in inside if pid in living}

@@ -1,0 +1,54 @@
+"""What a rescue needs to get to run at all on a machine that is drowning, and what is given back before a shell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from typing import NamedTuple
+
+_NICE, _OOM = -20, "-1000"
+_DESCRIPTORS = 4096
+
+
+class Before(NamedTuple):
+    """What this process had: nice value, scheduling policy and out-of-memory score."""
+
+    nice: int
+    policy: int
+    score: str
+
+
+def now() -> Before:
+    """What it has now."""
+    score = "0"
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        score = file.read().strip()
+    return Before(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), score)
+
+
+def hurry() -> None:
+    """First of all priority: even the rest of the program has to be read in while a bomb runs. Undo: `weaken`."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+    with contextlib.suppress(OSError):  # refused in some cgroups (RT group scheduling): nice -20 then has to do
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
+def strengthen() -> None:
+    """After :func:`hurry`: memory and descriptors. What is refused is done without. Undo: :func:`weaken`."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(_OOM)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _DESCRIPTORS)), hard))
+
+
+def weaken(before: Before) -> None:
+    """Undo of both, for the shell that takes this process's place. Descriptors stay allowed."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, before.policy, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, before.nice)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(before.score)
