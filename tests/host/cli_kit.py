@@ -22,7 +22,7 @@ import pidwarden
 from pidwarden.guard.control import ask
 
 NOBODY = 65534
-_DROP = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+DROP = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 SECONDS = 60
 
 
@@ -44,22 +44,27 @@ def _copy():
 
 
 @functools.cache
-def _python():
+def nobodys_python():
     """An interpreter of our version that an ordinary user may run."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     for path in (sys.executable, f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"):
         with contextlib.suppress(OSError):
-            check = [*_DROP, path, "-c", f"import sys; sys.exit('{version}' != '%d.%d' % sys.version_info[:2])"]
+            check = [*DROP, path, "-c", f"import sys; sys.exit('{version}' != '%d.%d' % sys.version_info[:2])"]
             if subprocess.run(check, capture_output=True, check=False).returncode == 0:
                 return path
     return pytest.skip(f"no Python {version} that an ordinary user may run")
 
 
+def nobodys_environment():
+    """For that interpreter."""
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": _copy(), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def nobody_cli(*arguments, prefix=()):
     """One command as an ordinary user."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": _copy(), "PYTHONDONTWRITEBYTECODE": "1"}
-    argv = [*prefix, *_DROP, _python(), "-m", "pidwarden", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment, cwd="/")
+    argv = [*prefix, *DROP, nobodys_python(), "-m", "pidwarden", *arguments]
+    options = {"capture_output": True, "text": True, "timeout": SECONDS, "cwd": "/"}
+    return subprocess.run(argv, check=False, env=nobodys_environment(), **options)
 
 
 def forget_copy():

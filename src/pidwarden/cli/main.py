@@ -50,6 +50,14 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code."""
     chosen = _parser().parse_args(argv)
+    if chosen.command != "rescue":
+        return _run(chosen)
+    from pidwarden.cli.rescue import with_a_shell_after  # noqa: PLC0415  (of one command only)
+
+    return with_a_shell_after(lambda: _run(chosen), chosen.arguments)
+
+
+def _run(chosen: argparse.Namespace) -> int:
     name, text = COMMANDS[chosen.command]
     try:
         module = importlib.import_module(f"pidwarden.cli.{name}")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from typing import TYPE_CHECKING
 
 from pidwarden.errors import UsageError
+from pidwarden.model.paths import CONFIG
+from pidwarden.rescue.console import become_shell, took_a_shells_place
 from pidwarden.rescue.shelltext import UNKNOWN, Wanted, shell_text
+from pidwarden.rescue.strength import hurry, now
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Sequence
 
 _COMM_LEN = 15  # what the kernel keeps of a name (proc(5), comm)
 _LONGEST_LINE = 1024  # of a paste; a terminal takes 4,095 bytes a line
@@ -18,13 +23,32 @@ _LONGEST_LINE = 1024  # of a paste; a terminal takes 4,095 bytes a line
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument(
+    parser.description = (
+        "Without an option: a console that replaces the shell it is typed in, `exec pidwarden rescue`. It never starts "
+        "a process; `help` there tells the rest."
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--auto", action="store_true", help="find who fills the process table, ask, freeze, kill, report")
+    what.add_argument(
         "--print-shell",
         action="store_true",
-        required=True,
         help="print a text to paste into the last shell that answers: it freezes and kills with built-ins alone",
     )
-    meant = parser.add_mutually_exclusive_group()
+    parser.add_argument(
+        "--no-shell", action="store_true", help="console: end when it is left, and start no shell again"
+    )
+    auto = parser.add_argument_group("with --auto")
+    auto.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    auto.add_argument("--yes", action="store_true", help="do not ask")
+    auto.add_argument("--suspect", type=int, metavar="N", help="this one of those it lists, though it is not certain")
+    gate = auto.add_mutually_exclusive_group()
+    gate.add_argument(
+        "--gate", action="store_true", help="load the gate into the kernel first, not only if it is needed"
+    )
+    gate.add_argument("--no-gate", action="store_true", help="never load it")
+    auto.add_argument("--json", action="store_true", help="the report for programs; implies that nothing is asked")
+    parser.add_argument("--config", metavar="FILE", default=CONFIG, help="whom to protect (%(default)s)")
+    meant = parser.add_argument_group("with --print-shell").add_mutually_exclusive_group()
     meant.add_argument("--name", metavar="N", help="processes of this name, as ps shows it")
     meant.add_argument("--exe", metavar="PATH", help="processes that run this file, whatever they are called")
     meant.add_argument("--user", metavar="U", help="processes of this user, by name or number")
@@ -72,6 +96,33 @@ def _uid(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the text."""
-    print(shell_text(wanted(args)), end="")
-    return 0
+    """Runs what was asked for."""
+    if args.print_shell:
+        print(shell_text(wanted(args)), end="")
+        return 0
+    before = now()
+    hurry()
+    from pidwarden.cli import rescuing  # noqa: PLC0415  (takes long on a machine that drowns: priority comes first)
+
+    return rescuing.auto(args) if args.auto else rescuing.console(args, before)
+
+
+def with_a_shell_after(command: Callable[[], int], arguments: Sequence[str]) -> int:
+    """Runs `command`; if it was typed as `exec pidwarden rescue …`, a shell comes back however it ends.
+
+    A word that is spelled wrong must not close the last connection.
+    """
+    if "--no-shell" in arguments or not took_a_shells_place():
+        return command()
+    before = now()
+    try:
+        code = command()
+    except BaseException as why:  # noqa: BLE001  (see above)
+        code = why.code if isinstance(why, SystemExit) and isinstance(why.code, int) else 1
+        if not isinstance(why, SystemExit):
+            print(f"pidwarden rescue: {why!r}", file=sys.stderr)
+    print(f"pidwarden rescue ended with {code}; a shell again:")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    become_shell(before)
+    return code

@@ -6,7 +6,6 @@ The kernel side is described in ``bpf/pidwarden.bpf.c``; this file turns its byt
 from __future__ import annotations
 
 import os
-from importlib import resources
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -53,11 +52,12 @@ def object_path() -> str:
     Raises:
         NotPossible: it was not built.
     """
-    path = resources.files("pidwarden") / "bpf" / "pidwarden.bpf.o"
-    if not path.is_file():
+    # Not importlib.resources: that reads in modules when it is called, and a rescue may not.
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "bpf", "pidwarden.bpf.o")
+    if not os.path.isfile(path):
         msg = f"{path} is missing: the package was not built; type `pip install .` in the source tree"
         raise NotPossible(msg)
-    return str(path)
+    return path
 
 
 def check_layouts(path: str) -> None:

@@ -63,6 +63,7 @@ _MORE = (
 )
 _UNCAPPED = ("tests/vm/guest/test_uncapped.py",)
 _RECOVERY = ("tests/vm/guest/test_recovery.py", "tests/vm/guest/test_table_full.py", "tests/vm/guest/test_cost.py")
+_RESCUED = ("tests/vm/guest/test_rescued.py",)
 _SMOKE = ("tests/vm/guest/test_smoke.py",)
 
 # Kernels that no longer change. Those of the moving suites are tried by `make vm-kernels`: a new one must not turn a
@@ -70,6 +71,7 @@ _SMOKE = ("tests/vm/guest/test_smoke.py",)
 ALL_RUNS = (
     Run("debian12", "bookworm", Hardware(cpus=2), _CONTAIN),
     Run("debian12-uncapped", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _UNCAPPED),
+    Run("debian12-rescued", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _RESCUED),
     Run("debian12-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
     Run("debian12-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), _SMOKE),
     Run("debian13", "trixie", Hardware(cpus=2), _SMOKE),
@@ -86,6 +88,8 @@ NOT_IN_GUEST = {
     "tests/host/test_corpus.py": "the corpus judges real workloads by seconds that an emulated processor does not keep",
     "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
     "the same bombs off with no pen around them",
+    "tests/host/test_rescue_auto.py": "it is run there on a whole table, by test_rescued.py",
+    "tests/host/test_rescue_console.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_shell.py": "what a shell does with its built-ins does not depend on the kernel",
     "tests/host/test_bad_input.py": "what is refused, and in which words, does not depend on the kernel",
 }
