@@ -1,0 +1,143 @@
+"""How long it takes to win a full pen back: `pidwarden rescue --auto` beside the classic loop of shell built-ins.
+
+``bench/rescue.py [TASKS [ROUNDS]]``. Each round fills a pen anew for each of the three, in turn, with tight loops; the
+time runs from the start of the program to its end, with nobody left. Exit code 1 if a target is missed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from pidwarden.drill import deadman
+from pidwarden.drill.pen import DeadMan, Pen
+from pidwarden.kernel import procfs
+
+BOMB = Path(__file__).parents[1] / "tests" / "props" / "bomb.c"
+RESCUE = [sys.executable, "-m", "pidwarden", "rescue", "--auto", "--yes"]
+# What the how-tos say: stop everything of that name, again until nothing new is found, then kill it.
+CLASSIC = """
+stopped=" "; new=1
+while [ $new -gt 0 ]; do
+  new=0
+  for d in /proc/[0-9]*; do
+    p=${d#/proc/}
+    read -r n <$d/comm && [ "$n" = "$1" ] || continue
+    case $stopped in *" $p "*) continue;; esac
+    kill -STOP $p && stopped="$stopped$p " new=$((new + 1))
+  done
+done 2>/dev/null
+for p in $stopped; do kill -KILL $p; done
+left=1
+while [ $left -gt 0 ]; do
+  left=0
+  for d in /proc/[0-9]*; do
+    read -r n <$d/comm && [ "$n" = "$1" ] || continue
+    while read -r k v rest; do [ "$k" = State: ] && break; done <$d/status
+    case $v in Z|X) ;; *) left=$((left + 1)); kill -KILL ${d#/proc/};; esac
+  done
+done 2>/dev/null
+"""
+WAYS = {
+    "classic loop": ["bash", "-c", CLASSIC, "classic", "pwrescued"],
+    "passes": [*RESCUE, "--no-gate"],
+    "kernel gate": [*RESCUE, "--gate"],
+}
+CONSOLE = [sys.executable, "-m", "pidwarden", "rescue", "--no-shell"]
+TARGET_RATIO, TARGET_SECONDS, TARGET_PROMPT = 10.0, 1.0, 300.0
+
+
+def fill(pen: Pen, bomb: str, tasks: int) -> subprocess.Popen[bytes]:
+    """Sets the bomb off and waits until no fork succeeds any more."""
+    process = subprocess.Popen([bomb, "tight"], preexec_fn=pen.enter, stderr=subprocess.DEVNULL)  # noqa: PLW1509
+    while pen.current() < tasks:
+        time.sleep(0.01)
+    return process
+
+
+def measure(command: list[str], bomb: str, tasks: int) -> float:
+    """Seconds from the start of the program to its end, with the pen proven empty."""
+    pen = Pen(tasks)
+    with DeadMan(pen.directories, 300), pen:
+        process = fill(pen, bomb, tasks)
+        try:
+            began = time.monotonic()
+            done = subprocess.run(command, preexec_fn=pen.enter, capture_output=True, text=True, check=False)
+            took = time.monotonic() - began
+            left = [pid for pid in deadman.members(pen.directories) if (s := procfs.stat(pid)) and s.state not in "ZX"]
+            if done.returncode or left:
+                raise SystemExit(f"{command[0]}: exit {done.returncode}, {len(left)} left\n{done.stdout}{done.stderr}")
+        finally:
+            pen.kill()
+            process.wait()
+    while any((s := procfs.stat(int(n))) and s.comm == b"pwrescued" for n in os.listdir("/proc") if n.isdecimal()):
+        time.sleep(0.1)  # process 1 reaps them
+    return took
+
+
+def prompt() -> float:
+    """Milliseconds from the start of the program to its prompt."""
+    began = time.monotonic()
+    with subprocess.Popen(CONSOLE, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = b""
+        while b"rescue> " not in said:
+            said += os.read(process.stdout.fileno(), 65536)
+        took = time.monotonic() - began
+        process.stdin.close()
+    return 1000 * took
+
+
+def prompts(bomb: str, tasks: int) -> tuple[list[float], list[float]]:
+    """The same on an idle machine, and while a bomb in a pen forks in vain; 20 times each."""
+    idle = [prompt() for _ in range(20)]
+    pen = Pen(tasks, slow=False)
+    with DeadMan(pen.directories, 300), pen:
+        process = fill(pen, bomb, tasks)
+        try:
+            busy = [prompt() for _ in range(20)]
+        finally:
+            pen.kill()
+            process.wait()
+    return idle, busy
+
+
+def main() -> int:
+    """Measures and prints; 1 if a target is missed."""
+    tasks, rounds = [*map(int, sys.argv[1:]), *(4000, 5)[len(sys.argv) - 1 :]][:2]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    found: dict[str, list[float]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        bomb = f"{folder}/pwrescued"
+        subprocess.run(["gcc", "-O2", "-pthread", "-o", bomb, str(BOMB)], check=True)
+        for _ in range(rounds):
+            for name, command in WAYS.items():
+                found[name].append(measure(command, bomb, tasks))
+        idle, busy = prompts(bomb, tasks)
+    for where, times in (("idle", idle), ("beside a running bomb", busy)):
+        print(f"prompt, {where}: median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms")
+    print(f"(target when idle: {TARGET_PROMPT:.0f} ms)")
+    print(f"{tasks:,} tasks, {rounds} rounds, seconds (median, fastest, slowest)")
+    for name, times in found.items():
+        print(f"{name:<13} {statistics.median(times):7.2f} {min(times):7.2f} {max(times):7.2f}")
+    classic = statistics.median(found["classic loop"])
+    ratio, gated = classic / statistics.median(found["passes"]), statistics.median(found["kernel gate"])
+    print(
+        f"passes: {ratio:.1f} times faster (target {TARGET_RATIO:.0f}); with the gate {classic / gated:.1f} times, "
+        f"{gated:.2f} s (target {TARGET_SECONDS:.0f} s)"
+    )
+    reached = statistics.median(idle) <= TARGET_PROMPT
+    return 0 if reached and max(ratio, classic / gated) >= TARGET_RATIO and gated < TARGET_SECONDS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
