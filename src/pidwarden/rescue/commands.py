@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
-from pidwarden.kernel import procfs
+from pidwarden.kernel import cgroup, procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.text import escape
 from pidwarden.rescue import auto, choose, show
@@ -49,8 +49,8 @@ class Processes:
         _none_of(words)
         before = self._desk.table.read()
         suspects = self._desk.look()
-        for by in ("exe", "user", "pgrp", "session"):
-            self._list(show.groups(self._desk.everybody, before, by))
+        for by in ("exe", "user", "pgrp", "session", "cgroup"):
+            self._list(show.groups(self._desk.everybody, before, by, _cgroup))
         self._list(auto.describe(self._desk.room(), suspects))
         if suspects:
             self._say("`freeze 1` stops the first, `kill 1` ends it; both say before what they will do, with --dry-run")
@@ -255,6 +255,11 @@ def _none_of(words: Sequence[str]) -> None:
     if words:
         msg = f"{words[0]!r} is not expected here"
         raise UsageError(msg)
+
+
+def _cgroup(pid: int) -> str:
+    """The path that says most: the longest, as only one hierarchy may tell services apart."""
+    return max(cgroup.paths(pid), key=len, default="")
 
 
 def _login(pid: int) -> str:

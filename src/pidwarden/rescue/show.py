@@ -5,6 +5,7 @@ The terminal may be a serial line, and the table full: what is alike is one line
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -62,14 +63,20 @@ def _tty(device: int) -> str:
     return names.get(major, f"{major}:{minor}")
 
 
-def groups(everybody: Sequence[Proc], before: Sequence[Proc], by: str) -> list[str]:
-    """The largest groups of processes that have something in common, and how much they grew between two looks."""
+def groups(
+    everybody: Sequence[Proc], before: Sequence[Proc], by: str, path: Callable[[int], str] = lambda _pid: ""
+) -> list[str]:
+    """The largest groups of processes that have something in common, and how much they grew between two looks.
+
+    `path` gives the cgroup of a pid.
+    """
     there = {p.key for p in before}
     value: dict[str, Callable[[Proc], object]] = {
         "exe": lambda p: p.exe or f"({escape(p.comm)})",
         "user": lambda p: p.uid,
         "pgrp": lambda p: p.pgrp,
         "session": lambda p: p.session,
+        "cgroup": lambda p: escape(os.fsencode(path(p.pid))) or "/",
     }
     slots: Counter[object] = Counter()
     born: Counter[object] = Counter()
