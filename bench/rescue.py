@@ -22,7 +22,9 @@ from pidwarden.drill.pen import DeadMan, Pen
 from pidwarden.kernel import procfs
 
 BOMB = Path(__file__).parents[1] / "tests" / "props" / "bomb.c"
-RESCUE = [sys.executable, "-m", "pidwarden", "rescue", "--auto", "--yes"]
+# From outside of the pen, as the first: in there no shell that is not started with priority gets to run at all.
+NICE = ["nice", "-n", "-20"]
+RESCUE = [*NICE, sys.executable, "-m", "pidwarden", "rescue", "--auto", "--yes", "--suspect", "1"]
 # What the how-tos say: stop everything of that name, again until nothing new is found, then kill it.
 CLASSIC = """
 stopped=" "; new=1
@@ -47,7 +49,7 @@ while [ $left -gt 0 ]; do
 done 2>/dev/null
 """
 WAYS = {
-    "classic loop": ["bash", "-c", CLASSIC, "classic", "pwrescued"],
+    "classic loop": [*NICE, "bash", "-c", CLASSIC, "classic", "pwrescued"],
     "passes": [*RESCUE, "--no-gate"],
     "kernel gate": [*RESCUE, "--gate"],
 }
@@ -66,11 +68,11 @@ def fill(pen: Pen, bomb: str, tasks: int) -> subprocess.Popen[bytes]:
 def measure(command: list[str], bomb: str, tasks: int) -> float:
     """Seconds from the start of the program to its end, with the pen proven empty."""
     pen = Pen(tasks)
-    with DeadMan(pen.directories, 300), pen:
+    with DeadMan(pen.directories, 120), pen:
         process = fill(pen, bomb, tasks)
         try:
             began = time.monotonic()
-            done = subprocess.run(command, preexec_fn=pen.enter, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             took = time.monotonic() - began
             left = [pid for pid in deadman.members(pen.directories) if (s := procfs.stat(pid)) and s.state not in "ZX"]
             if done.returncode or left:
