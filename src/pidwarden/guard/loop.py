@@ -7,7 +7,6 @@ import gc
 import os
 import selectors
 import signal
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pidwarden import __version__
@@ -16,6 +15,7 @@ from pidwarden.guard import executables, waker
 from pidwarden.guard.begin import UNLIMITED, Beginning, check_refusal, thresholds
 from pidwarden.guard.control import Bulk, Server
 from pidwarden.guard.harden import harden
+from pidwarden.guard.headroom import Looks
 from pidwarden.guard.instance import Instance
 from pidwarden.guard.records import everything_known
 from pidwarden.guard.respond import Responder
@@ -23,7 +23,7 @@ from pidwarden.guard.retention import Retention
 from pidwarden.guard.scope import Scope, protection
 from pidwarden.guard.succession import ask_for_handover, release_everything, take_over
 from pidwarden.judge.case import SECOND
-from pidwarden.kernel import limits, procfs
+from pidwarden.kernel import procfs
 from pidwarden.kernel.bpf import wakes_others
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.record import GroupKind, ProcFlag, SignalKind
@@ -54,7 +54,7 @@ class Guard:
         self._reload = False
         self._handed_over = False
         self._leave = False  # what is held when it ends stays held
-        self._headroom: deque[tuple[int, int]] = deque(maxlen=24 * 60)  # (boot_ns, tasks in use), a day of minutes
+        self._headroom = Looks()
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Guard:
         self._configure()
         self._settle_limits(newly=True)
         self._missing = harden()
-        self._headroom.append((boot_ns(), procfs.tasks_in_use()))
+        self._headroom.note()
         # From here on garbage in circles, of which we make next to none, is collected when the house is kept: in the
         # midst of 50,000 records a collection takes as long as a verdict.
         gc.collect()
@@ -274,7 +274,7 @@ class Guard:
         self._source.set_executables(executables.identify(self.settings))
         if self.scope.look_again():
             self._configure()
-        self._headroom.append((boot_ns(), procfs.tasks_in_use()))
+        self._headroom.note()
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -320,9 +320,7 @@ class Guard:
         self._source.settle()
         groups = self._source.groups().values()
         families = sorted((g for g in groups if g.kind == GroupKind.FAMILY), key=lambda g: g.slots, reverse=True)
-        oldest_ns, oldest_used = self._headroom[0]
-        used = procfs.tasks_in_use()
-        hours = max(boot_ns() - oldest_ns, SECOND) / SECOND / 3600
+        room = self._headroom.room()
         return {
             "pid": os.getpid(),
             "version": __version__,
@@ -332,8 +330,8 @@ class Guard:
             "source": self._source.name,
             "not_promised": PROMISES[self._source.name].not_promised,
             "refused": self._refused,
-            "limits": [limit._asdict() | {"free": limit.free} for limit in limits.machine_limits()],
-            "tasks_per_hour": round((used - oldest_used) / hours, 1),
+            "limits": [limit._asdict() | {"free": limit.free} for limit in room.limits],
+            "tasks_per_hour": room.per_hour,
             "families": [
                 {
                     "family": g.id,
