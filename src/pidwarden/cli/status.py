@@ -92,7 +92,7 @@ def _incidents(answer: Mapping[str, Any], now_ns: int) -> list[str]:
     for incident in list(answer["past"])[: -_SHOWN_INCIDENTS - 1 : -1]:
         why = "; ".join(incident["reasons"])
         ago = duration(max(0, now_ns - incident["alarm_ns"]) / 3.6e12) + " ago"
-        rule = Rule(incident["rule"]).text
+        rule = "order" if incident.get("ordered") else Rule(incident["rule"]).text
         short = why if len(why) <= _SHOWN_REASONS else why[: _SHOWN_REASONS - 1] + "…"
         row = (
             ago,
