@@ -14,9 +14,12 @@ from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables, waker
 from pidwarden.guard.begin import UNLIMITED, Beginning, check_refusal, thresholds
 from pidwarden.guard.control import Bulk, Server
+from pidwarden.guard.files import Files
 from pidwarden.guard.harden import harden
 from pidwarden.guard.headroom import Looks
 from pidwarden.guard.instance import Instance
+from pidwarden.guard.orders import Orders
+from pidwarden.guard.overview import Overview
 from pidwarden.guard.records import everything_known
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.retention import Retention
@@ -72,7 +75,10 @@ class Guard:
             stack.callback(self._source.close)
             self._responder = Responder(self._source, self.settings, self.scope, self.report, self._instance.directory)
             self._retention = Retention(self._source, self.report)
+            self._orders = Orders(self._responder, self._instance.directory)
+            stack.callback(self._make_files().close)
             stack.callback(self._end)
+            stack.callback(self._files.withdraw)
             self._start()
             server = Server(self._instance.directory, self._handle)
             stack.callback(server.close)
@@ -84,6 +90,11 @@ class Guard:
             self._leave = self._pinned and (self._handed_over or self.settings.at_stop == "leave")
         self.report("stopped")
         return 0
+
+    def _make_files(self) -> Files:
+        overview = Overview(self._responder, self._headroom, self._instance.directory)
+        self._files = Files(self._instance.directory, self._orders.obey, overview.text, self.report)
+        return self._files
 
     def _start(self) -> None:
         self._apply_protection()
@@ -98,6 +109,8 @@ class Guard:
         self._settle_limits(newly=True)
         self._missing = harden()
         self._headroom.note()
+        self._files.open()
+        self.report.on_change = self._files.changed
         # From here on garbage in circles, of which we make next to none, is collected when the house is kept: in the
         # midst of 50,000 records a collection takes as long as a verdict.
         gc.collect()
@@ -135,7 +148,7 @@ class Guard:
             while not self._stop:
                 next_sign = boot_ns() + int(self.settings.lost_after * SECOND) // _SIGNS_A_LEASE
                 due = self._responder.next_ns() or next_housekeeping
-                due = min(due, self._source.next_ns() or next_housekeeping)
+                due = min(due, self._source.next_ns() or next_housekeeping, self._files.next_ns())
                 due = min(due, self._retention.next_ns, next_housekeeping, next_sign)
                 for key, _events in selector.select(max(0.0, (due - boot_ns()) / SECOND)):
                     self._read(key.fd, selector, server, wake)
@@ -147,6 +160,7 @@ class Guard:
                 self._tell_notes(selector)
                 self._responder.tick()
                 self._retention.tick()
+                self._files.tick(selector)
                 self._source.seen()
                 if self._reload:
                     self._reload_configuration()
@@ -170,6 +184,8 @@ class Guard:
                 selector.register(client, selectors.EVENT_READ)
         elif fd == wake:
             os.read(wake, 4096)
+        elif fd == self._files.fileno():
+            self._files.read()
         elif fd != self._watched:
             selector.unregister(fd)
             server.serve(fd)
@@ -307,14 +323,7 @@ class Guard:
                 return {"done": "leaving everything as it is"}
             case ["records"]:
                 return everything_known(self._source)
-            case ["release" | "kill" as action, number] if number.isdecimal():
-                incident = self._responder.find(int(number))
-                if incident is None:
-                    msg = f"family {number} is not held; `pidwarden status` lists what is"
-                    raise PidwardenError(msg)
-                return {"done": self._responder.decide(incident, action)}
-        msg = f"the guard does not know {' '.join(words)!r}"
-        raise UsageError(msg)
+        return {"done": self._orders.obey(words)}
 
     def _status(self) -> dict[str, Any]:
         self._source.settle()
