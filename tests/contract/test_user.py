@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -41,8 +43,8 @@ def settings():
 
 
 @contextlib.contextmanager
-def users(made, *argv, session=True):
-    """A process of the user's, in the pen."""
+def users(made, *argv, session=True, group=False):
+    """A process of the user's, in the pen; `group`: all of its process group ends with it."""
 
     def enter():
         if made:
@@ -54,7 +56,7 @@ def users(made, *argv, session=True):
     try:
         yield process
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
         if made:
             made.kill()
         process.wait()
@@ -155,6 +157,52 @@ def test_status_finds_it_and_a_held_bomb_can_be_released_and_killed(settings, pr
         assert "bomb" in as_user("ps").stdout
         assert as_user("kill", str(family)).returncode == 0
         until(lambda: root.poll() is not None and not members(made), "the pen to be empty", 40.0)
+
+
+def typed(text):
+    """By the user's shell."""
+    subprocess.run(["/bin/sh", "-c", text], check=True, preexec_fn=become_user, cwd="/", timeout=20)
+
+
+def answered(command):
+    """The last answer to a command, once it is there."""
+
+    def look():
+        with open(f"{RUN_DIR}/answer", encoding="ascii") as file:
+            return [line.split(f" {command}: ", 1)[1] for line in file if f" {command}: " in line]
+
+    return until(look, f"the answer to {command}")[-1]
+
+
+@pytest.mark.connector
+def test_a_held_bomb_can_be_killed_by_the_control_file(settings, prop):
+    with user_guard("--mode", "hold", *settings) as running, pen(CAP) as made, users(made, prop, "tight") as root:
+        family = running.wait("waiting")["family"]
+        typed(f"while read -r l; do case $l in *'to kill it:'*) eval \"${{l#*:}}\" ;; esac; done <{RUN_DIR}/status")
+        until(lambda: root.poll() is not None and not members(made), "the pen to be empty", 40.0)
+        assert " 0 survivors" in answered(f"kill {family}")
+
+
+@pytest.mark.parametrize("name", OF_A_USER)
+def test_what_is_held_by_order_stands_still_and_is_let_go(name, settings):
+    with public_directory() as directory, contextlib.ExitStack() as stack:
+        entrance = directory / "entrance"  # hidden from the user, as sshd's process for his session is
+        shutil.copy(os.path.realpath("/bin/sh"), entrance)
+        entrance.chmod(0o711)
+        job = directory / "job"
+        job.touch()
+        job.chmod(0o666)
+        stack.enter_context(users(None, str(entrance), "-c", f"/bin/sleep 1000 & echo $! >{job}; wait", group=True))
+        pid = int(until(job.read_text, "the job"))
+        stack.enter_context(user_guard("--source", name, "--mode", "hold", *settings))
+        typed(f"echo 'hold pid:{pid}' >{RUN_DIR}/control")
+        until(lambda: procfs.stat(pid).state == "T", f"it to be stopped: {answered(f'hold pid:{pid}')}")
+        typed(f"echo 'thaw pid:{pid}' >{RUN_DIR}/control")
+        assert "without a gate" in answered(f"thaw pid:{pid}")
+        typed(f"echo 'release pid:{pid}' >{RUN_DIR}/control")
+        until(lambda: procfs.stat(pid).state == "S", "it to go on")
+        typed(f"echo 'hold pid:{os.getpid()}' >{RUN_DIR}/control")
+        assert answered(f"hold pid:{os.getpid()}").startswith("not done: ")
 
 
 @pytest.mark.connector

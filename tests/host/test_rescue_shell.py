@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -16,13 +15,13 @@ import sys
 import pytest
 from guardkit import members, pen, start
 from kit import prop, until
+from shellkit import SHELLS, Typed
 
 from pidwarden.kernel import procfs
 
 pytestmark = pytest.mark.root
 
 CAP = 120
-SHELLS = {"bash": ["bash", "--norc"], "dash": ["dash"], "ash": ["busybox", "ash"]}
 
 
 @pytest.fixture(params=SHELLS)
@@ -39,35 +38,6 @@ def unique(tmp_path):
     path = str(tmp_path / f"pw{os.getpid() % 100_000}x{os.urandom(3).hex()}")
     shutil.copy(prop("bomb"), path)
     return path
-
-
-class Typed:
-    """A shell in the pen that is typed to."""
-
-    def __init__(self, command, made):
-        self.process = start(
-            command, made.enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        self.said = ""
-        self.type("echo here", "here")
-
-    def type(self, text, last):
-        """Types it and waits until the shell has said `last`; what it said."""
-        os.write(self.process.stdin.fileno(), text.encode() + b"\n")
-        before = len(self.said)
-        until(lambda: self._hear() or last in self.said[before:], f"{last!r} in {self.said!r}", 60)
-        return self.said[before:]
-
-    def end(self):
-        """Waits for its end; the pen has killed it."""
-        self.process.communicate()
-
-    def _hear(self):
-        while select.select([self.process.stdout], [], [], 0.02)[0]:
-            data = os.read(self.process.stdout.fileno(), 65536)
-            if not data:
-                pytest.fail(f"the shell ended: {self.said}")
-            self.said += data.decode(errors="replace")
 
 
 @contextlib.contextmanager

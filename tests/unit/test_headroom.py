@@ -5,17 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pidwarden.cli import where
-from pidwarden.cli.status import (
-    Headroom,
-    duration,
-    guard_lines,
-    headroom_lines,
-    held_lines,
-    history_lines,
-    losses,
-    trend,
-)
+from pidwarden.cli.status import guard_lines, held_lines, history_lines, losses
 from pidwarden.cli.table import table
+from pidwarden.guard.headroom import Headroom, duration, headroom_lines, trend
 from pidwarden.kernel.limits import Limit
 
 HOUR_NS = 3_600_000_000_000

@@ -45,6 +45,7 @@ EVENTS = {
         {"family": 3, "frozen_by": "cgroup v2", "members": 4, "plan": ["freeze /a"]},
         "family 3: 4 processes frozen by cgroup v2",
     ),
+    "thawed": ({"family": 3}, "family 3: its processes go on; forks are still held"),
     "note": ({"text": "hello"}, "hello"),
     "stopped": ({}, "stopped"),
 }  # fmt: skip
@@ -127,3 +128,12 @@ def test_a_reader_that_does_not_read_holds_nobody_up():
         assert all(json.loads(line)["event"] == "note" for line in whole)
         report("note", text="again")
         assert json.loads(silent.read())["text"] == "again"
+
+
+def test_who_listens_is_told_of_changes_that_last():
+    report, heard = Reporter(as_json=True, out=io.StringIO()), []
+    report.on_change = lambda: heard.append(1)
+    for event, (fields, _text) in EVENTS.items():
+        report(event, **fields)
+    report.changed()
+    assert len(heard) == len(EVENTS) - len({"note", "stopped", "alarm", "verdict"}) + 1

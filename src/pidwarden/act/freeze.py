@@ -76,6 +76,11 @@ class Frozen:
         return Plan(tuple(steps), self.reasons).lines()
 
     @property
+    def stopped(self) -> tuple[ProcessKey, ...]:
+        """Who was stopped by a signal of ours, in no cgroup that is frozen."""
+        return tuple(self._stopped)
+
+    @property
     def count(self) -> int:
         """How many processes are in the frozen cgroups, or were stopped by a signal."""
         return len(self._inside() | self._signalled)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import textwrap
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pidwarden.cli.table import table
 from pidwarden.cli.where import no_guard, run_dir
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.control import ask
+from pidwarden.guard.headroom import DAY_HOURS, SECOND_NS, Headroom, duration, headroom_lines
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.container import short_name
@@ -20,64 +21,16 @@ from pidwarden.settings import DEFAULT_RUN_DIR
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 _LOOK_SECONDS = 1.0
-_TREND_SECONDS = 600.0  # what was seen for a shorter time says how busy it is, not where it goes
 _SHOWN_FAMILIES = 10
 _SHOWN_INCIDENTS = 5
 _SHOWN_REASONS = 60
-_DAY_HOURS = 24.0
-_SECOND_NS = 1_000_000_000
 _DECIDABLE = "waiting"
 
 
-class Headroom(NamedTuple):
-    """How full the process table is, and its growth in tasks an hour as seen in so many seconds."""
-
-    limits: Sequence[limits.Limit]
-    per_hour: float
-    seconds: float
-
-    @property
-    def hours(self) -> float | None:
-        """Hours until the tightest limit is reached at this rate; None: it is not filling."""
-        return self.limits[0].free / self.per_hour if self.limits and self.per_hour > 0 else None
-
-
 # -- text --------------------------------------------------------------------------------------------------------------
-
-
-def duration(hours: float) -> str:
-    """Hours in words, in the unit a person thinks in."""
-    for unit, size in (("days", _DAY_HOURS), ("hours", 1.0), ("minutes", 1 / 60)):
-        if hours >= 2 * size:
-            return f"{hours / size:.0f} {unit}"
-    seconds = round(hours * 3600)
-    return f"{seconds} second" + "s" * (seconds != 1)
-
-
-def trend(room: Headroom) -> str:
-    """Where it is going, in words. A few tasks more in a few seconds are no trend, unless the table is full soon."""
-    if room.limits[0].free == 0:
-        return "FULL: fork fails"
-    if room.hours is None:
-        return "not filling"
-    grown = f"{room.per_hour * room.seconds / 3600:+.0f} tasks in {duration(room.seconds / 3600)}"
-    if room.seconds < _TREND_SECONDS and room.hours > 1:
-        return f"no trend to be seen yet ({grown})"
-    return f"full in {duration(room.hours)} at this rate ({grown})"
-
-
-def headroom_lines(room: Headroom) -> list[str]:
-    """The process table's one line, and one for each other limit."""
-    if not room.limits:
-        return ["process table: /proc does not show its limits"]
-    tight = room.limits[0]
-    lines = [
-        f"process table: {tight.used} of {tight.limit} used, {tight.free} free ({tight.name} binds); {trend(room)}"
-    ]
-    return lines + [f"  {other.name}: {other.used} of {other.limit} used" for other in room.limits[1:]]
 
 
 def _founders(answer: Mapping[str, Any]) -> dict[int, str]:
@@ -139,7 +92,7 @@ def _incidents(answer: Mapping[str, Any], now_ns: int) -> list[str]:
     for incident in list(answer["past"])[: -_SHOWN_INCIDENTS - 1 : -1]:
         why = "; ".join(incident["reasons"])
         ago = duration(max(0, now_ns - incident["alarm_ns"]) / 3.6e12) + " ago"
-        rule = Rule(incident["rule"]).text
+        rule = "order" if incident.get("ordered") else Rule(incident["rule"]).text
         short = why if len(why) <= _SHOWN_REASONS else why[: _SHOWN_REASONS - 1] + "…"
         row = (
             ago,
@@ -219,8 +172,8 @@ def _measure(answer: Mapping[str, Any] | None) -> Headroom:
     if answer is not None:
         stat = procfs.stat(answer["pid"])
         # The guard looks first when it starts, and keeps a day's looks.
-        age = boot_ns() / _SECOND_NS - stat.start_ticks * TICK_NS / _SECOND_NS if stat else 0.0
-        return Headroom(limits.machine_limits(), answer["tasks_per_hour"], min(age, _DAY_HOURS * 3600))
+        age = boot_ns() / SECOND_NS - stat.start_ticks * TICK_NS / SECOND_NS if stat else 0.0
+        return Headroom(limits.machine_limits(), answer["tasks_per_hour"], min(age, DAY_HOURS * 3600))
     before = procfs.tasks_in_use()
     time.sleep(_LOOK_SECONDS)
     grown = procfs.tasks_in_use() - before

@@ -55,12 +55,13 @@ class Freezing:
 
     # -- while it waits --------------------------------------------------------------------------------------------
 
-    def begin(self, incident: Incident, settings: Settings) -> None:
-        """Freezes the guilty part of a family that waits."""
+    def begin(self, incident: Incident, settings: Settings, *, ordered: bool = False) -> None:
+        """Freezes the guilty part of a family that waits; `ordered`: by a person, whatever the settings say."""
         number = incident.guilty_family
         verdict = incident.verdict.kind if incident.verdict else None
-        ways = ways_for(settings, verdict, quarantine_name(self._instance, number))
-        if not number or ways is None:
+        name = quarantine_name(self._instance, number)
+        ways = ways_for(settings, verdict, name) or (Ways(cgroups=False, name=name) if ordered else None)
+        if not number or ways is None or incident in self._waiting:
             return
         if number not in self._frozen:
             self._frozen[number] = self._make(WayBack(number, ()), ways)
@@ -99,6 +100,15 @@ class Freezing:
         self._waiting = [i for i in self._waiting if i is not incident]
         if incident.frozen is not None:
             self._undo(incident.frozen)
+
+    def thaw(self, incident: Incident) -> None:
+        """Thaws what stays held."""
+        if incident.frozen is not None:
+            for key in incident.frozen.stopped:
+                self._source.unstop(key)  # before SIGCONT: whoever then meets the gate is marked by that
+        self.end(incident)
+        incident.frozen, incident.next_pass_ns = None, 0
+        self._report("thawed", family=incident.family)
 
     def strike(self, incident: Incident, guilty: Sequence[Record]) -> int:
         """Kills, by cgroup.kill where cgroups hold exactly these, else one by one; how many are newly signalled."""

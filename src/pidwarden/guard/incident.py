@@ -44,6 +44,8 @@ class Incident:
         self.next_pass_ns = 0  # when that is looked at again
         self.woken = 0  # how often members that were continued by somebody had to be stopped again
         self.held_ns = 0  # since when it is held; the alarm's own time, if the kernel held it
+        self.ordered = False  # whether a person had it held, without an alarm and a judge
+        self.survivors = 0  # who was still alive when the kill was given up
 
     def summary(self) -> dict[str, object]:
         """For `pidwarden status`."""
@@ -55,9 +57,11 @@ class Incident:
             "origin": self.origin,
             "guilty": self.guilty,
             "rule": self.signal.rule,
+            "ordered": self.ordered,
             "verdict": str(self.verdict.kind) if self.verdict else None,
             "frozen_by": (self.frozen.frozen_by if self.frozen else "") or None,
             "woken": self.woken,
             "members": len(self.verdict.members) if self.verdict else 0,
             "reasons": list(self.verdict.reasons) if self.verdict else [],
+            "killed": len(self.execution.killed) if self.execution else None,
         }

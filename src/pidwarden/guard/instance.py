@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from pidwarden.errors import NoPermission, PidwardenError
-from pidwarden.guard import control
+from pidwarden.guard import control, lines
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,6 +26,15 @@ def is_private(directory: str) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def is_ours(directory: str) -> bool:
+    """Whether it is a directory, not a link to one, that is ours and in which nobody else may change anything."""
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 class Instance:
@@ -92,7 +101,8 @@ class Instance:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in (control.NAME, LOCK):  # a guard that was killed has left its socket
+        left = lines.NAMES if is_ours(self.directory) else ()  # else a guard made none there: they are somebody's
+        for name in (control.NAME, *left, LOCK):  # a guard that was killed has left its socket and files
             with contextlib.suppress(OSError):
                 os.unlink(f"{self.directory}/{name}")
         with contextlib.suppress(OSError):

@@ -7,7 +7,6 @@ import gc
 import os
 import selectors
 import signal
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pidwarden import __version__
@@ -15,15 +14,19 @@ from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables, waker
 from pidwarden.guard.begin import UNLIMITED, Beginning, check_refusal, thresholds
 from pidwarden.guard.control import Bulk, Server
+from pidwarden.guard.files import Files
 from pidwarden.guard.harden import harden
+from pidwarden.guard.headroom import Looks
 from pidwarden.guard.instance import Instance
+from pidwarden.guard.orders import Orders
+from pidwarden.guard.overview import Overview
 from pidwarden.guard.records import everything_known
 from pidwarden.guard.respond import Responder
 from pidwarden.guard.retention import Retention
 from pidwarden.guard.scope import Scope, protection
 from pidwarden.guard.succession import ask_for_handover, release_everything, take_over
 from pidwarden.judge.case import SECOND
-from pidwarden.kernel import limits, procfs
+from pidwarden.kernel import procfs
 from pidwarden.kernel.bpf import wakes_others
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.record import GroupKind, ProcFlag, SignalKind
@@ -54,7 +57,7 @@ class Guard:
         self._reload = False
         self._handed_over = False
         self._leave = False  # what is held when it ends stays held
-        self._headroom: deque[tuple[int, int]] = deque(maxlen=24 * 60)  # (boot_ns, tasks in use), a day of minutes
+        self._headroom = Looks()
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -72,7 +75,10 @@ class Guard:
             stack.callback(self._source.close)
             self._responder = Responder(self._source, self.settings, self.scope, self.report, self._instance.directory)
             self._retention = Retention(self._source, self.report)
+            self._orders = Orders(self._responder, self._instance.directory)
+            stack.callback(self._make_files().close)
             stack.callback(self._end)
+            stack.callback(self._files.withdraw)
             self._start()
             server = Server(self._instance.directory, self._handle)
             stack.callback(server.close)
@@ -84,6 +90,11 @@ class Guard:
             self._leave = self._pinned and (self._handed_over or self.settings.at_stop == "leave")
         self.report("stopped")
         return 0
+
+    def _make_files(self) -> Files:
+        overview = Overview(self._responder, self._headroom, self._instance.directory)
+        self._files = Files(self._instance.directory, self._orders.obey, overview.text, self.report)
+        return self._files
 
     def _start(self) -> None:
         self._apply_protection()
@@ -97,7 +108,9 @@ class Guard:
         self._configure()
         self._settle_limits(newly=True)
         self._missing = harden()
-        self._headroom.append((boot_ns(), procfs.tasks_in_use()))
+        self._headroom.note()
+        self._files.open()
+        self.report.on_change = self._files.changed
         # From here on garbage in circles, of which we make next to none, is collected when the house is kept: in the
         # midst of 50,000 records a collection takes as long as a verdict.
         gc.collect()
@@ -135,7 +148,7 @@ class Guard:
             while not self._stop:
                 next_sign = boot_ns() + int(self.settings.lost_after * SECOND) // _SIGNS_A_LEASE
                 due = self._responder.next_ns() or next_housekeeping
-                due = min(due, self._source.next_ns() or next_housekeeping)
+                due = min(due, self._source.next_ns() or next_housekeeping, self._files.next_ns())
                 due = min(due, self._retention.next_ns, next_housekeeping, next_sign)
                 for key, _events in selector.select(max(0.0, (due - boot_ns()) / SECOND)):
                     self._read(key.fd, selector, server, wake)
@@ -147,6 +160,7 @@ class Guard:
                 self._tell_notes(selector)
                 self._responder.tick()
                 self._retention.tick()
+                self._files.tick(selector)
                 self._source.seen()
                 if self._reload:
                     self._reload_configuration()
@@ -170,6 +184,8 @@ class Guard:
                 selector.register(client, selectors.EVENT_READ)
         elif fd == wake:
             os.read(wake, 4096)
+        elif fd == self._files.fileno():
+            self._files.read()
         elif fd != self._watched:
             selector.unregister(fd)
             server.serve(fd)
@@ -274,7 +290,7 @@ class Guard:
         self._source.set_executables(executables.identify(self.settings))
         if self.scope.look_again():
             self._configure()
-        self._headroom.append((boot_ns(), procfs.tasks_in_use()))
+        self._headroom.note()
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -307,22 +323,13 @@ class Guard:
                 return {"done": "leaving everything as it is"}
             case ["records"]:
                 return everything_known(self._source)
-            case ["release" | "kill" as action, number] if number.isdecimal():
-                incident = self._responder.find(int(number))
-                if incident is None:
-                    msg = f"family {number} is not held; `pidwarden status` lists what is"
-                    raise PidwardenError(msg)
-                return {"done": self._responder.decide(incident, action)}
-        msg = f"the guard does not know {' '.join(words)!r}"
-        raise UsageError(msg)
+        return {"done": self._orders.obey(words)}
 
     def _status(self) -> dict[str, Any]:
         self._source.settle()
         groups = self._source.groups().values()
         families = sorted((g for g in groups if g.kind == GroupKind.FAMILY), key=lambda g: g.slots, reverse=True)
-        oldest_ns, oldest_used = self._headroom[0]
-        used = procfs.tasks_in_use()
-        hours = max(boot_ns() - oldest_ns, SECOND) / SECOND / 3600
+        room = self._headroom.room()
         return {
             "pid": os.getpid(),
             "version": __version__,
@@ -332,8 +339,8 @@ class Guard:
             "source": self._source.name,
             "not_promised": PROMISES[self._source.name].not_promised,
             "refused": self._refused,
-            "limits": [limit._asdict() | {"free": limit.free} for limit in limits.machine_limits()],
-            "tasks_per_hour": round((used - oldest_used) / hours, 1),
+            "limits": [limit._asdict() | {"free": limit.free} for limit in room.limits],
+            "tasks_per_hour": room.per_hour,
             "families": [
                 {
                     "family": g.id,

@@ -12,6 +12,8 @@ from pidwarden.kernel.clock import boot_ns, rfc3339
 from pidwarden.model.text import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.record import Record
 
@@ -34,9 +36,14 @@ _TEXT = {
     "would": "family {family}: would {action} ({members} members); observing only",
     "waiting": "family {family}: {why}; type `pidwarden kill {family}` or `pidwarden release {family}`",
     "frozen": "family {family}: {members} processes frozen by {frozen_by}",
+    "thawed": "family {family}: its processes go on; forks are still held",
     "note": "{text}",
     "stopped": "stopped",
 }
+
+
+# After an alarm the next event comes at once, after a verdict too: to write a status in between would only delay it.
+_NO_CHANGE = ("note", "stopped", "alarm", "verdict")
 
 
 class Reporter:
@@ -45,6 +52,7 @@ class Reporter:
     def __init__(self, *, as_json: bool, out: TextIO | None = None) -> None:
         self._json = as_json
         self._out = out or sys.stdout
+        self.on_change: Callable[[], None] | None = None  # called after events that tell of a change of state
         self.dropped = 0  # events nobody could be told: the reader went away, or does not read
         self._poll: select.poll | None = None
         with contextlib.suppress(OSError, ValueError):  # not a file of the system: a test's buffer
@@ -54,6 +62,16 @@ class Reporter:
 
     def __call__(self, event: str, **fields: Any) -> None:
         """Writes one event with its time."""
+        self._write(event, fields)
+        if event not in _NO_CHANGE:
+            self.changed()
+
+    def changed(self) -> None:
+        """Says that something has become of a family, with an event or without."""
+        if self.on_change:
+            self.on_change()
+
+    def _write(self, event: str, fields: dict[str, Any]) -> None:
         if self._json:
             line = json.dumps({"event": event, "time": rfc3339(), "boot_ns": boot_ns(), **fields})
         else:

@@ -112,8 +112,12 @@ class Responder:
             msg = f"family {incident.family} is not waiting for a decision: it is {incident.state}"
             raise PidwardenError(msg)
         if action == "kill":
+            blamed = incident.guilty_family or incident.roots
             self.kill(incident)
-            return f"killing the guilty part of family {incident.family}"
+            if not blamed:
+                return f"released family {incident.family}: nobody in it is to blame, so nobody was killed"
+            killed = len(incident.execution.killed) if incident.execution else 0
+            return f"killed {killed} processes of family {incident.family}, {incident.survivors} survivors"
         self.release(incident)
         return f"released family {incident.family}; it is held again when it has grown {_BY_PERSON}-fold"
 
@@ -268,6 +272,7 @@ class Responder:
         """Kills the guilty part, and does not return before it is dead or overdue."""
         incident.state = State.KILLING
         incident.execution = Execution(self.look.protection)
+        self.report.changed()  # it may take a while
         incident.deadline_ns = boot_ns() + int(self.settings.kill_timeout * SECOND)
         if not incident.guilty_family:
             self._split(incident) if incident.roots else self.release(incident)
@@ -295,6 +300,7 @@ class Responder:
         now, alarm = boot_ns(), incident.signal.time_ns
         assert incident.execution is not None
         incident.execution.close()
+        incident.survivors = survivors
         self.freezing.end(incident)
         self.source.settle()
         group = self.source.group(incident.guilty_family)

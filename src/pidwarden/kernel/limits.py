@@ -44,25 +44,29 @@ class Nproc(NamedTuple):
     hard: int | None
 
 
-def machine_limits(root: str = procfs.PROC) -> list[Limit]:
-    """The limits that bind everybody, and the cgroup limits above this process; the tightest first."""
-    found = table_limits(root)
+def machine_limits(root: str = procfs.PROC, *, reserved: int | None = None) -> list[Limit]:
+    """The limits that bind everybody, and the cgroup limits above this process; the tightest first.
+
+    `reserved`: what :func:`never_used` said a while ago; to count that again takes longer than all else here.
+    """
+    found = table_limits(root, reserved=reserved)
     found += [Limit(f"pids.max of {c.path}", c.used, c.limit) for c in pids_cgroups("self", root)]
     return sorted(found, key=lambda limit: limit.free)
 
 
-def table_limits(root: str = procfs.PROC) -> list[Limit]:
-    """The limits that bind everybody: pid_max and threads-max."""
+def table_limits(root: str = procfs.PROC, *, reserved: int | None = None) -> list[Limit]:
+    """The limits that bind everybody: pid_max and threads-max. `reserved` as for :func:`machine_limits`."""
     used = procfs.tasks_in_use(root)
     found = []
     for name in ("pid_max", "threads-max"):
         value = procfs.read_int(f"{root}/sys/kernel/{name}")
         if value is not None:
-            found.append(Limit(name, used, value, _never_used(root) if name == "pid_max" else 0))
+            lost = (never_used(root) if reserved is None else reserved) if name == "pid_max" else 0
+            found.append(Limit(name, used, value, lost))
     return found
 
 
-def _never_used(root: str) -> int:
+def never_used(root: str = procfs.PROC) -> int:
     """Process ids that nobody has and nobody will get: 0, and the low ones whose first owner is gone."""
     return _RESERVED_PIDS - sum(os.path.exists(f"{root}/{pid}") for pid in range(1, _RESERVED_PIDS))
 

@@ -45,6 +45,7 @@ _MORE = (
     "tests/contract/test_sources.py",
     "tests/contract/test_user.py",
     "tests/host/test_contain.py",
+    "tests/host/test_control_fifo.py",
     "tests/host/test_folded.py",
     "tests/host/test_fork_refused.py",
     "tests/host/test_freeze.py",
