@@ -24,8 +24,8 @@ _LONGEST_LINE = 1024  # of a paste; a terminal takes 4,095 bytes a line
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
-        "Without an option: a console that replaces the shell it is typed in, `exec pidwarden rescue`. It never starts "
-        "a process; `help` there tells the rest."
+        f"{parser.description or ''} Without an option: a console that replaces the shell it is typed in, `exec "
+        "pidwarden rescue`. It never starts a process; `help` there tells the rest."
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--auto", action="store_true", help="find who fills the process table, ask, freeze, kill, report")
