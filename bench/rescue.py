@@ -23,7 +23,7 @@ from pidwarden.kernel import procfs
 
 BOMB = Path(__file__).parents[1] / "tests" / "props" / "bomb.c"
 # From outside of the pen, as the first: in there no shell that is not started with priority gets to run at all.
-NICE = ["nice", "-n", "-20"]
+NICE = ("nice", "-n", "-20")
 RESCUE = [*NICE, sys.executable, "-m", "pidwarden", "rescue", "--auto", "--yes", "--suspect", "1"]
 # What the how-tos say: stop everything of that name, again until nothing new is found, then kill it.
 CLASSIC = """
@@ -85,10 +85,10 @@ def measure(command: list[str], bomb: str, tasks: int) -> float:
     return took
 
 
-def prompt() -> float:
-    """Milliseconds from the start of the program to its prompt."""
+def prompt(before: tuple[str, ...] = ()) -> float:
+    """Milliseconds from the start of the program, by another one if that is given, to its prompt."""
     began = time.monotonic()
-    with subprocess.Popen(CONSOLE, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([*before, *CONSOLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         said = b""
@@ -100,13 +100,13 @@ def prompt() -> float:
 
 
 def prompts(bomb: str, tasks: int) -> tuple[list[float], list[float]]:
-    """The same on an idle machine, and while a bomb in a pen forks in vain; 20 times each."""
+    """The same on an idle machine, and while a bomb in a pen forks in vain, as the runbook types it; 20 times each."""
     idle = [prompt() for _ in range(20)]
-    pen = Pen(tasks, slow=False)
+    pen = Pen(tasks)
     with DeadMan(pen.directories, 300), pen:
         process = fill(pen, bomb, tasks)
         try:
-            busy = [prompt() for _ in range(20)]
+            busy = [prompt(NICE) for _ in range(20)]
         finally:
             pen.kill()
             process.wait()
