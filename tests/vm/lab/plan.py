@@ -79,7 +79,7 @@ ALL_RUNS = (
     Run("debian12-more", "bookworm", Hardware(cpus=2), _MORE),
     Run("debian12-recovery", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _RECOVERY),
 )
-_LONG = ("debian12-more", "debian12-recovery")
+_LONG = ("debian12-more", "debian12-recovery", "debian12-rescued")
 RUNS = ALL_RUNS if os.environ.get("PIDWARDEN_VM") == "all" else tuple(r for r in ALL_RUNS if r.name not in _LONG)
 
 # Named, not silently dropped: each is shown as skipped, with its reason.
