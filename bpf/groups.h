@@ -290,4 +290,11 @@ static __noinline int charge(__u64 id, struct pw_key *by, __u32 generation, __u3
 	return 0;
 }
 
+static __always_inline bool is_held(__u64 id)
+{
+	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
+
+	return g && g->flags & PW_GROUP_HELD;
+}
+
 #endif

@@ -57,13 +57,6 @@ struct {
 	__type(value, struct wake);
 } wakes SEC(".maps");
 
-static __always_inline bool is_held(__u64 id)
-{
-	struct pw_group *g = bpf_map_lookup_elem(&groups, &id);
-
-	return g && g->flags & PW_GROUP_HELD;
-}
-
 static __always_inline bool enqueue(const struct pw_key *key, __u64 folded)
 {
 	struct lease *lease = bpf_map_lookup_elem(&leases, &ZERO);

@@ -339,12 +339,20 @@ __noinline int adopt(__u64 task)
 	return enlist(p, &key, &key, NULL, kind);
 }
 
-/* Gives a task of a process that has no record one, once there is room; its creator is known, what it did since is not. */
+/* How full the map may be when one without a record is given one. What is held is to be judged: that has the reserve. */
+static __always_inline bool has_room_for(const struct pw_proc *creator)
+{
+	return sixteenths() < (is_held(creator->family) || is_held(creator->branch) ? 19 : 15);
+}
+
+/* Gives a task of a process that has no record one, once there is room; what it did since its birth is not known. */
 static __noinline int unfold(task_p p, struct pw_task *task)
 {
 	struct pw_state *st = get_state();
-	struct pw_proc *rec, *creator;
-	struct pw_key key = {};
+	struct pw_proc *rec, *creator, *parent;
+	struct pw_key key = {}, pkey;
+	struct pw_task *above;
+	__u64 addr;
 	bool alive;
 
 	creator = bpf_map_lookup_elem(&procs, &task->key);
@@ -353,28 +361,42 @@ static __noinline int unfold(task_p p, struct pw_task *task)
 	read_key(p, &key);
 	rec = bpf_map_lookup_elem(&procs, &key);
 	if (!rec) {
-		if (sixteenths() >= 15) /* the rest is for those who come */
+		if (!has_room_for(creator))
 			return 0;
 		bpf_map_update_elem(&procs, &key, &NEW_PROC, BPF_NOEXIST);
 		rec = bpf_map_lookup_elem(&procs, &key);
 		if (!rec)
 			return 0;
-		rec->parent = task->key;
-		rec->lost_ns = creator->lost_ns + creator->stopped_ns;
+		/* Counted with whom all of them were counted; forked by its parent, if that is one of the family still. */
+		pkey = task->key;
+		addr = (__u64)BPF_CORE_READ(p, real_parent);
+		above = bpf_map_lookup_elem(&tasks, &addr);
+		parent = above ? bpf_map_lookup_elem(&procs, &above->key) : NULL;
+		if (parent && parent->family == creator->family)
+			pkey = above->key;
+		else
+			parent = creator;
+		rec->parent = pkey;
+		rec->lost_ns = parent->lost_ns + parent->stopped_ns;
 		rec->family = creator->family;
-		rec->branch = creator->branch;
-		rec->generation = creator->generation + 1;
+		rec->branch = creator->branch; /* where its slot was charged */
+		rec->generation = parent->generation + 1;
 		rec->uid = BPF_CORE_READ(p, cred, uid.val);
 		rec->leader = (__u64)BPF_CORE_READ(p, group_leader);
 		rec->flags = PW_PROC_GUESSED | (creator->flags & PW_PROC_KTHREAD) | read_exe(p, rec);
 		BPF_CORE_READ_STR_INTO(&rec->comm, p, comm);
 		count_record(rec->family, 1);
-		__sync_fetch_and_add(&creator->kids, 1);
+		__sync_fetch_and_add(&parent->kids, 1);
+		__sync_fetch_and_add(&parent->forks, 1);
+		__sync_fetch_and_add(&creator->forks, -1);
 		__sync_fetch_and_add(&creator->folded, -1);
 	}
 	alive = !(task->flags & PW_TASK_EXITED);
-	if (task->flags & PW_TASK_STOPPED)
+	if (task->flags & PW_TASK_STOPPED) {
 		rec->held_ns = bpf_ktime_get_boot_ns();
+		__sync_fetch_and_add(&rec->stops, 1);
+		__sync_fetch_and_add(&creator->stops, -1);
+	}
 	if (task->flags & PW_TASK_OUTSIDE) {
 		__sync_fetch_and_add(&rec->outside, 1);
 		__sync_fetch_and_add(&creator->outside, -1);

@@ -40,6 +40,7 @@ class Process:
     execs: int = 0
     exec_ns: int = 0
     exit_ns: int = 0
+    held_ns: int = 0
     flags: int = 0
     stops: int = 0
     stopped_ns: int = 0
@@ -96,9 +97,10 @@ class History:
         self.all[key].live += more
 
     def stop(self, keys: list[ProcessKey]) -> None:
-        """They tried to fork and met the gate."""
+        """They tried to fork and met the gate, which holds them."""
         for key in keys:
             self.all[key].stops += 1
+            self.all[key].held_ns = self.now
 
     def hold(self, ns: int) -> None:
         """All that live try to fork and are held for so long."""
@@ -152,9 +154,9 @@ class History:
 
     def _record(self, p: Process) -> Record:
         return record(
-            p.key, p.parent, branch=p.branch, exec_ns=p.exec_ns, exit_ns=p.exit_ns, slots=p.slots, live=p.live,
-            forks=p.forks, execs=p.execs, generation=p.generation, flags=p.flags, stops=p.stops, comm=p.comm, exe=p.exe,
-            stopped_ns=p.stopped_ns, lost_ns=p.lost_ns,
+            p.key, p.parent, branch=p.branch, exec_ns=p.exec_ns, exit_ns=p.exit_ns, held_ns=p.held_ns,
+            slots=p.slots, live=p.live, forks=p.forks, execs=p.execs, generation=p.generation, flags=p.flags,
+            stops=p.stops, comm=p.comm, exe=p.exe, stopped_ns=p.stopped_ns, lost_ns=p.lost_ns,
         )  # fmt: skip
 
     def case(self, *, branch_of: ProcessKey | None = None, rule: Rule | None = None, strikes: int = 0) -> Case:

@@ -606,6 +606,41 @@ def test_members_always_descend_from_the_roots_and_are_never_innocent(start, bom
         assert not innocent & set(found.members)
 
 
+def sleepers(h: History, count: int = 200) -> tuple[ProcessKey, list[ProcessKey]]:
+    """Copies that slept for longer than anybody is taken for young."""
+    root = h.found(b"bomb")
+    asleep = [h.fork(root) for _ in range(count)]
+    h.wait(5 * SECOND // 2)
+    return root, asleep
+
+
+def grow(h: History, root: ProcessKey, slots: int) -> None:
+    members = [root]
+    while len(members) < slots:
+        h.wait(40_000)
+        members.append(h.fork(h.random.choice(members)))
+    h.stop(members)
+
+
+def test_copies_that_slept_until_all_of_them_fork_are_one_bomb_with_who_made_them():
+    h = History()
+    root, asleep = sleepers(h)
+    grow(h, asleep[17], 120)
+    h.stop([root, *asleep])
+    assert_bomb(h, verdict(h), root)
+
+
+@pytest.mark.parametrize("quiet", ["parent", "workers"])
+def test_a_server_one_of_whose_old_workers_goes_off_is_spared(quiet):
+    """Its other workers may fork just then, or it may start another: not both, and not all of them."""
+    h = History()
+    root, asleep = sleepers(h)
+    grow(h, asleep[17], 120)
+    h.stop([root] if quiet == "workers" else asleep)
+    found = verdict(h)
+    assert not {root, *asleep} - {asleep[17]} & set(found.members)
+
+
 def test_a_script_is_not_taken_for_the_zombies_of_the_chain_that_it_started():
     h = History()
     root = STARTS["by_script"](h)
@@ -613,6 +648,17 @@ def test_a_script_is_not_taken_for_the_zombies_of_the_chain_that_it_started():
     zombies = sorted((r for r in h.case().records if r.zombie), key=lambda r: r.key.start_ns)
     found = judge(h.case(strikes=1)._replace(spared=frozenset([zombies[-1].key])), RULES)
     assert found.kind is not Kind.BOMB or roots(found) == [root]
+
+
+def test_a_server_with_many_workers_is_not_the_chain_that_one_of_them_once_was():
+    h = History()
+    root = STARTS["below_server"](h)
+    server = h.all[root].parent
+    BOMBS["chain"](h, root, 60)
+    for key in h.below(root):
+        h.exit(key, reaped=key != max(h.below(root)))
+    found = verdict(h)
+    assert found.kind is not Kind.BOMB or server not in found.members
 
 
 def test_fifty_thousand_records():

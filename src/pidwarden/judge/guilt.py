@@ -20,12 +20,15 @@ from pidwarden.model.record import ProcFlag
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pidwarden.model.record import Record
+
 MEMORY_UNIT = 16 << 20  # bytes that weigh as much as a slot
 _GUESSED = int(ProcFlag.GUESSED)
 _LIVED = "it lived"
 _LIKE_ITS_CHILDREN = 4  # children that breed as it does: a bomb's first process has them, a server or script does not
 _ALIKE = 3  # times as many children as the busiest of its copies: more of them are requests that it serves
 _EAGER = 0.9  # of its children that want to fork at this moment, as it does itself: it is one of them
+_PACK = 10  # such children, however old they are
 _CAME_AND_WENT = 3  # children beyond those still known: somebody who runs one program after another
 _SLOWER = 4  # a bomb's first process waits as long as its copies do before it forks; its parent waited longer than this
 _MIMICS = 2  # copies that start just the program that it starts as well: the program is a decoy
@@ -81,7 +84,7 @@ def find_suspects(kin: Kin, sums: Sequence[int], began: int, rules: Rules) -> li
 
 def _excuse(kin: Kin, parent: int, heavy: list[int], began: int, rules: Rules) -> str:
     """What speaks for the parent of heavy children, or for a process that is heavy without any; empty if nothing."""
-    if _like_its_children(kin, parent, began):
+    if _like_its_children(kin, parent, began) or _leads_a_pack(kin, parent, heavy):
         return ""
     older = "" if _at_their_pace(kin, parent, heavy) else _lived_before(kin, parent, heavy, began, rules)
     if older or _becomes_others(kin, parent, began):
@@ -127,7 +130,7 @@ def _other_work(kin: Kin, parent: int, heavy: list[int], rules: Rules) -> str:
         # One that breeds is light in this branch, but not in another; what comes and goes beside its copies is a decoy.
         if child in known or strange or not record.alive or sum(kin.kin[k] == COPY for k in kids) >= _MIMICS:
             continue
-        if record.forks >= len(kids) + _CAME_AND_WENT:
+        if record.forks - record.hidden >= len(kids) + _CAME_AND_WENT:
             return "it has a child whose own children come and go"
         if first - _born(kin, child) >= rules.witness_ns:
             return "it has a child that was there before that began"
@@ -198,7 +201,7 @@ def _like_its_children(kin: Kin, parent: int, began: int) -> bool:
     """Whether a process is the first of its copies, however old: all it ever forked is itself, and that breeds."""
     kids = kin.tree.children(parent)
     record = kin.tree.records[parent]
-    if len(kids) < _LIKE_ITS_CHILDREN or record.flags & _GUESSED or record.forks > 2 * len(kids):
+    if len(kids) < _LIKE_ITS_CHILDREN or record.flags & _GUESSED or record.forks - record.hidden > 2 * len(kids):
         return False
     broods = []
     for child in kids:
@@ -212,3 +215,23 @@ def _like_its_children(kin: Kin, parent: int, began: int) -> bool:
         return False
     eager = sum(kin.tree.records[c].stops > 0 for c in kids)
     return _ALIKE * max(broods) >= len(kids) or (record.stops > 0 and eager >= _EAGER * len(kids))
+
+
+def _leads_a_pack(kin: Kin, parent: int, heavy: list[int]) -> bool:
+    """Whether it and all its copies, however long they slept, fork at this moment, and one of them is heavy already.
+
+    Each of them lived before the trouble began, and for each that speaks; but workers are not all asked at once to
+    fork, by the one who serves none, and do not breed copies of copies.
+    """
+    tree = kin.tree
+    kids = tree.children(parent)
+    living = [c for c in kids if tree.records[c].alive]
+    if len(living) < _PACK or not _at_the_gate(tree.records[parent]) or any(kin.kin[c] != COPY for c in kids):
+        return False
+    waiting = sum(_at_the_gate(tree.records[c]) for c in living)
+    return waiting >= _EAGER * len(living) and any(kin.kin[h] == COPY for h in heavy)
+
+
+def _at_the_gate(record: Record) -> bool:
+    """Whether it wants to fork just now: it was stopped when it tried, and still is."""
+    return record.stops > 0 and record.held_ns > 0 and record.alive

@@ -93,13 +93,14 @@ def _doubtful(why: str) -> Opinion:
 
 def _copies(case: Case, seen: Evidence) -> Opinion | None:
     """Copies that copy themselves, many of them and deep: the shape that honest programs do not have."""
-    if seen.depth >= _DEEP_ALONE and seen.copies >= _HALF * seen.known:
+    theirs = seen.idle > _HALF * seen.slots  # most of it is one parent's workers
+    if seen.depth >= _DEEP_ALONE and seen.copies >= _HALF * seen.known and not theirs:
         return Opinion(
             Kind.BOMB, f"a row of copies of copies, {seen.depth} deep, and what they left behind", copying=True
         )
     pure = seen.known - seen.copies <= _FEW * seen.known
-    if seen.breeders < max(2, _FEW * (seen.known - seen.hidden)) or seen.idle > _HALF * seen.slots:
-        return _first_of_many(case, seen) if pure else None  # few, or most of it is one parent's workers
+    if seen.breeders < max(2, _FEW * (seen.known - seen.hidden)) or theirs:
+        return _first_of_many(case, seen) if pure else None
     why = f"copies that copy themselves, {seen.depth} deep, {seen.eager} of {seen.living} were about to do it again"
     if case.rule is Rule.GENERATIONS and seen.depth >= _DEEP_MIXED and seen.copies >= _HALF * seen.known:
         why = f"a chain of copies of itself, {max(seen.depth, seen.generation)} deep, each by a young one"

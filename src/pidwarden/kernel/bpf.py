@@ -10,7 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from pidwarden.errors import NotPossible, PidwardenError
-from pidwarden.kernel import abi
+from pidwarden.kernel import abi, procfs
 from pidwarden.kernel.btf import Btf
 from pidwarden.kernel.libbpf import (
     Link,
@@ -82,10 +82,17 @@ _SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (
 _SIZES |= {"exes": (abi.EXE.size, Struct("<I")), "config": (4, abi.CONFIG), "state": (4, abi.STATE)}
 # More tasks, for threads and for those only counted; more groups: each child of a spawner has a family and a branch.
 _TIMES_RECORDS = {"tasks": 2, "procs": 1, "groups": 2, "dump": 1}
+_MANY_TASKS = 65_536
+_SPARE = 4  # a quarter more than anybody may use is for founders of families: the first of a bomb must be known
 _RUN = ("control", "ask", "sweep", "seed", "gate_every")
 PINNED = (*_MAPS, *_RUN, "lease")  # what a successor finds
 _LEASES = {True: "lease_waking", False: "lease_plain"}  # whether the kernel can wake those whose hold has lapsed
 OPTIONAL = frozenset({"gate_lsm", "undo_lsm", "gate_fmod_ret", "undo_fmod_ret"})  # not every kernel takes them
+
+
+def _most_tasks() -> int:
+    """Who has no record is counted all the same, so the tasks must have room where records are few; within reason."""
+    return min(procfs.read_int(f"{procfs.PROC}/sys/kernel/pid_max") or 0, _MANY_TASKS)
 
 
 class Programs:
@@ -124,7 +131,8 @@ class Programs:
         loaded = Object(path)
         try:
             for name, times in _TIMES_RECORDS.items():
-                loaded.resize(name, times * max_records)
+                loaded.resize(name, times * (max_records + max_records // _SPARE))
+            loaded.resize("tasks", max(_TIMES_RECORDS["tasks"] * max_records, _most_tasks()))
             for name in (*(OPTIONAL - optional), _LEASES[not wakes_others()]):
                 loaded.leave_out(name)
             loaded.load()
@@ -161,7 +169,7 @@ class Programs:
 
     def configure(self, config: Config) -> None:
         """Sets the thresholds for groups born from now on."""
-        self.maps["config"].set(_ZERO, config.packed(self.maps["procs"].max_entries))
+        self.maps["config"].set(_ZERO, config.packed(self.max_records))
 
     def begin_lease(self) -> bool:
         """From here on the kernel watches for signs of life (:meth:`seen`). False: it has no timers."""
@@ -292,7 +300,7 @@ class Programs:
     @property
     def max_records(self) -> int:
         """How many processes can have a record."""
-        return self.maps["procs"].max_entries
+        return -(-self.maps["procs"].max_entries * _SPARE // (_SPARE + 1))
 
     @property
     def ceiling(self) -> int:
