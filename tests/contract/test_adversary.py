@@ -117,6 +117,15 @@ def test_set_off_while_the_guard_starts(tmp_path):
         assert made.peak() <= max(CAP, at_start)
 
 
+def test_at_its_cap_before_the_guard_starts(tmp_path):
+    """What cannot grow never crosses a budget: that its forks fail without end gives it away."""
+    with cage(HOLD_AT + 50) as made, bomb(made, *c_bomb("tight")):
+        until(lambda: made.current() == HOLD_AT + 50, "the cap to be reached")
+        with guard(*patient(tmp_path)) as running:
+            until(is_over(running, made), "the bomb to be dead", 100)
+        assert made.peak() == HOLD_AT + 50
+
+
 def test_history_filled_on_purpose_first(tmp_path):
     """1,500 processes that are there before the guard leave a history of 1,024 no room for the bomb."""
     with cage(3000) as made:

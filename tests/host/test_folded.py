@@ -49,7 +49,7 @@ def test_it_is_killed_to_the_last(config):
         assert not members(made)
         history = ask(running.run_dir, "status")["history"]
         assert history["folded"] > 0
-        assert history["records"] <= history["max_records"]
+        assert history["records"] <= history["max_records"] * 5 // 4  # a quarter more for who is held
 
 
 def test_it_is_let_go_to_the_last(config):

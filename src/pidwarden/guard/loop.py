@@ -13,6 +13,7 @@ from pidwarden import __version__
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.guard import executables, waker
 from pidwarden.guard.begin import UNLIMITED, Beginning, check_refusal, thresholds
+from pidwarden.guard.capped import Capped
 from pidwarden.guard.control import Bulk, Server
 from pidwarden.guard.files import Files
 from pidwarden.guard.harden import harden
@@ -140,6 +141,7 @@ class Guard:
 
     def _serve(self, server: Server, wake: int) -> None:
         next_housekeeping = boot_ns() + _HOUSEKEEPING_SECONDS * SECOND
+        capped = Capped(self._source, boot_ns())
         with selectors.DefaultSelector() as selector:
             self._watched = self._source.fileno()
             for fd in (self._watched, server.fileno(), wake):
@@ -149,7 +151,7 @@ class Guard:
                 next_sign = boot_ns() + int(self.settings.lost_after * SECOND) // _SIGNS_A_LEASE
                 due = self._responder.next_ns() or next_housekeeping
                 due = min(due, self._source.next_ns() or next_housekeeping, self._files.next_ns())
-                due = min(due, self._retention.next_ns, next_housekeeping, next_sign)
+                due = min(due, self._retention.next_ns, capped.next_ns, next_housekeeping, next_sign)
                 for key, _events in selector.select(max(0.0, (due - boot_ns()) / SECOND)):
                     self._read(key.fd, selector, server, wake)
                 for event in self._source.signals():
@@ -160,6 +162,7 @@ class Guard:
                 self._tell_notes(selector)
                 self._responder.tick()
                 self._retention.tick()
+                capped.tick(self.settings, boot_ns())
                 self._files.tick(selector)
                 self._source.seen()
                 if self._reload:
