@@ -16,7 +16,7 @@ from pidwarden.kernel import procfs
 
 pytestmark = pytest.mark.root
 
-CAP = 300
+CAP = 160
 RESCUE = [sys.executable, "-m", "pidwarden", "rescue"]
 # The same program as most bombs here, as young, in the same session: only that it has no part in it tells them apart.
 NEIGHBOUR = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"]
@@ -67,10 +67,14 @@ def test_every_drill_shape(name, gate):
         assert "Nobody of it" in out
 
 
-@pytest.mark.parametrize("name", ["parent", "signals", "woken", "vfork", "clone3"])
-def test_shapes_in_c(name):
+# Where two members take all of the processor with their signals, one may have made all the others: that is no shape.
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("parent", ()), ("signals", ()), ("woken", ("--suspect", "1")), ("vfork", ()), ("clone3", ())],
+)
+def test_shapes_in_c(name, told):
     with full_pen([prop("bomb"), name]) as (made, beside):
-        code, out, err = run(made, "--auto", "--yes")
+        code, out, err = run(made, "--auto", "--yes", *told)
         assert (code, err) == (0, ""), out
         assert not alive(made, beside)
 

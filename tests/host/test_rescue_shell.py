@@ -21,7 +21,7 @@ from pidwarden.kernel import procfs
 
 pytestmark = pytest.mark.root
 
-CAP = 120
+CAP = 60
 
 
 @pytest.fixture(params=SHELLS)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from pidwarden.rescue.sparing import Sparing
 
-_BETWEEN = 0.2  # seconds between two looks
+_BETWEEN = 0.2  # seconds between two looks …
+_BETWEEN_FULL = 0.05  # … where hardly anybody can be born any more: what grew is no news then
+_FULL = 0.95
 _MANY_USERS = 8  # users of one bomb that make it likely that each member becomes another
 _SECOND = 1_000_000_000
 _AT_ONCE_TICKS = 1000  # threads that took longer to come are a leak, or a load
@@ -43,10 +45,10 @@ class Desk:
         _pids_max, _of, path = nearest.name.partition(" of ")
         return Room(nearest.name, nearest.used, nearest.limit, path)
 
-    def look(self, seconds: float = _BETWEEN) -> list[Suspect]:
-        """Two looks at everybody; who holds many slots, the most first."""
+    def look(self, seconds: float | None = None) -> list[Suspect]:
+        """Two looks at everybody, so many seconds apart; who holds many slots, the most first."""
         before = self.table.read()
-        time.sleep(seconds)
+        time.sleep(seconds or (_BETWEEN_FULL if self.room().pressure >= _FULL else _BETWEEN))
         self.everybody = self.table.read()
         spared = self.sparing.why(self.everybody)
         room = self.room()

@@ -28,6 +28,8 @@ _QUIET = 2  # passes in a row that find nobody new
 _PATIENCE = 5.0  # seconds: who never stands still is killed while he moves
 _GROUP = 8  # members of a process group that make it worth a signal of its own
 _YIELD = 0.002  # seconds
+_SAMPLE = 32  # of those who are to die: only when they are dead is it worth to look at everybody …
+_ROUND = 0.25  # … or after so many seconds
 _DYING = 10.0  # seconds until all that were killed must be gone
 _STOPPED = "Tt"
 
@@ -71,14 +73,18 @@ class Hunt:
         self.frozen: dict[ProcessKey, None] = {}  # whom we stopped: who was stopped before is not ours to continue
         self.denied: set[ProcessKey] = set()  # whom we have no right to signal
         self.zombies = 0
+        self._everybody: list[Proc] = []  # at the last look …
+        self._living: list[Proc] = []  # … and the members that lived
+        self._still = False  # whether nobody has moved since
 
     # -- who -------------------------------------------------------------------------------------------------------
 
     def look(self) -> list[Proc]:
         """Those who live now; whoever descends from them has become a member."""
-        everybody = self._table.read()
+        self._still = False
+        everybody = self._everybody = self._table.read()
         spared = self._sparing.why(everybody)
-        living: list[Proc] = []
+        living = self._living = []
         pids: dict[int, Proc] = {}
         all_of_them = {p.pid: p for p in everybody}
         rest: list[Proc] = []
@@ -104,7 +110,7 @@ class Hunt:
             if found:
                 for p in born:
                     self.members[p.key] = pids[p.pid] = p
-                living += born
+                living.extend(born)
                 new = {p.key for p in born}
                 rest = [p for p in rest if p.key not in new]
         return living
@@ -133,7 +139,8 @@ class Hunt:
                 self._on_pass(passes, len(fresh), len(living))
             if awake and not fresh:
                 time.sleep(_YIELD)  # they have the signal already, but did not get a processor to stop on
-        return Frozen(len(living), passes, quiet >= _QUIET, max(0, len(self.members) - first))
+        self._still = quiet >= _QUIET
+        return Frozen(len(living), passes, self._still, max(0, len(self.members) - first))
 
     def _stop_groups(self, living: list[Proc]) -> None:
         """SIGSTOP to whole process groups in which nobody else lives. Who came in meanwhile goes on at once."""
@@ -141,7 +148,8 @@ class Hunt:
         large = {group for group, size in sizes.items() if size >= _GROUP and group > 1}
         if not large:
             return
-        spared = self._sparing.why(everybody := self._table.read())
+        everybody = self._everybody
+        spared = self._sparing.why(everybody)
         others = {p.pgrp for p in everybody if p.key not in self.members or p.key in spared}
         asleep = {p.key for p in everybody if p.state in _STOPPED}
         for group in large - others:
@@ -198,25 +206,35 @@ class Hunt:
         """SIGKILLs them all, and whoever comes to light, until nobody is left or there is no more patience."""
         until = time.monotonic() + _DYING
         killed: set[ProcessKey] = set()
-        left: list[Proc] = []
+        left = self._living if self._still else self.look()
+        whole = self._kill_cgroups(left)
         quiet = 0
-        whole = self._kill_cgroups()
-        while quiet < _QUIET and time.monotonic() < until:
-            left = self.look()
+        while True:
             new = [p for p in left if p.key not in killed and self.signal(p, signal.SIGKILL)]
             killed.update(p.key for p in new)
             quiet = 0 if left else quiet + 1
-            if left and not new:
-                time.sleep(_YIELD)  # they die as soon as they get a processor
+            if quiet >= _QUIET or time.monotonic() >= until:
+                break
+            if left:
+                _wait_for(new[:: max(1, len(new) // _SAMPLE)])
+            left = self.look()
         for key in (killed | whole) - {p.key for p in left}:
             self.frozen.pop(key, None)
         return Killed(len(killed | whole), tuple(left), self.zombies)
 
-    def _kill_cgroups(self) -> set[ProcessKey]:
+    def _kill_cgroups(self, members: Iterable[Proc]) -> set[ProcessKey]:
         """SIGKILL by cgroup, atomic against fork, where v2 cgroups hold just these; who was in them."""
-        living = {p.pid: p.key for p in self.look()}
+        living = {p.pid: p.key for p in members}
         directories = exact(living, cgroup.mounts()) if living and not self.denied else []
         if self._protection.by_cgroup:
             return set()  # a look at each one comes before each signal
         inside = [pid for d in directories if freezer.kill(d) for pid in cgroup.processes_below(d) or ()]
         return {living[pid] for pid in inside if pid in living}
+
+
+def _wait_for(dying: list[Proc]) -> None:
+    """Until they are dead, which takes until they get a processor, but not for long."""
+    until = time.monotonic() + _ROUND
+    time.sleep(_YIELD)
+    while time.monotonic() < until and (dying := [p for p in dying if not procfs.has_ended(p.key)]):
+        time.sleep(_YIELD)

@@ -66,6 +66,11 @@ _UNCAPPED = ("tests/vm/guest/test_uncapped.py",)
 _RECOVERY = ("tests/vm/guest/test_recovery.py", "tests/vm/guest/test_table_full.py", "tests/vm/guest/test_cost.py")
 _RESCUED = ("tests/vm/guest/test_rescued.py",)
 _SMOKE = ("tests/vm/guest/test_smoke.py",)
+# Without the bomb of threads, which takes as long as all else here; test_uncapped.py has it.
+_BRIEF = tuple(
+    f"tests/vm/guest/test_smoke.py::{name}"
+    for name in ("test_what", "test_it_loads", "test_a_bomb_is_contained[tight]", "test_a_bomb_is_contained[int80]")
+)
 
 # Kernels that no longer change. Those of the moving suites are tried by `make vm-kernels`: a new one must not turn a
 # change red that has nothing to do with it.
@@ -74,12 +79,12 @@ ALL_RUNS = (
     Run("debian12-uncapped", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _UNCAPPED),
     Run("debian12-rescued", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _RESCUED),
     Run("debian12-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
-    Run("debian12-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), _SMOKE),
-    Run("debian13", "trixie", Hardware(cpus=2), _SMOKE),
+    Run("debian12-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), _BRIEF),
+    Run("debian13", "trixie", Hardware(cpus=2), _BRIEF),
     Run("debian12-more", "bookworm", Hardware(cpus=2), _MORE),
     Run("debian12-recovery", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _RECOVERY),
 )
-_LONG = ("debian12-more", "debian12-recovery", "debian12-rescued")
+_LONG = ("debian12-more", "debian12-one-cpu", "debian12-recovery", "debian12-rescued")
 RUNS = ALL_RUNS if os.environ.get("PIDWARDEN_VM") == "all" else tuple(r for r in ALL_RUNS if r.name not in _LONG)
 
 # Named, not silently dropped: each is shown as skipped, with its reason.
