@@ -83,7 +83,7 @@ def told(command: list[str], bomb: str) -> list[str]:
 def measure(command: list[str], bomb: str, tasks: int) -> float:
     """Seconds from the start of the program to its end, with the pen proven empty; infinite if it lost its patience."""
     pen = Pen(tasks, slow=False)
-    with DeadMan(pen.directories, 120), pen:
+    with DeadMan(pen.directories, 300), pen:
         process = fill(pen, bomb, tasks)
         try:
             command = told(command, bomb)
