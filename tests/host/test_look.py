@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from cli_kit import forget_copy, nobody_cli, pidwarden_cli
-from guardkit import bomb, c_bomb, guard, leftovers, members, pen, stopped_in
+from guardkit import bomb, c_bomb, guard, leftovers, pen, stopped_in
 from kit import child, prop, until
 
 from pidwarden.guard.control import ask_bulk
@@ -192,8 +192,8 @@ def test_by_user_and_by_cgroup():
         assert odd.pid in processes("tree", "user:root")
         assert odd.pid in processes("ps", "user:0", "-o", "pid")
         assert not any("odd" in line for line in ask("ps", "user:nobody").splitlines())
-        with pen() as made, bomb(made, prop("odd"), "wait") as inside:
-            until(lambda: members(made), "somebody in the pen")
+        with pen() as made, child("odd", "wait", enter=made.enter) as inside:
+            inside.said()
             path = "/" + made.name
             assert processes("ps", f"cgroup:{path}", "-o", "pid").keys() == {inside.pid}
             assert processes("tree", f"cgroup:{path}").keys() == {inside.pid}

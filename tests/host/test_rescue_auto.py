@@ -16,7 +16,7 @@ from pidwarden.kernel import procfs
 
 pytestmark = pytest.mark.root
 
-CAP = 160
+CAP = 300
 RESCUE = [sys.executable, "-m", "pidwarden", "rescue"]
 # The same program as most bombs here, as young, in the same session: only that it has no part in it tells them apart.
 NEIGHBOUR = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"]
