@@ -105,7 +105,7 @@ def test_for_programs():
 
 def test_a_pool_is_not_certain():
     code = "import os, time\nfor i in range(200):\n    os.fork() or time.sleep(1000)\ntime.sleep(1000)"
-    with full_pen([sys.executable, "-I", "-S", "-c", code], 220, 200) as (made, beside):
+    with full_pen([sys.executable, "-I", "-S", "-c", code], 220, 204) as (made, beside):
         before = alive(made, beside)
         status, out, err = run(made, "--auto", "--yes")
         assert (status, err) == (1, ""), out

@@ -87,7 +87,8 @@ def find(before: Sequence[Proc], now: Sequence[Proc], spared: Collection[Process
         slots = sum(p.threads for p in members) + len(zombies)
         if slots >= _FEWEST:
             born = sum(p.key not in there for p in members) if there else 0
-            found.append(_opinion(members, zombies, slots, born, room))
+            over = not members and all(z.key in there for z in zombies)
+            found.append(_opinion(members, zombies, slots, born, room, over=over))
     return sorted(found, key=lambda s: -s.slots)
 
 
@@ -243,7 +244,9 @@ def _onset(procs: Sequence[Proc]) -> int:
 # -- what they are -----------------------------------------------------------------------------------------------------
 
 
-def _opinion(members: list[Proc], zombies: list[Proc], slots: int, born: int, room: Room) -> Suspect:
+def _opinion(  # noqa: PLR0913  (what two looks say of one set)
+    members: list[Proc], zombies: list[Proc], slots: int, born: int, room: Room, *, over: bool
+) -> Suspect:
     young = _without_elders(members, len(zombies))
     slots -= sum(p.threads for p in members) - sum(p.threads for p in young)
     share = slots / room.used if room.used else 0.0
@@ -254,11 +257,13 @@ def _opinion(members: list[Proc], zombies: list[Proc], slots: int, born: int, ro
     if born:
         reasons.append(f"{born:,} born between two looks")
     pressing = room.pressure >= _HALF or born >= _GROWS * slots
-    if not pressing:
+    if over:
+        reasons.append("nobody of it lives, and none was born between two looks: they wait to be reaped by process 1")
+    elif not pressing:
         reasons.append("nothing is full, and it does not grow")
     elif not shape:
         reasons.append("a pool, a server or a build may look like this")
-    sure = bool(shape) and pressing and share >= _QUARTER
+    sure = bool(shape) and pressing and share >= _QUARTER and not over
     groups = frozenset(p.pgrp for p in (*young, *zombies))
     return Suspect(tuple(young), len(zombies), slots, born, groups, sure, tuple(reasons))
 
