@@ -293,6 +293,16 @@ static __noinline int enlist(task_p p, struct pw_key *key, struct pw_key *by, st
 	return 1;
 }
 
+/* A process that gets no record: its creator's stands for it. */
+static __always_inline void count_folded(struct pw_proc *rec, struct pw_state *st)
+{
+	count(&st->folded_alive);
+	if (rec) {
+		__sync_fetch_and_add(&rec->folded, 1);
+		__sync_fetch_and_add(&rec->forks, 1);
+	}
+}
+
 /* A task that nobody told us about: it was there before us, or a map was full when it was born. */
 __noinline int adopt(__u64 task)
 {
@@ -305,7 +315,6 @@ __noinline int adopt(__u64 task)
 	__u32 kind = flags & PF_EXITING ? PW_TASK_EXITED : 0;
 	__u64 addr = (__u64)creator;
 	struct pw_task *ptask;
-	struct pw_proc *rec;
 
 	if (!st || !cfg)
 		return 0;
@@ -330,16 +339,16 @@ __noinline int adopt(__u64 task)
 			/* A crowd that was here first must not take the room of those who come. */
 			key = pkey;
 			kind |= PW_TASK_FOLDED;
-			rec = bpf_map_lookup_elem(&procs, &key);
-			if (rec)
-				__sync_fetch_and_add(&rec->folded, 1);
-			count(&st->folded_alive);
+			count_folded(bpf_map_lookup_elem(&procs, &key), st);
 		}
 	}
 	return enlist(p, &key, &key, NULL, kind);
 }
 
-/* How full the map may be when one without a record is given one. What is held is to be judged: that has the reserve. */
+/*
+ * Whether one without a record may be given one. What is held is to be judged: that has the reserve as well, but for the
+ * last sixteenth of the twenty that the map has (_SPARE in kernel/bpf.py).
+ */
 static __always_inline bool has_room_for(const struct pw_proc *creator)
 {
 	return sixteenths() < (is_held(creator->family) || is_held(creator->branch) ? 19 : 15);
@@ -475,11 +484,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		case FOLDED:
 			key = by;
 			flags = PW_TASK_FOLDED;
-			count(&st->folded_alive);
-			if (rec) {
-				__sync_fetch_and_add(&rec->folded, 1);
-				__sync_fetch_and_add(&rec->forks, 1);
-			}
+			count_folded(rec, st);
 		}
 	} else {
 		key = by; /* CLONE_THREAD: the same process, the same record */

@@ -186,6 +186,23 @@ def test_a_folded_process_gets_a_record_once_there_is_room():
             assert len(list(Tree(records).subtree(programs.group(family).founder))) == count + 1
 
 
+def test_who_is_held_gets_records_out_of_the_reserve_and_is_counted_with_who_forked_it():
+    """The whole tree was there before the kernel side: of most of it only the numbers are in somebody's record."""
+    with child("odd", "tree", "10", group=True) as odd:
+        pid, count = odd.said()
+        with tracking(history=True, records=1024, hold_at=5000, family_hold_at=5000) as programs:
+            family = family_of(programs, pid)
+            before = {r.key for r in programs.records(family)}
+            assert programs.counters().hidden > 0
+            assert programs.hold(family)
+            programs.seed()
+            records = programs.records(family)
+            fresh = [r for r in records if r.key not in before]
+            assert fresh
+            assert all(r.parent.tgid == r.ppid for r in fresh)
+            assert sum(r.forks for r in records) == count == programs.group(family).slots - 1
+
+
 def test_a_guard_forgets_after_the_window_and_says_how_much_it_remembers(tmp_path):
     config = tmp_path / "pidwarden.toml"
     config.write_text("history_window = 0.5\n")
