@@ -26,7 +26,8 @@ from pidwarden.kernel import procfs
 
 BOMB = Path(__file__).parents[1] / "tests" / "props" / "bomb.c"
 NICE = ("nice", "-n", "-20")  # as the runbook says
-RESCUE = [*NICE, sys.executable, "-m", "pidwarden", "rescue", "--auto", "--yes"]
+CONSOLE = [sys.executable, "-m", "pidwarden", "rescue"]
+RESCUE = [*NICE, *CONSOLE, "--auto", "--yes"]
 # What the how-tos say: stop everything of that name, again until nothing new is found, then kill it.
 CLASSIC = """
 stopped=" "; new=1
@@ -51,14 +52,13 @@ while [ $left -gt 0 ]; do
 done 2>/dev/null
 """
 TYPED, NICED = "classic, as typed", "classic, niced"
-PATIENCE = 60  # seconds for the first of them: a shell among thousands that spin hardly gets to run
+PATIENCE = 60  # seconds for each: a shell beside thousands that spin may hardly get to run
 WAYS = {
     TYPED: ["bash", "-c", CLASSIC, "classic", "pwrescued"],
     NICED: [*NICE, "bash", "-c", CLASSIC, "classic", "pwrescued"],
     "passes": [*RESCUE, "--no-gate"],
     "kernel gate": [*RESCUE, "--gate"],
 }
-CONSOLE = [sys.executable, "-m", "pidwarden", "rescue", "--no-shell"]
 TARGET_RATIO, TARGET_SECONDS, TARGET_PROMPT = 10.0, 1.0, 300.0
 
 
@@ -74,7 +74,7 @@ def told(command: list[str], bomb: str) -> list[str]:
     """The command with the number of just this bomb, whatever else is on the machine."""
     if command[: len(RESCUE)] != RESCUE:
         return command
-    look = [*NICE, *CONSOLE[:-1], "--auto", "--dry-run", "--json"]
+    look = [*NICE, *CONSOLE, "--auto", "--dry-run", "--json"]
     found = json.loads(subprocess.run(look, capture_output=True, text=True, check=True).stdout)
     (number,) = (s["suspect"] for s in found["suspects"] if s["program"] == bomb)
     return [*command, "--suspect", str(number)]
@@ -107,7 +107,7 @@ def measure(command: list[str], bomb: str, tasks: int) -> float:
 def prompt(before: tuple[str, ...] = ()) -> float:
     """Milliseconds from the start of the program, by another one if that is given, to its prompt."""
     began = time.monotonic()
-    with subprocess.Popen([*before, *CONSOLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([*before, *CONSOLE, "--no-shell"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         said = b""
