@@ -80,10 +80,10 @@ def wakes_others() -> bool:
 _MAPS = ("tasks", "procs", "groups", "dump", "exes", "config", "state", "events", "leases", "wakes")
 _SIZES = {"tasks": (8, abi.TASK), "procs": (abi.KEY.size, abi.PROC), "groups": (8, abi.GROUP), "dump": (4, abi.DUMP)}
 _SIZES |= {"exes": (abi.EXE.size, Struct("<I")), "config": (4, abi.CONFIG), "state": (4, abi.STATE)}
-# More tasks, for threads and for those only counted; more groups: each child of a spawner has a family and a branch.
-_TIMES_RECORDS = {"tasks": 2, "procs": 1, "groups": 2, "dump": 1}
+# More groups: each child of a spawner has a family and a branch. More tasks: for threads and for those only counted.
+_TIMES_RECORDS, _TASKS_A_RECORD = {"procs": 1, "groups": 2, "dump": 1}, 2
 _MANY_TASKS = 65_536
-_SPARE = 4  # a quarter more than anybody may use is for founders of families: the first of a bomb must be known
+_SPARE = 4  # a quarter more than others may use is for founders, as the first of a bomb is one, and for who is held
 _RUN = ("control", "ask", "sweep", "seed", "gate_every")
 PINNED = (*_MAPS, *_RUN, "lease")  # what a successor finds
 _LEASES = {True: "lease_waking", False: "lease_plain"}  # whether the kernel can wake those whose hold has lapsed
@@ -132,7 +132,7 @@ class Programs:
         try:
             for name, times in _TIMES_RECORDS.items():
                 loaded.resize(name, times * (max_records + max_records // _SPARE))
-            loaded.resize("tasks", max(_TIMES_RECORDS["tasks"] * max_records, _most_tasks()))
+            loaded.resize("tasks", max(_TASKS_A_RECORD * max_records, _most_tasks()))
             for name in (*(OPTIONAL - optional), _LEASES[not wakes_others()]):
                 loaded.leave_out(name)
             loaded.load()
@@ -299,7 +299,7 @@ class Programs:
 
     @property
     def max_records(self) -> int:
-        """How many processes can have a record."""
+        """How many processes can have a record, without the reserve for founders and for who is held."""
         return -(-self.maps["procs"].max_entries * _SPARE // (_SPARE + 1))
 
     @property
