@@ -203,14 +203,13 @@ class Frozen:
                 continue
             if why_spared(held, self._protection):
                 self._stopped.pop(record.key, None)
-                held.close()
-                continue
-            # First the note, by which the kernel wakes it if this guard is lost: even between these two lines.
-            if self._on_stop:
-                self._on_stop(record.key)
-            if held.signal(signal.SIGSTOP):
-                new += record.key in fresh
-                again += record.key not in fresh
+            else:
+                # First the note, by which the kernel wakes it if this guard is lost: even between these two lines.
+                if self._on_stop:
+                    self._on_stop(record.key)
+                if held.signal(signal.SIGSTOP):
+                    new += record.key in fresh
+                    again += record.key not in fresh
             held.close()
         return new, again
 

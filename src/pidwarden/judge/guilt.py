@@ -223,13 +223,11 @@ def _leads_a_pack(kin: Kin, parent: int, heavy: list[int]) -> bool:
     Each of them lived before the trouble began, and for each that speaks; but workers are not all asked at once to
     fork, by the one who serves none, and do not breed copies of copies.
     """
-    tree = kin.tree
-    kids = tree.children(parent)
-    living = [c for c in kids if tree.records[c].alive]
-    if len(living) < _PACK or not _at_the_gate(tree.records[parent]) or any(kin.kin[c] != COPY for c in kids):
+    kids, records = kin.tree.children(parent), kin.tree.records
+    if not heavy or not _at_the_gate(records[parent]) or any(kin.kin[c] != COPY for c in kids):
         return False
-    waiting = sum(_at_the_gate(tree.records[c]) for c in living)
-    return waiting >= _EAGER * len(living) and any(kin.kin[h] == COPY for h in heavy)
+    living = [c for c in kids if records[c].alive]
+    return len(living) >= _PACK and sum(_at_the_gate(records[c]) for c in living) >= _EAGER * len(living)
 
 
 def _at_the_gate(record: Record) -> bool:
