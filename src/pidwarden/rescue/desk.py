@@ -45,10 +45,10 @@ class Desk:
         _pids_max, _of, path = nearest.name.partition(" of ")
         return Room(nearest.name, nearest.used, nearest.limit, path)
 
-    def look(self, seconds: float | None = None) -> list[Suspect]:
-        """Two looks at everybody, so many seconds apart; who holds many slots, the most first."""
+    def look(self) -> list[Suspect]:
+        """Two looks at everybody; who holds many slots, the most first."""
         before = self.table.read()
-        time.sleep(seconds or (_BETWEEN_FULL if self.room().pressure >= _FULL else _BETWEEN))
+        time.sleep(_BETWEEN_FULL if self.room().pressure >= _FULL else _BETWEEN)
         self.everybody = self.table.read()
         spared = self.sparing.why(self.everybody)
         room = self.room()

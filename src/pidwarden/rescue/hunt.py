@@ -73,18 +73,15 @@ class Hunt:
         self.frozen: dict[ProcessKey, None] = {}  # whom we stopped: who was stopped before is not ours to continue
         self.denied: set[ProcessKey] = set()  # whom we have no right to signal
         self.zombies = 0
-        self._everybody: list[Proc] = []  # at the last look …
-        self._living: list[Proc] = []  # … and the members that lived
-        self._still = False  # whether nobody has moved since
+        self._everybody: list[Proc] = []  # at the last look
 
     # -- who -------------------------------------------------------------------------------------------------------
 
     def look(self) -> list[Proc]:
         """Those who live now; whoever descends from them has become a member."""
-        self._still = False
         everybody = self._everybody = self._table.read()
         spared = self._sparing.why(everybody)
-        living = self._living = []
+        living: list[Proc] = []
         pids: dict[int, Proc] = {}
         all_of_them = {p.pid: p for p in everybody}
         rest: list[Proc] = []
@@ -110,7 +107,7 @@ class Hunt:
             if found:
                 for p in born:
                     self.members[p.key] = pids[p.pid] = p
-                living.extend(born)
+                living += born
                 new = {p.key for p in born}
                 rest = [p for p in rest if p.key not in new]
         return living
@@ -139,8 +136,7 @@ class Hunt:
                 self._on_pass(passes, len(fresh), len(living))
             if awake and not fresh:
                 time.sleep(_YIELD)  # they have the signal already, but did not get a processor to stop on
-        self._still = quiet >= _QUIET
-        return Frozen(len(living), passes, self._still, max(0, len(self.members) - first))
+        return Frozen(len(living), passes, quiet >= _QUIET, max(0, len(self.members) - first))
 
     def _stop_groups(self, living: list[Proc]) -> None:
         """SIGSTOP to whole process groups in which nobody else lives. Who came in meanwhile goes on at once."""
@@ -206,7 +202,7 @@ class Hunt:
         """SIGKILLs them all, and whoever comes to light, until nobody is left or there is no more patience."""
         until = time.monotonic() + _DYING
         killed: set[ProcessKey] = set()
-        left = self._living if self._still else self.look()
+        left = self.look()
         whole = self._kill_cgroups(left)
         quiet = 0
         while True:
