@@ -85,7 +85,8 @@ def test_each_shape_is_contained_far_below_the_cap(all_shapes, shape):
     assert found["verdicts"][-1] == "bomb"
     assert found["survivors"] == 0
     assert 0 < found["pen_peak"] <= (4 if shape == "threads" else 2) * 300 < found["pen_cap"]  # docs/adr/0011
-    assert found["killed"] >= 1
+    # The end of its first, beside members that are stopped, may end them before the guard does (docs/guarantees.md).
+    assert found["killed"] >= 1 or (shape == "shell" and found["alarms"][-1]["unreaped"])
     assert 0 < found["noticed_ms"] < 10_000
     assert 0 <= found["held_ms"] <= found["dead_ms"] <= found["cleared_ms"]
 
