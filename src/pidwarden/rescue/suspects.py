@@ -258,7 +258,7 @@ def _opinion(  # noqa: PLR0913  (what two looks say of one set)
         reasons.append(f"{born:,} born between two looks")
     pressing = room.pressure >= _HALF or born >= _GROWS * slots
     if over:
-        reasons.append("nobody of it lives, and none was born between two looks: they wait to be reaped by process 1")
+        reasons.append("nobody of it lives, and none was born between two looks: what is left waits to be reaped")
     elif not pressing:
         reasons.append("nothing is full, and it does not grow")
     elif not shape:
