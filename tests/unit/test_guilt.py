@@ -47,6 +47,18 @@ def test_onset_of_a_slow_bomb_is_its_beginning():
     assert onset([(SECOND, 50), *births], 45, RULES.witness_ns) == 3600 * SECOND
 
 
+@pytest.mark.parametrize("last", [46, 128, 200])
+def test_onset_of_a_slow_bomb_whose_last_beat_was_cut_short_is_its_beginning(last):
+    births = [(3600 * SECOND + 150 * MS * beat, 1 << beat) for beat in range(8)] + [(3600 * SECOND + 1200 * MS, last)]
+    assert onset([(SECOND, 50), *births], 45, RULES.witness_ns) == 3600 * SECOND
+
+
+@pytest.mark.parametrize("before", [(100, 100), (10, 90), (100, 10)])
+def test_onset_of_a_burst_after_others_that_did_not_grow_or_only_once_is_its_own(before):
+    births = [(3600 * SECOND + 150 * MS * beat, many) for beat, many in enumerate((*before, 50))]
+    assert onset(births, 45, RULES.witness_ns) == births[-1][0]
+
+
 def test_onset_goes_further_back_until_enough_is_behind():
     assert onset([(SECOND, 300), (100 * SECOND, 5)], 45, RULES.witness_ns) == SECOND
 

@@ -29,20 +29,25 @@ def onset(births: Iterable[tuple[int, int]], least: float, pause_ns: int) -> int
     began, youngest, got = bursts[0].first, bursts[0].last, bursts[0].weight
     for at, burst in enumerate(bursts[1:], 1):
         pause = began - burst.last
-        if got >= least and pause > youngest - began and not _beat(bursts[at : at + 2], pause, got):
+        if got >= least and pause > youngest - began and not _beat(bursts[at : at + 2], pause, got, youngest=at == 1):
             break
         began = burst.first
         got += burst.weight
     return began
 
 
-def _beat(bursts: list[_Burst], pause: int, since: int) -> bool:
-    """Whether a pause is one of several alike, and what was born at each is a few times what was born before it."""
+def _beat(bursts: list[_Burst], pause: int, since: int, *, youngest: bool) -> bool:
+    """Whether a pause is one of several alike, and what was born at each is a few times what was born before it.
+
+    The youngest burst, which the alarm has cut short, may be smaller, if there were more each time until then.
+    """
     if len(bursts) < 2:  # noqa: PLR2004  (the burst before the pause, and the one before that)
         return False
     burst, older = bursts
     alike = pause <= 2 * (burst.first - older.last) <= 4 * pause
-    return alike and older.weight <= burst.weight <= min(8 * older.weight, since) and since <= 8 * burst.weight
+    least = 1.5 * older.weight if youngest and since < burst.weight else older.weight
+    most = 8 * older.weight if youngest else min(8 * older.weight, since)
+    return alike and least <= burst.weight <= most and since <= 8 * burst.weight
 
 
 def _bursts(births: Iterable[tuple[int, int]], pause_ns: int) -> list[_Burst]:
