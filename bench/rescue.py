@@ -143,6 +143,7 @@ def main() -> int:
         for _ in range(rounds):
             for name, command in WAYS.items():
                 found[name].append(measure(command, bomb, tasks))
+                print(f"{name}: {found[name][-1]:.2f} s", file=sys.stderr, flush=True)
         idle, busy = prompts(bomb, tasks)
     for where, times in (("idle", idle), ("beside a running bomb", busy)):
         print(f"prompt, {where}: median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms")
