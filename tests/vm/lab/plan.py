@@ -11,7 +11,7 @@ _NO_BPF_LSM = "lsm=landlock,lockdown,yama,apparmor"
 
 
 # Thousands of tasks that fork in vain keep the kernel's own RCU thread from running where a processor is emulated.
-_RCU_FIRST = "rcutree.kthread_prio=2"
+_RCU_FIRST = "rcutree.kthread_prio=2 softlockup_panic=0"
 
 
 class Run(NamedTuple):

@@ -40,6 +40,7 @@ class Runner:
         self._started: str | None = None
         self._progress, self._idle_boots = False, 0
         self._broken = self._failed_boot = ""
+        self._lost_at: dict[str, str] = {}
 
     def result(self, test: str) -> dict[str, Any]:
         """What became of a test; waits until it has run.
@@ -87,13 +88,23 @@ class Runner:
                     event["text"] += f"\n--- in the machine {self.run.name}: {kernel}; its serial log is {log} ---"
                 if self._failed_boot:
                     event["figures"]["a boot that failed before"], self._failed_boot = self._failed_boot, ""
+                if name in self._lost_at:
+                    event["figures"]["a machine that was lost at it before"] = self._lost_at[name]
                 self._results[name] = event
 
     def _lost(self, test: str, why: str) -> None:
-        """A test that has no result of its own; the others get another boot, unless booting is what does not work."""
+        """A test that has no result of its own; the others get another boot, unless booting is what does not work.
+
+        So does it, once, and that is told: an emulated processor fails now and then, as flags show that none can have
+        (upper bits of EFLAGS), or an instruction that it never gets past. What kills a kernel kills both.
+        """
         if not self._progress:
             self._idle_boots += 1
         hopeless = self._idle_boots >= _BOOTS_WITHOUT_A_RESULT
+        if test == self._started and test not in self._lost_at and not hopeless:
+            self._lost_at[test] = why.partition("\n")[0]
+            self.close()
+            return
         for name in [t for t in self.tests if t not in self._results] if hopeless else [test]:
             self._results[name] = {"outcome": "failed", "text": why, "figures": {}}
         self.close()
