@@ -81,7 +81,7 @@ def guard(*arguments: str, run_dir: str | None = None, before: Sequence[str] = (
     """A guard that is ready, and afterwards gone with all it made. `before`: a command that executes the guard."""
     running = GuardProcess(*arguments, run_dir=run_dir, before=before)
     try:
-        running.wait("ready")
+        running.wait("ready", seconds=150)  # beside a bomb, where a processor is emulated, to load takes minutes
         yield running
     finally:
         killed = running.process.poll() not in (None, 0)

@@ -81,7 +81,7 @@ ALL_RUNS = (
     Run("debian12-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
     Run("debian12-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), _BRIEF),
     Run("debian13", "trixie", Hardware(cpus=2), _BRIEF),
-    Run("debian12-more", "bookworm", Hardware(cpus=2), _MORE),
+    Run("debian12-more", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _MORE),
     Run("debian12-recovery", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _RECOVERY),
 )
 _LONG = ("debian12-more", "debian12-one-cpu", "debian12-recovery", "debian12-rescued")
