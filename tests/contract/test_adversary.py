@@ -109,12 +109,11 @@ def test_a_way_around_it_ends_within_its_bound_and_dies_to_the_last(way, tmp_pat
 
 def test_set_off_while_the_guard_starts(tmp_path):
     """Between the walk over those who are there, the hooks and the limits there is no moment to slip through."""
-    with cage() as made, bomb(made, *c_bomb("setsid")):
+    cap = 700  # where a processor is emulated, more that spin keep the guard from starting at all
+    with cage(cap) as made, bomb(made, *c_bomb("setsid")):
         with guard(*patient(tmp_path)) as running:
-            at_start = made.peak()
             until(is_over(running, made), "the bomb to be dead", 100)
-        # It was at large before; what it had when the guard was ready is its own, and as much again as its budget.
-        assert made.peak() <= max(CAP, at_start)
+        assert made.peak() <= cap  # it was at large before: what it had when the guard was ready is its own
 
 
 def test_at_its_cap_before_the_guard_starts(tmp_path):
