@@ -129,7 +129,7 @@ def test_calls_of_another_abi_have_the_same_limit(hook, shape):
 def test_members_that_wake_each_other_stay_held(hook, shape, record_property):
     with limited(hook) as programs, pen(600) as made, bomb(made, *c_bomb(shape)):
         alarm = until(lambda: our_signals(programs), "the alarm")[0]
-        until(lambda: programs.group(alarm.group).stops > 2000, "thousands of tries", 120.0)
+        until(lambda: programs.group(alarm.group).stops > 5000, "thousands of tries", 60.0)
         record_property("tries", programs.group(alarm.group).stops)
         assert made.current() == LIMIT
         assert made.peak() == LIMIT

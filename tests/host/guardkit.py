@@ -76,12 +76,16 @@ class GuardProcess:
         self._err.close()
 
 
+# Beside a bomb, where a processor is emulated, to load takes minutes.
+_READY_SECONDS = 150.0 if os.environ.get("PIDWARDEN_IN_GUEST") else 20.0
+
+
 @contextlib.contextmanager
 def guard(*arguments: str, run_dir: str | None = None, before: Sequence[str] = ()) -> Iterator[GuardProcess]:
     """A guard that is ready, and afterwards gone with all it made. `before`: a command that executes the guard."""
     running = GuardProcess(*arguments, run_dir=run_dir, before=before)
     try:
-        running.wait("ready", seconds=150)  # beside a bomb, where a processor is emulated, to load takes minutes
+        running.wait("ready", seconds=_READY_SECONDS)
         yield running
     finally:
         killed = running.process.poll() not in (None, 0)

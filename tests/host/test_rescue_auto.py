@@ -74,7 +74,7 @@ def test_every_drill_shape(name, gate):
         assert "Nobody of it" in out
 
 
-# Where few members had the processor, one or two may have made nearly all the others: that is no shape, once in eighty.
+# Where few members had the processor, one or two may have made nearly all the others: that is no shape (2 of 130).
 @pytest.mark.parametrize(
     ("name", "told"),
     [("parent", ()), ("signals", ()), ("woken", ("--suspect", "1")), ("vfork", ()), ("clone3", ("--suspect", "1"))],
@@ -87,9 +87,9 @@ def test_shapes_in_c(name, told):
 
 
 def test_a_rehearsal_changes_nothing():
-    with full_pen([prop("bomb"), "tight"]) as (made, _beside):
+    with full_pen([prop("bomb"), "vfork"]) as (made, _beside):
         before = set(members(made))
-        code, out, err = run(made, "--auto", "--dry-run", "--suspect", "1")
+        code, out, err = run(made, "--auto", "--dry-run")
         assert (code, err) == (0, ""), out
         assert "would: freeze" in out
         assert not [pid for pid in before if procfs.stat(pid).state == "T"]
@@ -97,12 +97,13 @@ def test_a_rehearsal_changes_nothing():
 
 
 def test_for_programs():
-    with full_pen([prop("bomb"), "tight"]) as (made, beside):
+    with full_pen([prop("bomb"), "vfork"]) as (made, beside):
         code, out, _err = run(made, "--auto", "--json")
         assert code == 2
-        code, out, err = run(made, "--auto", "--json", "--yes", "--suspect", "1")
+        code, out, err = run(made, "--auto", "--json", "--yes")
         assert (code, err) == (0, "")
         report = json.loads(out)
+        assert report["suspects"][0]["sure"]
         assert report["outcomes"][0]["gone"]
         assert report["outcomes"][0]["killed"] >= CAP - 10
         assert report["limit"]["used"] >= CAP

@@ -25,8 +25,8 @@ BOOT_SECONDS = 180.0  # seen: 10 alone; a neighbour's tests on the same two proc
 _TAIL = 30  # lines of the serial log that go into an error
 # A processor that has been in one place for two minutes will not leave it.
 _COMMAND_LINE = "console=ttyS0 loglevel=5 panic=-1 oops=panic softlockup_panic=1 watchdog_thresh=60 pidwarden.lab=1"
-# Without cmpxchg16b: after it QEMU 7.2 may have a part of an address in the flags, and the kernel's allocator takes the
-# wrong branch. Linux 6.12 died of that when it booted and in a fork, with EFLAGS c1979e5a beside RAX ff312357c1979e58.
+# Without cmpxchg16b: just after one Linux 6.12 died at boot, with EFLAGS c1979e5a beside RAX ff312357c1979e58, and in a
+# fork with EFLAGS 857806a6. No processor has such flags. That this instruction is why is likely, not proven.
 _CPU = "max,cx16=off"
 _LOOK_AGAIN = 0.05
 _numbers = itertools.count(1)

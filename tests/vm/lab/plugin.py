@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _PLAN = "plan.py"
 GUEST_SECONDS = 300.0  # for one test in the guest; an emulated processor takes ten times as long
 _SLACK = 60.0  # for pytest in the guest to import, or to notice and report its own timeout
+_NO_PROCESSOR = re.compile(r"EFLAGS: (?!00)[0-9a-f]{8}")  # bits 24 to 31 are always 0
 _BOOTS_WITHOUT_A_RESULT = 2  # then the machine is broken and nothing else of it is tried
 
 
@@ -95,13 +97,12 @@ class Runner:
     def _lost(self, test: str, why: str) -> None:
         """A test that has no result of its own; the others get another boot, unless booting is what does not work.
 
-        So does it, once, and that is told: an emulated processor fails now and then, as flags show that none can have
-        (upper bits of EFLAGS), or an instruction that it never gets past. What kills a kernel kills both.
+        So does it, once, and that is told, if flags show that no processor can have: the emulated one failed.
         """
         if not self._progress:
             self._idle_boots += 1
         hopeless = self._idle_boots >= _BOOTS_WITHOUT_A_RESULT
-        if test == self._started and test not in self._lost_at and not hopeless:
+        if _NO_PROCESSOR.search(why) and test not in self._lost_at and not hopeless:
             self._lost_at[test] = why.partition("\n")[0]
             self.close()
             return
