@@ -6,8 +6,9 @@
  * held.
  *
  * Signals to others than the current task need a kernel function that came with 6.13 (bpf_send_signal_task); elsewhere the
- * waking is left to user space. It refuses while the processor is idle with nobody's memory, and takes one signal at a time:
- * so who is to be woken stands in a queue, and the timer ticks fast until that is empty.
+ * waking is left to user space. On x86 it refuses unless the timer interrupts somebody's program, and it takes one signal at
+ * a time: so who is to be woken stands in a queue, and the timer ticks fast until that is empty. On a machine where nobody
+ * runs that may be never, so a process of the guard's wakes them as well (guard/waker.py).
  */
 #ifndef PIDWARDEN_LEASE_H
 #define PIDWARDEN_LEASE_H

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from guardkit import guard
+from guardkit import GuardProcess, guard
 from kit import child, until
 from sourcekit import opened, record_of
 
@@ -139,8 +139,7 @@ def test_without_bpf_the_guard_takes_the_connector_and_says_why():
     with guard(before=lose) as running:
         ready = running.wait("ready")
         assert "process connector" in ready["capabilities"]["know"]
-        notes = [e["text"] for e in running.events("note")]
-        assert any(text.startswith("families are not known by bpf: ") for text in notes)
+        _until_noted(running, "families are not known by bpf: ")
 
 
 @pytest.mark.root
@@ -148,9 +147,13 @@ def test_without_bpf_and_without_the_connector_it_looks_at_proc():
     lose = ["unshare", "--net", "setpriv", "--bounding-set=-sys_admin,-bpf,-perfmon", "--inh-caps=-all"]
     with guard(before=lose) as running:
         assert running.wait("ready")["capabilities"]["know"] == "differences of /proc"
-        notes = " ".join(e["text"] for e in running.events("note"))
-        assert "not known by bpf: " in notes
-        assert "not known by connector: " in notes
+        _until_noted(running, "families are not known by bpf: ")
+        _until_noted(running, "families are not known by connector: ")
+
+
+def _until_noted(running: GuardProcess, begin: str) -> None:
+    """Notes come after `ready`, one by one."""
+    until(lambda: any(e["text"].startswith(begin) for e in running.events("note")), f"a note: {begin}")
 
 
 # -- the choice, without a kernel --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from guardkit import (
@@ -28,6 +29,7 @@ from guardkit import (
 from kit import child, until
 
 from pidwarden.guard.control import ask
+from pidwarden.kernel.bpf import wakes_others
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -69,7 +71,32 @@ def test_an_innocent_goes_on_when_the_guard_that_held_it_is_lost(lease):
     with doomed("--hold-at", "40", *lease(HOLD)) as running, tree() as odd:
         running.wait("waiting")
         lose(running)
-        assert odd.said() == (odd.pid, 62)  # by the kernel alone: held at 40, let go with room for 80
+        assert odd.said() == (odd.pid, 62)  # held at 40, let go with room for 80, while nobody runs who could be asked
+
+
+@contextlib.contextmanager
+def busy():
+    """A program on each processor that does nothing but run."""
+    spin = [subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"]) for _ in range(os.cpu_count())]
+    try:
+        yield
+    finally:
+        for each in spin:
+            each.kill()
+            each.wait()
+
+
+def test_an_innocent_goes_on_when_the_guard_is_lost_and_its_waker_with_it(lease):
+    """By the kernel alone, from Linux 6.13 on: wherever its timer interrupts somebody's program."""
+    if not wakes_others():
+        pytest.skip("BPF programs of this kernel cannot signal others")
+    with doomed("--hold-at", "40", *lease(HOLD)) as running, busy(), tree() as odd:
+        running.wait("waiting")
+        pid = running.process.pid
+        (waker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(waker), signal.SIGKILL)
+        lose(running)
+        assert odd.said() == (odd.pid, 62)
 
 
 def test_an_innocent_goes_on_when_the_guard_that_held_it_is_stuck(lease):

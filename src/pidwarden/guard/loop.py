@@ -28,7 +28,6 @@ from pidwarden.guard.scope import Scope, protection
 from pidwarden.guard.succession import ask_for_handover, release_everything, take_over
 from pidwarden.judge.case import SECOND
 from pidwarden.kernel import procfs
-from pidwarden.kernel.bpf import wakes_others
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.record import GroupKind, ProcFlag, SignalKind
 from pidwarden.settings import Settings, load, replace
@@ -103,7 +102,7 @@ class Guard:
             self._responder.keeper.gate = self._begun.gate
         leased = self._source.begin_lease()
         self._waker = 0
-        if self._begun.pins and self._begun.pins.directory and leased and not wakes_others():
+        if self._begun.pins and self._begun.pins.directory and leased:
             self._waker = waker.start(self._begun.pins.directory, self.settings.lost_after)
         self._exempt_ourselves()
         self._configure()

@@ -1,8 +1,10 @@
-"""Wakes who was stopped when the guard is lost, on kernels whose BPF programs cannot signal others (before 6.13).
+"""Wakes who was stopped, when the guard is lost.
 
-There the kernel lets holds lapse as everywhere (``bpf/lease.h``), but somebody has to send SIGCONT. So the guard starts
-this small process, which sleeps, looks at the guard's last sign of life in shared memory, and does nothing as long as
-there are some. ``python -m pidwarden.guard.waker DIRECTORY SECONDS`` is what the guard runs; it ends with the pins.
+The kernel lets holds lapse by itself (``bpf/lease.h``), but somebody has to send SIGCONT. Before 6.13 BPF programs
+cannot signal others at all; since then they can, but on x86 not while the processor is idle: where nobody runs, nobody
+is ever woken. So the guard starts this small process, which sleeps, looks at the guard's last sign of life in shared
+memory, and does nothing as long as there are some. ``python -m pidwarden.guard.waker DIRECTORY SECONDS`` is what it
+runs; it ends with the pins.
 """
 
 from __future__ import annotations
