@@ -24,12 +24,14 @@ from pidwarden.kernel.bpf import Programs
 _LOOKS_A_LEASE = 16
 _LONGEST_SLEEP = 2.0  # seconds
 _LOST = 0.75  # of the lease, as in the kernel
+# Whoever reads what the guard prints is to see its end when the guard ends.
+_NOBODY_LISTENS = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
 
 
 def start(directory: str, lost_after: float) -> int:
     """Starts one for the pins in `directory`; its pid. It needs no further care, and one too many ends by itself."""
     command = [sys.executable, "-m", "pidwarden.guard.waker", directory, str(lost_after)]
-    return os.posix_spawn(sys.executable, command, os.environ, setpgroup=0)
+    return os.posix_spawn(sys.executable, command, os.environ, file_actions=_NOBODY_LISTENS, setpgroup=0)
 
 
 def stop(pid: int) -> None:

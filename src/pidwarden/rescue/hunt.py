@@ -74,6 +74,7 @@ class Hunt:
         self.denied: set[ProcessKey] = set()  # whom we have no right to signal
         self.zombies = 0
         self._everybody: list[Proc] = []  # at the last look
+        self._living: list[Proc] | None = None  # those that a freeze has just left standing still
 
     # -- who -------------------------------------------------------------------------------------------------------
 
@@ -136,6 +137,7 @@ class Hunt:
                 self._on_pass(passes, len(fresh), len(living))
             if awake and not fresh:
                 time.sleep(_YIELD)  # they have the signal already, but did not get a processor to stop on
+        self._living = living
         return Frozen(len(living), passes, quiet >= _QUIET, max(0, len(self.members) - first))
 
     def _stop_groups(self, living: list[Proc]) -> None:
@@ -146,13 +148,13 @@ class Hunt:
             return
         everybody = self._everybody
         spared = self._sparing.why(everybody)
-        others = {p.pgrp for p in everybody if p.key not in self.members or p.key in spared}
+        groups = large - {p.pgrp for p in everybody if p.key not in self.members or p.key in spared}
         asleep = {p.key for p in everybody if p.state in _STOPPED}
-        for group in large - others:
+        for group in groups:
             with contextlib.suppress(OSError):
                 os.killpg(group, signal.SIGSTOP)
-        for p in self._table.read():
-            if p.pgrp not in large - others:
+        for p in self._table.read() if groups else ():
+            if p.pgrp not in groups:
                 continue
             if p.key in self.members or p.ppid in {m.pid for m in living}:
                 self.frozen.setdefault(p.key)
@@ -202,7 +204,8 @@ class Hunt:
         """SIGKILLs them all, and whoever comes to light, until nobody is left or there is no more patience."""
         until = time.monotonic() + _DYING
         killed: set[ProcessKey] = set()
-        left = self.look()
+        left = self.look() if self._living is None else self._living
+        self._living = None
         whole = self._kill_cgroups(left)
         quiet = 0
         while True:
