@@ -171,3 +171,20 @@ def test_a_reader_that_went_away_is_exit_code_1_and_silent():
         process.stdin.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_a_rescue_hurries_before_anything_else_is_read_in():
+    """Beside a bomb each millisecond of a processor may take a second."""
+    code = (
+        "import json, os, sys\n"
+        "os.setpriority = lambda *_: (_ for _ in ()).throw(SystemExit(json.dumps(sorted(sys.modules))))\n"
+        "import pidwarden.__main__\n"
+        "pidwarden.__main__.main()"
+    )
+    command = [sys.executable, "-c", code, "rescue", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    read_in = json.loads(done.stderr)
+    assert [name for name in read_in if name.startswith("pidwarden")] == [
+        "pidwarden", "pidwarden.__main__", "pidwarden.rescue", "pidwarden.rescue.hurry",
+    ]  # fmt: skip
+    assert "argparse" not in read_in

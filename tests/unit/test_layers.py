@@ -30,7 +30,7 @@ BELOW["guard"] = {*BELOW}
 BELOW["drill"] = {*BELOW} - {"guard"}
 BELOW["rescue"] = {*BELOW} - {"drill"}
 BELOW["cli"] = {*BELOW}
-BELOW["__main__"] = {"cli"}
+BELOW["__main__"] = {"cli", "rescue"}
 
 
 def module(path: Path) -> str:

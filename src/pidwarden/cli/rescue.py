@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from pidwarden.errors import UsageError
 from pidwarden.model.paths import CONFIG
 from pidwarden.rescue.console import become_shell, took_a_shells_place
+from pidwarden.rescue.hurry import hurry
 from pidwarden.rescue.shelltext import UNKNOWN, Wanted, shell_text
-from pidwarden.rescue.strength import hurry, now
+from pidwarden.rescue.strength import now
 
 if TYPE_CHECKING:
     import argparse

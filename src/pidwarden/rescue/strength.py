@@ -7,7 +7,9 @@ import os
 import resource
 from typing import NamedTuple
 
-_NICE, _OOM = -20, "-1000"
+from pidwarden.rescue.hurry import had
+
+_OOM = "-1000"
 _DESCRIPTORS = 4096
 
 
@@ -20,23 +22,12 @@ class Before(NamedTuple):
 
 
 def now() -> Before:
-    """What it has now."""
-    score = "0"
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", encoding="ascii") as file:
-        score = file.read().strip()
-    return Before(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), score)
-
-
-def hurry() -> None:
-    """First of all priority: even the rest of the program has to be read in while a bomb runs. Undo: `weaken`."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-    with contextlib.suppress(OSError):  # refused in some cgroups (RT group scheduling): nice -20 then has to do
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    """What it had before it hurried; what it has now if it did not."""
+    return Before(*had())
 
 
 def strengthen() -> None:
-    """After :func:`hurry`: memory and descriptors. What is refused is done without. Undo: :func:`weaken`."""
+    """After `hurry.hurry`: memory and descriptors. What is refused is done without. Undo: :func:`weaken`."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(_OOM)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

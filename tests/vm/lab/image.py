@@ -128,7 +128,7 @@ def _interpreter(archive: Archive) -> None:
         archive.link(f"{_VENV}/bin/{name}", f"/usr/bin/python{version}")
     site = f"{_VENV}/lib/python{version}/site-packages"
     archive.data(f"{site}/pidwarden.pth", f"{HOME}/src\n".encode())
-    entry = f"#!{_VENV}/bin/python\nimport sys\nfrom pidwarden.cli.main import main\nsys.exit(main())\n"
+    entry = f"#!{_VENV}/bin/python\nimport sys\nfrom pidwarden.__main__ import main\nsys.exit(main())\n"
     archive.data(f"{_VENV}/bin/pidwarden", entry.encode(), 0o755)
 
 
