@@ -10,8 +10,9 @@ import pytest
 
 from pidwarden.errors import PidwardenError
 
-# A shell has the jobs that it starts in the background ignore it, and what they start in turn as well.
+# A shell has its jobs in the background ignore the first, nohup(1) the second, and what those start in turn as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @functools.cache
