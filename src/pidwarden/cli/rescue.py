@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pidwarden.errors import UsageError
 from pidwarden.model.paths import CONFIG
 from pidwarden.rescue.console import become_shell, took_a_shells_place
-from pidwarden.rescue.hurry import hurry
 from pidwarden.rescue.shelltext import UNKNOWN, Wanted, shell_text
 from pidwarden.rescue.strength import now
 
@@ -101,11 +100,9 @@ def run(args: argparse.Namespace) -> int:
     if args.print_shell:
         print(shell_text(wanted(args)), end="")
         return 0
-    before = now()
-    hurry()
-    from pidwarden.cli import rescuing  # noqa: PLC0415  (takes long on a machine that drowns: priority comes first)
+    from pidwarden.cli import rescuing  # noqa: PLC0415  (--print-shell needs none of it)
 
-    return rescuing.auto(args) if args.auto else rescuing.console(args, before)
+    return rescuing.auto(args) if args.auto else rescuing.console(args, now())
 
 
 def with_a_shell_after(command: Callable[[], int], arguments: Sequence[str]) -> int:
