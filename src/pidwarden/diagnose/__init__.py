@@ -1,0 +1,1 @@
+"""Snapshots in, findings out: zombies, orphans, stuck tasks, limits. Pure."""
