@@ -40,16 +40,16 @@ corpus: .venv/ready ## run real workloads, innocent and guilty, against the guar
 abi: $(OBJECT) ## generate the Python side of bpf/abi.h again
 	$(BIN)/python tools/gen_abi.py $(OBJECT) src/pidwarden/kernel/abi.py
 
-build: $(OBJECT) ## compile the BPF object
+build: $(OBJECT) ## compile the BPF objects
 
 setup: .venv/ready ## install what is needed, and nothing else
 
 clean: ## remove what was built
-	rm -rf .venv build dist $(OBJECT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist src/pidwarden/bpf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(OBJECT): $(SOURCES) .venv/ready
 	$(BIN)/python -c 'import sys; sys.path.insert(0, "tools"); from pathlib import Path; \
-	from hatch_build import compile_object; print(compile_object(Path(".")))'
+	from hatch_build import compile_objects; print(*compile_objects(Path(".")))'
 
 .venv/ready: pyproject.toml tools/hatch_build.py tools/setup.sh $(SOURCES)
 	tools/setup.sh

@@ -70,12 +70,12 @@ def auto(args: argparse.Namespace) -> int:
     for line in describe(room, suspects):
         say(line)
     chosen = _chosen(args, suspects)
-    for line in plan(chosen):
+    gate: Gate = "first" if args.gate else "never" if args.no_gate else "needed"
+    for line in plan(chosen, gate):
         say(f"{'would' if args.dry_run else 'plan'}: {line}")
     if chosen and not (args.dry_run or args.yes or _agreed()):
         say("nothing was done")
         return 1
-    gate: Gate = "first" if args.gate else "never" if args.no_gate else "needed"
     outcomes = () if args.dry_run else tuple(rescue(desk, s, say, gate) for s in chosen)
     report = Report(room, tuple(suspects), outcomes, desk.room() if outcomes else None)
     if args.json:

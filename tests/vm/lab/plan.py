@@ -33,6 +33,7 @@ _CONTAIN = (
     "tests/contract/test_gates.py::test_the_limit_is_exact",
     "tests/contract/test_gates.py::test_calls_of_another_abi",
     "tests/contract/test_gates.py::test_members_that_wake_each_other",
+    "tests/host/test_rescue_gate.py",
 )
 # The rest, which takes most of an hour: `make vm-test PIDWARDEN_VM=all`.
 _MORE = (
