@@ -30,7 +30,7 @@ _PATIENCE = 5.0  # seconds: who never stands still is killed while he moves
 _ROUNDS = 20  # of holding who was born meanwhile; more only if something is wrong
 _GROUP = 8  # members of a process group that make it worth a signal of its own
 _YIELD = 0.002  # seconds
-_SAMPLE = 32  # of those who are to die: only when they are dead is it worth to look at everybody …
+_SAMPLE = 100  # of those who are to die: only when they are dead is it worth to look at everybody …
 _ROUND = 0.25  # … or after so many seconds
 _DYING = 10.0  # seconds until all that were killed must be gone
 _STOPPED = "Tt"
@@ -238,7 +238,7 @@ class Hunt:
             if quiet >= (1 if held else _QUIET) or time.monotonic() >= until:
                 break
             if left:
-                _wait_for(new[:: max(1, len(new) // _SAMPLE)])
+                _wait_for(left[:: len(left) // _SAMPLE + 1])
             left = self.look()
         for key in (killed | whole) - {p.key for p in left}:
             self.frozen.pop(key, None)
