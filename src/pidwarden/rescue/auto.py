@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.errors import PidwardenError
 from pidwarden.kernel.rescuegate import RescueGate
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pidwarden.rescue.hunt import Hunt, Killed
     from pidwarden.rescue.suspects import Room, Suspect
 
-Gate = Literal["first", "needed", "never"]
 _SHOWN = 10  # suspects
 
 
@@ -108,9 +107,9 @@ def _users(s: Suspect) -> str:
     return f"user {s.users[0]}" if len(s.users) == 1 else f"{len(s.users)} users"
 
 
-def plan(chosen: Sequence[Suspect], gate: Gate = "needed") -> list[str]:
+def plan(chosen: Sequence[Suspect], *, gate: bool) -> list[str]:
     """What is about to be done."""
-    if gate == "first":
+    if gate:
         how = "hold the forks of {} in the kernel, if it lets us; kill them all, and look for more"
     else:
         how = "freeze {}, in passes until two in a row find nobody new; then kill what is frozen, and look for more"
@@ -140,23 +139,20 @@ def ticket(report: Report, host: str, when: str) -> list[str]:
 # -- what is done ------------------------------------------------------------------------------------------------------
 
 
-def rescue(desk: Desk, suspect: Suspect, say: Callable[[str], None], gate: Gate = "needed") -> Outcome:
-    """Freezes and kills one suspect. The gate of the kernel comes first, or not at all, or if passes alone do not do.
+def rescue(desk: Desk, suspect: Suspect, say: Callable[[str], None], *, gate: bool) -> Outcome:
+    """Kills one suspect: held by the gate of the kernel, or frozen in passes, without it or where the kernel has none.
 
-    Who is held by the gate need not be frozen: killing makes room, but nobody is left who could fill it.
+    Who is held need not be frozen: killing makes room, but nobody is left who could fill it.
     """
     began = time.monotonic()
     hunt = desk.hunt(suspect, lambda n, new, living: say(f"pass {n}: {new:,} more stopped, {living:,} in all"))
     held = _Held(say)
     frozen = Frozen(0, 0, still=False, new=0)
     try:
-        if gate == "first":
+        if gate:
             held.hold(hunt)
         if not held.count:
             frozen = hunt.freeze()
-            if gate == "needed" and not frozen.still:
-                say("some still come or run: holding their forks in the kernel")
-                held.hold(hunt)
         killed = hunt.kill(held=bool(held.count))
     finally:
         held.close()
@@ -169,7 +165,7 @@ class _Held:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._gate: RescueGate | None = None
-        self.name, self.count = "not needed", 0
+        self.name, self.count = "not asked for", 0
 
     def hold(self, hunt: Hunt) -> None:
         """Puts the gate up, if the kernel lets us."""
