@@ -212,7 +212,7 @@ def test_those_below_it_and_the_text(asked):
         text = asked.run(f"pid:{pid}")
         assert text.startswith("1 orphan: 1 leaked\n")
         assert f"  leaked    orphan ({pid}), user root, " in text
-        assert "\n      leaked    its output leads to a pipe that nobody reads any more\n" in text
+        assert "\n      leak      its output leads to a pipe that nobody reads any more\n" in text
         assert "\n      below it  3: orphan (" in text
         assert "--kill --dry-run" in text
 

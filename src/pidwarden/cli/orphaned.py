@@ -268,7 +268,7 @@ def _paragraph(row: Row, found: Found) -> Iterator[str]:
         words.append(f"on {terminal}")
     yield f"  {orphan.verdict:<8}  {who(p)}, {', '.join(words)}"
     yield f"      lost      {orphan.lost.words}" + _when(orphan, found)
-    for name, side in (("leaked", Verdict.LEAKED), ("meant", Verdict.INTENDED)):
+    for name, side in (("leak", Verdict.LEAKED), ("daemon", Verdict.INTENDED)):
         for sign in orphan.signs:
             if sign.side is side:
                 yield f"      {name:<8}  {sign.words}"
