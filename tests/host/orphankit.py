@@ -29,7 +29,7 @@ def orphan(*words, program="", **options):
             pytest.skip("the kernel refuses what this orphan needs")
         pid, parent = map(int, line)
         yield running, pid, parent
-    until(lambda: procfs.stat(pid) is None or procfs.stat(pid).state == "Z", "the orphan to go with the prop")
+    until(lambda: (s := procfs.stat(pid)) is None or s.state == "Z", "the orphan to go with the prop")
 
 
 def take_away(running):
