@@ -2,7 +2,7 @@
  * stuck WHAT …: gets threads stuck in the kernel, says who they are (two numbers a line, the last line "0 0"), and lets
  * them go when its standard input has a line or ends. What it mounts is in a mount namespace of its own.
  *
- *   vfork               parent, child: the child stopped itself before it called exec
+ *   vfork [NAME]        parent, child: the child stopped itself before it called exec
  *   vfork-thread        thread, child: the same in a second thread
  *   vfork-often         parent, 0: waits for one child after another, 20 ms each
  *   frozen IMAGE DIR    an ext4 filesystem, frozen: writer with a descriptor, its number; maker of a directory, 0;
@@ -385,6 +385,8 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "wait")) {
 		wait_for_line();
 	} else if (!strcmp(what, "vfork")) {
+		if (argc > 2)
+			prctl(PR_SET_NAME, argv[2]);
 		vfork_stopped(NULL);
 		wait_for_line();
 	} else if (!strcmp(what, "vfork-thread")) {

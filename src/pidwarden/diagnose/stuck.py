@@ -92,6 +92,8 @@ def _finding(thread: Thread, world: World) -> Finding:
         can = False if _is_past_killing(thread) else None
         return Finding(thread, Cause.UNKNOWN, NOWHERE, can, (f"no function: {thread.blind}", *said))
     cause, function = cause_of(functions, changes=calls.changes(thread.call))
+    if thread.cgroup:
+        cause, said = Cause.V1_FROZEN, ("its cgroup of v1's freezer is frozen", *said)
     if not thread.same:
         said = ("it woke up between two looks, and sleeps again", *said)
         cause = Cause.TRANSIENT
@@ -99,7 +101,7 @@ def _finding(thread: Thread, world: World) -> Finding:
     place = _place(thread, cause, functions, world)
     if cause is Cause.LOCK and place.kind == "":
         place = Place("lock", f"taken in {_taker(functions)}", f"lock:{_taker(functions)}", certain=False)
-    can = killable(functions)
+    can = killable(functions) if not thread.cgroup else False
     if cause is Cause.USERFAULTFD and thread.state == "S":
         can = True
     if cause is Cause.NFS and can is None and functions[0].startswith(("rpc_wait", "nfs_wait")):

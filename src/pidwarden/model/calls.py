@@ -16,8 +16,8 @@ _X86_64 = {
     94: "lchown", 101: "ptrace", 132: "utime", 133: "mknod", 137: "statfs", 138: "fstatfs", 155: "pivot_root",
     161: "chroot", 162: "sync", 165: "mount", 166: "umount2", 167: "swapon", 168: "swapoff", 188: "setxattr",
     189: "lsetxattr", 190: "fsetxattr", 191: "getxattr", 192: "lgetxattr", 193: "fgetxattr", 202: "futex",
-    217: "getdents64", 231: "exit_group", 235: "utimes", 247: "waitid", 257: "openat", 258: "mkdirat",
-    259: "mknodat", 260: "fchownat", 262: "newfstatat", 263: "unlinkat", 264: "renameat", 265: "linkat",
+    217: "getdents64", 230: "clock_nanosleep", 231: "exit_group", 235: "utimes", 247: "waitid", 257: "openat",
+    258: "mkdirat", 259: "mknodat", 260: "fchownat", 262: "newfstatat", 263: "unlinkat", 264: "renameat", 265: "linkat",
     266: "symlinkat", 267: "readlinkat", 268: "fchmodat", 269: "faccessat", 272: "unshare", 275: "splice",
     277: "sync_file_range", 280: "utimensat", 285: "fallocate", 295: "preadv", 296: "pwritev", 306: "syncfs",
     308: "setns", 316: "renameat2", 322: "execveat", 326: "copy_file_range", 327: "preadv2", 328: "pwritev2",
@@ -32,11 +32,12 @@ _GENERIC = {
     61: "getdents64", 62: "lseek", 63: "read", 64: "write", 65: "readv", 66: "writev", 67: "pread64", 68: "pwrite64",
     69: "preadv", 70: "pwritev", 71: "sendfile", 76: "splice", 78: "readlinkat", 79: "newfstatat", 80: "fstat",
     81: "sync", 82: "fsync", 83: "fdatasync", 84: "sync_file_range", 88: "utimensat", 93: "exit", 94: "exit_group",
-    95: "waitid", 97: "unshare", 98: "futex", 101: "nanosleep", 117: "ptrace", 203: "connect", 206: "sendto",
-    207: "recvfrom", 211: "sendmsg", 212: "recvmsg", 215: "munmap", 220: "clone", 221: "execve", 222: "mmap",
-    224: "swapon", 225: "swapoff", 227: "msync", 233: "madvise", 260: "wait4", 267: "syncfs", 268: "setns",
-    276: "renameat2", 281: "execveat", 285: "copy_file_range", 286: "preadv2", 287: "pwritev2", 291: "statx",
-    426: "io_uring_enter", 428: "open_tree", 435: "clone3", 437: "openat2", 439: "faccessat2",
+    95: "waitid", 97: "unshare", 98: "futex", 101: "nanosleep", 115: "clock_nanosleep", 117: "ptrace",
+    203: "connect", 206: "sendto", 207: "recvfrom", 211: "sendmsg", 212: "recvmsg", 215: "munmap", 220: "clone",
+    221: "execve", 222: "mmap", 224: "swapon", 225: "swapoff", 227: "msync", 233: "madvise", 260: "wait4",
+    267: "syncfs", 268: "setns", 276: "renameat2", 281: "execveat", 285: "copy_file_range", 286: "preadv2",
+    287: "pwritev2", 291: "statx", 426: "io_uring_enter", 428: "open_tree", 435: "clone3",
+    437: "openat2", 439: "faccessat2",
 }  # fmt: skip
 _TABLES = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC}
 
