@@ -262,9 +262,11 @@ def test_names_users_selectors_and_text():
         text = pidwarden_cli("stuck", f"pid:{waiter}")
         assert text.returncode == 1
         assert "\x1b" not in text.stdout
-        assert [line.split(":")[0].strip() for line in text.stdout.splitlines() if line.startswith("  ")][
-            0
-        ] == "waits for"
+        title, waits_for, named, why, *_rest = text.stdout.splitlines()
+        assert title.startswith("1 thread waits for a vfork child")
+        assert waits_for == f"  waits for: {child} {ESCAPED}, state T"
+        assert named.startswith(f"  {waiter} {ESCAPED} (root) D, at least ")
+        assert why == "    sleeps in kernel_clone; system call vfork"
         assert f"kill -CONT {child}" in text.stdout
         other = nobody_cli("stuck", f"pid:{waiter}", "--json")
         (group,) = json.loads(other.stdout)["groups"]
