@@ -178,9 +178,13 @@ def test_a_process_stuck_within_execve_holds_up_nobody(tmp_path):
     with stage("fuse-exec", str(tmp_path)) as (_running, [(daemon, _), (victim, _)]):
         reader = patience.Reader()
         until(lambda: _is_silent(reader, victim), "it to be within execve")
-        done = pidwarden_cli("stuck", f"pid:{victim}", "--json")
-        (group,) = json.loads(done.stdout)["groups"]
+        behind = subprocess.Popen(["cat", f"/proc/{victim}/syscall"], stdout=subprocess.DEVNULL)
+        until(lambda: state(behind.pid) == "D", "somebody to read of it")
+        groups = look(f"pid:{victim}", f"pid:{behind.pid}")
         os.kill(daemon, signal.SIGKILL)
+        assert behind.wait(20) == 0
+        group, other = sorted(groups, key=lambda g: g["cause"])
+        assert (other["cause"], [who["pid"] for who in other["waits_for"]]) == ("exec-behind", [victim])
         assert group["cause"] == "exec"
         assert "/proc does not answer for it" in thread(group, victim)["evidence"][0]
         assert str(tmp_path) in thread(group, victim)["evidence"][0]

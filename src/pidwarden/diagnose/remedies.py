@@ -109,8 +109,8 @@ def _fuse(group: Group, world: World) -> _Advice:
     if mount:
         number = mount.connection
         command = f"echo 1 > {_CONTROL}/{number}/abort"
-        if connection is None or connection.waiting is None:
-            command = f"mount -t fusectl none {_CONTROL}; {command}"
+        if connection is None or not connection.shown:
+            command = f"mount -t fusectl none {_CONTROL} && {command}"
         steps.append(Step("abort the connection: every waiter gets an error", command, lost))
     else:
         command = f"grep . {_CONTROL}/*/waiting"

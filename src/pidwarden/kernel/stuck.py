@@ -208,8 +208,8 @@ def _detail(glimpse: Glimpse, machine: str, known: _Mounts, root: str) -> _Detai
         link = evidence.descriptor(glimpse.pid, thread.descriptor, root)
         target = link if isinstance(link, str) else ""
         mount = _mount_of(f"{folder}/fdinfo/{thread.descriptor}", mounts)
-    thread = thread._replace(mounts=mounts, mount=mount, target=target, waits_for=_waits_for(thread, root))
-    return _Detail(thread, int(fields[36]), since.last_ran_ns(folder))
+    thread = thread._replace(mounts=mounts, mount=mount, target=target)
+    return _Detail(thread._replace(waits_for=_waits_for(thread, root)), int(fields[36]), since.last_ran_ns(folder))
 
 
 def _base(glimpse: Glimpse, root: str) -> Thread | None:

@@ -74,7 +74,8 @@ def _connections(threads: Sequence[Thread], blind: list[str], root: str) -> dict
     for number in numbers:
         exact = number in holders
         them = holders.get(number, holders.get(None, []))
-        found[number] = Connection(fuse.waiting(number), tuple(someone(pid, root) for pid in them), exact)
+        holds = tuple(someone(pid, root) for pid in them)
+        found[number] = Connection(fuse.waiting(number), holds, exact, fuse.is_controllable(number))
     return found
 
 

@@ -68,6 +68,7 @@ class Connection(NamedTuple):
     waiting: int | None
     holders: tuple[Someone, ...]
     exact: bool  # whether those hold this very connection; else they hold some
+    shown: bool = True  # whether fusectl is mounted and shows it
 
 
 class World(NamedTuple):
