@@ -264,7 +264,7 @@ _NOBODY = {
     Cause.FROZEN_FILESYSTEM: "the kernel does not tell who froze it: look for a snapshot, a backup or a virtual "
     "machine's agent under way",
     Cause.LOCK: "the kernel does not show who holds the lock; where its watch for hung tasks is on, its log names the "
-    "owner of a mutex, a semaphore or an rw-semaphore after two minutes (`dmesg | grep 'likely owned'`, Linux 6.16)",
+    "owner of a mutex, a semaphore or an rw-semaphore after two minutes (`dmesg | grep 'likely owned'`, newer kernels)",
     Cause.EXEC: "what holds it up within execve is not shown: its stack is behind the same lock",
     Cause.BLOCK_IO: "a device, not a process",
     Cause.MEMORY: "memory, not a process",
