@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pidwarden.kernel import patience
+from pidwarden.kernel import patience, since
 
 
 @pytest.fixture
@@ -60,3 +60,21 @@ def test_it_gives_up_when_too_many_do_not_answer(never, monkeypatch):
 def test_what_a_look_raises_is_raised():
     with pytest.raises(ZeroDivisionError):
         patience.sweep([1, 0], lambda n: 1 // n)
+
+
+# -- the clocks of processors ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("0-3,8\n", {0, 1, 2, 3, 8}), ("\n", set()), ("(null)\n", set()), ("5", {5}), ("x-3,1-", {1})]
+)
+def test_lists_of_processors(text, numbers):
+    assert since.parse_list(text) == numbers
+
+
+def test_when_a_thread_ran_last(tmp_path):
+    (tmp_path / "sched").write_text("name (1, #threads: 1)\n---\nse.exec_start   :   1091033.265281\nse.x : 1\n")
+    assert since.last_ran_ns(str(tmp_path)) == 1_091_033_265_281
+    (tmp_path / "sched").write_text("se.exec_start\n---\nse.exec_start   :   0.000000\n")
+    assert since.last_ran_ns(str(tmp_path)) is None
+    assert since.last_ran_ns(str(tmp_path / "gone")) is None

@@ -12,7 +12,7 @@ from pidwarden.cli import source
 from pidwarden.diagnose import remedies, stuck
 from pidwarden.diagnose.sleeps import Cause
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
-from pidwarden.kernel import patience
+from pidwarden.kernel import patience, procfs
 from pidwarden.kernel import stuck as reading
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.selector import ASKABLE, SelectorKind, parse_selector
@@ -82,7 +82,7 @@ def _tests(args: argparse.Namespace) -> list[Callable[[Thread], bool]]:
 
 
 def _is_process(pid: int, start: int, text: str) -> Callable[[Thread], bool]:
-    if not os.path.exists(f"/proc/{pid}"):
+    if not procfs.exists(pid):
         msg = f"{text}: there is no such process (any more); `pidwarden stuck` lists all that is stuck"
         raise PidwardenError(msg)
     return lambda t: pid in (t.pid, t.tid) and (not start or not t.start_ns or t.start_ns == start // 10**7 * 10**7)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pidwarden.kernel.patience import sweep
 from pidwarden.kernel.procfs import PROC, read_bytes
 
 if TYPE_CHECKING:
@@ -37,17 +38,38 @@ def last_ran_ns(folder: str) -> int | None:
 
 
 def now_ns(processors: Iterable[int]) -> dict[int, int]:
-    """The clocks of processors, read by going there; those that we may not run on are missing. Comes back after."""
-    allowed = os.sched_getaffinity(0)
-    found = {}
+    """The clocks of processors, read by a thread that goes there.
+
+    Missing are those that we may not run on, that do not come to run it in time, and that are kept free of others'
+    work (``isolcpus=``, ``nohz_full=``).
+
+    Raises:
+        BlockingIOError: no thread can be started.
+    """
+    wanted = sorted({*processors} - _kept_free())
+    return {number: ns for number, ns in sweep(wanted, _clock).found if ns}
+
+
+def _clock(processor: int) -> int | None:
     try:
-        for number in sorted(set(processors)):
-            try:
-                os.sched_setaffinity(0, {number})
-            except OSError:
-                continue
-            if ns := last_ran_ns(f"{PROC}/thread-self"):
-                found[number] = ns
-    finally:
-        os.sched_setaffinity(0, allowed)
+        os.sched_setaffinity(0, {processor})  # of this thread alone, which ends after
+    except OSError:
+        return None
+    return last_ran_ns(f"{PROC}/thread-self")
+
+
+def _kept_free(root: str = "/sys/devices/system/cpu") -> set[int]:
+    found: set[int] = set()
+    for name in ("isolated", "nohz_full"):
+        found |= parse_list((read_bytes(f"{root}/{name}") or b"").decode("ascii", "replace"))
+    return found
+
+
+def parse_list(text: str) -> set[int]:
+    """Numbers out of ``0-3,8``; what is none is passed over (``(null)`` of nohz_full)."""
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        first, _dash, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            found.update(range(int(first), int(last or first) + 1))
     return found

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.2  # between the looks: what waits for a disk that works has woken by then
 _STATUS_BYTES = 16384
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h
+_CGROUPS = ("cgroup", "proc_cgroup", "freezer_")  # wait for a lock of all cgroups, uninterruptibly
 _SWITCHES = re.compile(rb"\n(?:non)?voluntary_ctxt_switches:\t(\d+)")
 
 
@@ -96,9 +97,7 @@ def look(root: str = PROC, seconds: float = LOOK_SECONDS) -> Found:
     processors = {d.processor for d in found if d.ran_ns}
     clocks = since.now_ns(os.sched_getaffinity(0) if None in processors else (p for p in processors if p is not None))
     threads = [_aged(d, clocks) for d in found]
-    mounts = cgroup.mounts(root)
-    if freezer.CONTROLLER in mounts.v1:
-        threads = [_with_cgroup(t, mounts, root) for t in threads]
+    threads = _with_cgroups(threads, blind, root)
     world = surroundings.world(threads, blind, root)
     threads = surroundings.with_blockers(threads, blind)
     return Found(threads, world._replace(blind=tuple(blind)), seen)
@@ -290,6 +289,17 @@ def _in_the_way(thread: Thread, root: str) -> tuple[Someone, ...]:
         if other and tid != thread.tid:
             found.add(other.tracer if other.state in "ZX" and other.tracer else tid)
     return tuple(surroundings.someone(pid, root) for pid in sorted(found))
+
+
+def _with_cgroups(threads: list[Thread], blind: list[str], root: str) -> list[Thread]:
+    mounts = cgroup.mounts(root)
+    if freezer.CONTROLLER not in mounts.v1:
+        return threads
+    if any(t.functions and t.functions[0].startswith(_CGROUPS) for t in threads):
+        blind.append("whether cgroups are frozen was not read: somebody is stuck at the lock that this takes")
+        return threads
+    swept = sweep(threads, lambda t: _with_cgroup(t, mounts, root))
+    return [t for _before, t in swept.found] + swept.lost + swept.left
 
 
 def _with_cgroup(thread: Thread, mounts: cgroup.Mounts, root: str) -> Thread:
