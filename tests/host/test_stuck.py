@@ -57,11 +57,13 @@ def group_of(tid: int) -> dict | None:
     return next((g for g in look() if tid in {t["tid"] for t in g["threads"]}), None)
 
 
-def found(*tids: int) -> dict:
-    """The group that all of these are in, as soon as they are."""
-    return until(
-        lambda: next((g for g in look() if set(tids) <= {t["tid"] for t in g["threads"]}), None), f"{tids} to be stuck"
-    )
+def found(cause: str, *tids: int) -> dict:
+    """The group of this cause that all of these are in, as soon as they are: on the way they may sleep elsewhere."""
+
+    def there() -> dict | None:
+        return next((g for g in look() if g["cause"] == cause and set(tids) <= {t["tid"] for t in g["threads"]}), None)
+
+    return until(there, f"{tids} to be found as {cause}")
 
 
 def thread(group: dict, tid: int) -> dict:
@@ -83,8 +85,7 @@ def state(pid: int) -> str:
 @pytest.mark.parametrize("what", ["vfork", "vfork-thread"])
 def test_a_vfork_child_that_stopped_is_named_and_woken(what):
     with stage(what) as (_running, [(waiter, child)]):
-        group = found(waiter)
-        assert group["cause"] == "vfork"
+        group = found("vfork", waiter)
         assert group["place"] == {**group["place"], "kind": "process", "name": str(child), "certain": True}
         assert group["waits_for"] == [{"pid": child, "comm": "stuck", "state": "T"}]
         assert commands(group) == [f"kill -CONT {child}", f"kill -KILL {child}"]
@@ -97,8 +98,7 @@ def test_a_vfork_child_that_stopped_is_named_and_woken(what):
 
 def test_who_sleeps_anew_at_every_look_is_no_cause_for_alarm():
     with stage("vfork-often") as (_running, [(waiter, _)]):
-        group = found(waiter)
-        assert group["cause"] == "transient"
+        group = found("transient", waiter)
         assert not thread(group, waiter)["same_sleep"]
         assert thread(group, waiter)["asleep_ns"] is None
 
@@ -106,9 +106,9 @@ def test_who_sleeps_anew_at_every_look_is_no_cause_for_alarm():
 def test_who_fell_asleep_first_has_slept_longer():
     with stage("vfork") as (_one, [(first, _)]):
         until(lambda: state(first) == "D", "it to wait")
-        before = found(first)
+        before = found("vfork", first)
         with stage("vfork") as (_two, [(second, _)]):
-            found(second)
+            found("vfork", second)
             groups = {t["tid"]: t["asleep_ns"] for g in look() for t in g["threads"]}
             assert groups[first] > thread(before, first)["asleep_ns"]
             assert groups[first] > groups[second]
@@ -130,8 +130,7 @@ def image(tmp_path):
 def test_a_frozen_filesystem_is_found_in_its_mount_namespace(image):
     path, where = image
     with stage("frozen", path, where) as (running, [(writer, number), (maker, _), _deadman]):
-        group = found(writer, maker)
-        assert group["cause"] == "frozen-filesystem"
+        group = found("frozen-filesystem", writer, maker)
         assert (group["place"]["name"], group["place"]["type"], group["place"]["certain"]) == (where, "ext4", True)
         assert not group["waits_for"]
         assert "does not tell who froze it" in group["nobody"]
@@ -142,7 +141,7 @@ def test_a_frozen_filesystem_is_found_in_its_mount_namespace(image):
         assert (seen["fd"], seen["file"], seen["killable"]) == (number, f"{where}/file", False)
         assert "would only stay pending" in group["sigkill"]
         os.kill(maker, signal.SIGKILL)
-        again = found(writer, maker)
+        again = found("frozen-filesystem", writer, maker)
         assert thread(again, maker)["sigkill_pending"]
         running.tell()
         until(lambda: group_of(writer) is None, "the filesystem to be thawed")
@@ -153,8 +152,7 @@ def test_a_frozen_filesystem_is_found_in_its_mount_namespace(image):
 
 def test_a_daemon_that_does_not_answer_and_who_waits_behind(tmp_path):
     with stage("fuse", str(tmp_path)) as (_running, [(daemon, _), (reader, number), (first, _), (same, _), (maker, _)]):
-        group = found(reader, first, same, maker)
-        assert group["cause"] == "fuse-silent"
+        group = found("fuse-silent", reader, first, same, maker)
         assert (group["place"]["name"], group["place"]["type"]) == (str(tmp_path), "fuse.silent")
         assert [who["pid"] for who in group["waits_for"]] == [daemon]
         assert {t["tid"]: (t["state"], t["cause"]) for t in group["threads"]} == {
@@ -168,7 +166,7 @@ def test_a_daemon_that_does_not_answer_and_who_waits_behind(tmp_path):
         assert not any(t["killable"] for t in group["threads"])
         assert not any(str(pid) in text for pid in (reader, first, same, maker) for text in commands(group))
         os.kill(daemon, signal.SIGSTOP)
-        assert commands(found(reader))[0] == f"kill -CONT {daemon}"
+        assert commands(found("fuse-silent", reader))[0] == f"kill -CONT {daemon}"
         os.kill(daemon, signal.SIGKILL)
         until(lambda: not any(group_of(tid) for tid in (reader, first, same, maker)), "the connection to end")
 
@@ -206,8 +204,8 @@ def _is_silent(reader: patience.Reader, pid: int) -> bool:
 
 def test_execve_that_waits_for_the_tracer_of_a_dead_thread():
     with stage("exec-traced") as (_running, [(victim, tracer)]):
-        group = found(victim)
-        assert (group["cause"], group["waits_for"][0]["pid"]) == ("exec", tracer)
+        group = found("exec", victim)
+        assert [who["pid"] for who in group["waits_for"]] == [tracer]
         assert commands(group) == [f"kill {tracer}"]
         assert thread(group, victim)["killable"]
         os.kill(tracer, signal.SIGTERM)
@@ -216,8 +214,8 @@ def test_execve_that_waits_for_the_tracer_of_a_dead_thread():
 
 def test_memory_that_nobody_fills():
     with stage("uffd") as (_running, [(reader, _)]):
-        group = found(reader)
-        assert (group["cause"], thread(group, reader)["state"]) == ("userfaultfd", "S")
+        group = found("userfaultfd", reader)
+        assert thread(group, reader)["state"] == "S"
         os.kill(reader, signal.SIGKILL)  # which it says ends the wait
         assert thread(group, reader)["killable"]
         until(lambda: group_of(reader) is None, "it to end")
@@ -235,8 +233,8 @@ def test_a_cgroup_that_v1_froze():
         assert cgroup.move(sleeper.pid, f"{directory}/inner")
         assert freezer.freeze(directory)
         assert freezer.wait([directory], 10) == []
-        group = found(sleeper.pid)
-        assert (group["cause"], group["place"]["name"]) == ("v1-frozen", directory)
+        group = found("v1-frozen", sleeper.pid)
+        assert group["place"]["name"] == directory
         assert commands(group) == [f"echo THAWED > {directory}/freezer.state"]
         assert not thread(group, sleeper.pid)["killable"]
         freezer.thaw(directory)
@@ -257,7 +255,7 @@ ESCAPED = r"\n) Z 1 (\x1b[2J\xff"
 
 def test_names_users_selectors_and_text():
     with stage("vfork", os.fsdecode(HOSTILE)) as (_running, [(waiter, child)]):
-        found(waiter)
+        found("vfork", waiter)
         mine = look(f"pid:{waiter}")
         assert [t["tid"] for g in mine for t in g["threads"]] == [waiter]
         assert mine[0]["threads"][0]["comm"] == ESCAPED
@@ -287,7 +285,7 @@ def test_what_is_asked_wrongly():
 
 def test_watching_looks_again():
     with stage("vfork") as (_running, [(waiter, child)]):
-        found(waiter)
+        found("vfork", waiter)
         argv = ["stuck", f"pid:{waiter}", "--watch", "0.05", "--json"]
         process = subprocess.Popen([sys.executable, "-m", "pidwarden", *argv], stdout=subprocess.PIPE, text=True)
         try:

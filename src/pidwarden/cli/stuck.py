@@ -48,7 +48,7 @@ _TITLES = {
     Cause.BLOCK_IO: "a block device",
     Cause.DEVICE: "a device or its driver",
     Cause.TRANSIENT: "something for a short while (asleep anew at the second look)",
-    Cause.UNKNOWN: "something unknown",
+    Cause.UNKNOWN: "something that is not known, and may not be the same",
 }
 
 
