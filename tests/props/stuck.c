@@ -2,7 +2,7 @@
  * stuck WHAT …: gets threads stuck in the kernel, says who they are (two numbers a line, the last line "0 0"), and lets
  * them go when its standard input has a line or ends. What it mounts is in a mount namespace of its own.
  *
- *   vfork [NAME]        parent, child: the child stopped itself before it called exec
+ *   vfork [NAME]        parent, child: the child stopped itself before it called exec; another child has called it
  *   vfork-thread        thread, child: the same in a second thread
  *   vfork-often         parent, 0: waits for one child after another, 20 ms each
  *   frozen IMAGE DIR    an ext4 filesystem, frozen: writer with a descriptor, its number; maker of a directory, 0;
@@ -91,6 +91,24 @@ static void *vfork_stopped(void *unused)
 	}
 	waitpid(child, NULL, 0);
 	return NULL;
+}
+
+/* A child that has called exec by the time that this returns. */
+static void start_program(char *self)
+{
+	int called[2];
+	char c;
+
+	if (pipe2(called, O_CLOEXEC))
+		die("pipe2");
+	if (start() == 0) {
+		execl(self, "stuck", "stay", NULL);
+		die(self);
+	}
+	close(called[1]);
+	if (read(called[0], &c, 1) < 0)
+		die("read");
+	close(called[0]);
 }
 
 static void vfork_often(void)
@@ -384,9 +402,13 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "wait")) {
 		wait_for_line();
+	} else if (!strcmp(what, "stay")) {
+		for (;;)
+			pause();
 	} else if (!strcmp(what, "vfork")) {
 		if (argc > 2)
 			prctl(PR_SET_NAME, argv[2]);
+		start_program(argv[0]);
 		vfork_stopped(NULL);
 		wait_for_line();
 	} else if (!strcmp(what, "vfork-thread")) {
