@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.root
+MKFS = shutil.which("mkfs.ext4") or shutil.which("mkfs.ext4", path="/usr/sbin:/sbin")
+needs_loop = pytest.mark.skipif(
+    not (os.path.exists("/dev/loop-control") and MKFS), reason="no loop device, or no mkfs.ext4"
+)
+needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no /dev/fuse")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -122,11 +128,13 @@ def image(tmp_path):
     path = tmp_path / "image"
     path.touch()
     os.truncate(path, 4 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(path)], check=True)
+    assert MKFS
+    subprocess.run([MKFS, "-q", "-F", str(path)], check=True)
     (tmp_path / "mount").mkdir()
     return str(path), str(tmp_path / "mount")
 
 
+@needs_loop
 def test_a_frozen_filesystem_is_found_in_its_mount_namespace(image):
     path, where = image
     with stage("frozen", path, where) as (running, [(writer, number), (maker, _), _deadman]):
@@ -150,6 +158,7 @@ def test_a_frozen_filesystem_is_found_in_its_mount_namespace(image):
 # -- FUSE --------------------------------------------------------------------------------------------------------------
 
 
+@needs_fuse
 def test_a_daemon_that_does_not_answer_and_who_waits_behind(tmp_path):
     with stage("fuse", str(tmp_path)) as (_running, [(daemon, _), (reader, number), (first, _), (same, _), (maker, _)]):
         group = found("fuse-silent", reader, first, same, maker)
@@ -171,6 +180,7 @@ def test_a_daemon_that_does_not_answer_and_who_waits_behind(tmp_path):
         until(lambda: not any(group_of(tid) for tid in (reader, first, same, maker)), "the connection to end")
 
 
+@needs_fuse
 def test_a_process_stuck_within_execve_holds_up_nobody(tmp_path):
     """Whoever reads its `stat` waits with it: so not for longer than it takes."""
     with stage("fuse-exec", str(tmp_path)) as (_running, [(daemon, _), (victim, _)]):
