@@ -1,8 +1,9 @@
 """What the kernel tells of one thread: `status`, `syscall`, `wchan`, `stack`, its descriptors. Decides nothing.
 
 ``syscall`` and ``stack`` take the lock that execve(2) holds while it changes a program (``exec_update_lock``), so that
-a task which is stuck in there holds up whoever reads them. They are read through a :data:`Read`, which may give up:
-:mod:`pidwarden.kernel.patience` has one.
+a task which is stuck in there holds up whoever reads them. So do ``stat``, ``wchan`` and the links to descriptors on
+newer kernels. What waits is read through a :data:`Read`, which may give up, or within a sweep:
+:mod:`pidwarden.kernel.patience` has both.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def syscall(folder: str, read: Read = read) -> Syscall | Unknown | None:
     return data if isinstance(data, Unknown) else parse_syscall(data)
 
 
-def wchan(folder: str) -> str | Unknown | None:
+def wchan(folder: str, read: Read = read) -> str | Unknown | None:
     """The kernel function it sleeps in; None if it runs. Needs the right to ptrace it: without it the kernel says 0."""
     data = _text(f"{folder}/wchan", read, _LOST_TRACE)
     if isinstance(data, Unknown):

@@ -2,6 +2,11 @@
 
 The kernel waits killably there, so a thread that is left behind dies with the process. Commands only: the guard and the
 rescue start no thread, and do without what cannot be read safely.
+
+What may not answer is more than `syscall` and `stack`: of a process in the midst of execve(2) Linux 6.18.44 does not
+answer `stat`, `wchan`, `io`, `personality` nor any link (`exe`, `cwd`, `root`, `fd/N`, `ns/…`) either, whoever asks.
+`status`, `statm`, `comm`, `sched`, `schedstat`, `cgroup`, `mountinfo`, `fdinfo/N`, `limits`, `children` and the lists
+of `fd` and `task` were answered (docs/stuck.md).
 """
 
 from __future__ import annotations
@@ -9,11 +14,12 @@ from __future__ import annotations
 import _thread
 import errno
 import queue
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Generic, NamedTuple, NoReturn, TypeVar
 
 from pidwarden.kernel import evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from queue import SimpleQueue
 
     from pidwarden.kernel.evidence import Read
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
     Answers = SimpleQueue[bytes | OSError]
 
 SECONDS = 0.2  # a file of /proc takes microseconds; a loaded machine may take milliseconds to run the thread
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 _LOST = 8  # threads that may be left behind before nothing more is asked
 
 
@@ -77,3 +85,88 @@ def _serve(asked: SimpleQueue[tuple[str, Answers]], read: Read) -> None:
             answers.put(read(path))
         except OSError as why:
             answers.put(why)
+
+
+# -- many looks --------------------------------------------------------------------------------------------------------
+
+_MOST_LOST = 32  # a thread each, and 0.2 s
+
+
+class Swept(NamedTuple, Generic[Item, Answer]):
+    """What came of a :func:`sweep`: answers, what was not answered in time, and what was not asked any more."""
+
+    found: list[tuple[Item, Answer]]
+    lost: list[Item]
+    left: list[Item]
+
+
+class _Course(Generic[Item, Answer]):
+    """One thread's way through the items from one of them on, until it is told to stop."""
+
+    def __init__(self, items: Sequence[Item], start: int, look: Callable[[Item], Answer]) -> None:
+        self._items, self._start, self._look = items, start, look
+        self.at, self.stop = start, False
+        self.found: list[tuple[Item, Answer]] = []
+        self.ended: SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        try:
+            for at in range(self._start, len(self._items)):
+                self.at = at
+                self.found.append((self._items[at], self._look(self._items[at])))
+                if self.stop:
+                    return
+        except BaseException as why:  # noqa: BLE001  (raised by whoever waits)
+            self.ended.put(why)
+        else:
+            self.ended.put(None)
+
+    def leave(self) -> tuple[int, list[tuple[Item, Answer]]]:
+        """Gives it up: where it is, and what it found before; it may come back at any time."""
+        self.stop = True
+        at = self.at
+        return at, self.found[: at - self._start]
+
+
+def sweep(items: Sequence[Item], look: Callable[[Item], Answer], seconds: float = SECONDS) -> Swept[Item, Answer]:
+    """Looks at one after another in a thread; whom that does not come back from in `seconds` is passed over.
+
+    Costs next to nothing an item, unlike :class:`Reader`. What `look` raises is raised here.
+
+    Raises:
+        BlockingIOError: no thread can be started.
+    """
+    swept: Swept[Item, Answer] = Swept([], [], [])
+    at = 0
+    while at < len(items):
+        if len(swept.lost) >= _MOST_LOST:
+            swept.left.extend(items[at:])
+            break
+        course = _Course(items, at, look)
+        try:
+            _thread.start_new_thread(course.run, ())
+        except RuntimeError as why:
+            raise BlockingIOError(errno.EAGAIN, "no thread can be started") from why
+        if _has_ended(course, seconds):
+            swept.found.extend(course.found)
+            break
+        at, found = course.leave()
+        swept.found.extend(found)
+        swept.lost.append(items[at])
+        at += 1
+    return swept
+
+
+def _has_ended(course: _Course[Item, Answer], seconds: float) -> bool:
+    """Waits until it has looked at all (true), or stands still for so long."""
+    seen = -1
+    while course.at != seen:
+        seen = course.at
+        try:
+            why = course.ended.get(timeout=seconds)
+        except queue.Empty:
+            continue
+        if why is not None:
+            raise why
+        return True
+    return False

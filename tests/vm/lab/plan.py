@@ -60,6 +60,9 @@ _MORE = (
     "tests/host/test_prompt.py",
     "tests/host/test_protection.py",
     "tests/host/test_retention.py",
+    "tests/host/test_stuck.py::test_a_vfork_child",
+    "tests/host/test_stuck.py::test_execve_that_waits",
+    "tests/host/test_stuck.py::test_memory",
     "tests/host/test_take_back.py",
     "tests/host/test_doctor.py",
 )
@@ -98,6 +101,7 @@ NOT_IN_GUEST = {
     "tests/host/test_corpus.py": "the corpus judges real workloads by seconds that an emulated processor does not keep",
     "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
     "the same bombs off with no pen around them",
+    "tests/host/test_stuck.py": "the rest needs a loop device, FUSE and ext4, whose modules the image lacks",
     "tests/host/test_rescue_auto.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_console.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_shell.py": "what a shell does with its built-ins does not depend on the kernel",
