@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pidwarden.diagnose import remedies, stuck
+from pidwarden.diagnose import stuck, unstick
 from pidwarden.diagnose.sleeps import RULES, Cause, cause_of, killable
 from pidwarden.kernel.surroundings import parse_blocked
 from pidwarden.model import calls
@@ -40,7 +40,7 @@ def only(*threads, world=WORLD):
 
 
 def advice(group, world=WORLD):
-    found = remedies.remedy(group, world)
+    found = unstick.remedy(group, world)
     return [step.command for step in found.steps], found.kill
 
 
@@ -220,7 +220,7 @@ def test_a_frozen_cgroup_counts_more_than_where_its_members_slept():
 
 
 def test_a_disk_has_no_remedy_short_of_it():
-    found = remedies.remedy(only(thread(1, "blk_mq_get_tag", call="read", mount=DATA, target="/x")), WORLD)
+    found = unstick.remedy(only(thread(1, "blk_mq_get_tag", call="read", mount=DATA, target="/x")), WORLD)
     assert not found.steps
     assert found.none.startswith("none short of the device (/dev/sdb)")
     assert "stay pending" in found.kill
@@ -229,7 +229,7 @@ def test_a_disk_has_no_remedy_short_of_it():
 @pytest.mark.parametrize("blind", ["it takes root", ""])
 def test_what_is_not_known_says_why(blind):
     functions = () if blind else ("something_new",)
-    found = remedies.remedy(only(thread(1, *functions, blind=blind)), WORLD)
+    found = unstick.remedy(only(thread(1, *functions, blind=blind)), WORLD)
     assert not found.steps
     assert found.none == f"not known: {blind or 'nothing is known here of the function that it sleeps in'}"
     assert "not offered" in found.kill

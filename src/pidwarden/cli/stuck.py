@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.cli import source
-from pidwarden.diagnose import remedies, stuck
+from pidwarden.diagnose import stuck, unstick
 from pidwarden.diagnose.sleeps import Cause
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.kernel import patience, procfs
@@ -152,7 +152,7 @@ def _thread(finding: Finding) -> dict[str, Any]:
 
 
 def _group(group: Group, world: World) -> dict[str, Any]:
-    place, what = group.place, remedies.remedy(group, world)
+    place, what = group.place, unstick.remedy(group, world)
     mount = place.mount
     return {
         "cause": group.cause.value,
@@ -201,7 +201,7 @@ def _headline(group: Group) -> str:
 
 
 def _lines(group: Group, world: World) -> list[str]:
-    what = remedies.remedy(group, world)
+    what = unstick.remedy(group, world)
     lines = [_headline(group)]
     if names := [_text(m.where) for m in stuck.candidates(group.findings[0], world)]:
         lines.append(f"  which one is not known, as a path is in the thread's memory; one of: {', '.join(names)}")
