@@ -26,6 +26,7 @@ COMMANDS = {
     "tree": ("tree", "families as trees, with their dead: who created whom"),
     "history": ("history", "where a process came from, up to its family's founder"),
     "rescue": ("rescue", "bring back a machine where nothing can be started any more"),
+    "why": ("why", "why a fork fails here, or will: which limit, who fills it, what helps"),
     "doctor": ("doctor", "what this machine can do, how, and what would improve it"),
     "release": ("decide", "let a held family go"),
     "kill": ("decide", "kill the guilty part of a held family"),

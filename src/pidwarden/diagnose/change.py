@@ -63,7 +63,7 @@ _FIXED: dict[Kind | None, Change] = {
         "fallocate -l 1G /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile",
         "swapoff /swapfile && rm /swapfile",
         "/swapfile none swap sw 0 0 in /etc/fstab",
-        "or end what is large: `pidwarden ps -o rss,pid,comm --sort=-rss`",
+        "or end what is large: `ps axo rss,pid,comm --sort=-rss | head`",
     ),
     Kind.DEAD_INIT: Change(
         "exec nsenter --no-fork --pid=/proc/self/ns/pid bash",

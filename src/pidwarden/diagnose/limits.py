@@ -17,8 +17,8 @@ NEAR = 10  # a limit is near when no more than this part of it is left
 SHOWN = 3  # of those who count against a limit
 _NOISE_BYTES = 16 * MIB  # what memory goes up and down by in a moment
 _NOISE_SHARE = 8  # … or this part of what is free: a table with five left does fill by two
-TREND_SECONDS = 600.0  # what was seen for a shorter time says how busy it is, not where it goes …
-SOON_SECONDS = 3600.0  # … unless it is full so soon
+_AHEAD = 600.0  # a rate is believed for so many times as long as it was seen: half a second tells of five minutes
+_TREND_SECONDS = 600.0  # … and one seen for so long, for ever
 
 
 class Kind(StrEnum):
@@ -87,6 +87,13 @@ class Binding(NamedTuple):
         return not self.binds, self.allowed is None, bool(self.exempt), ample, self.room
 
     @property
+    def cause(self) -> str:
+        """That it is reached, in words."""
+        if self.kind is Kind.DEAD_INIT:
+            return f"{self.name} has lost its first process"
+        return f"{self.name} is reached, {amount(self, self.used)} of {amount(self, self.allowed or 0)} used"
+
+    @property
     def near(self) -> bool:
         """Whether it binds, or hardly anything is left."""
         return self.binds or (self.allowed is not None and not self.exempt and self.free <= self.allowed // NEAR)
@@ -101,7 +108,7 @@ class Binding(NamedTuple):
         if self.seen.per_second <= 0 or grown < noise:
             return None
         seconds = self.free / self.seen.per_second
-        return None if self.seen.seconds < TREND_SECONDS and seconds > SOON_SECONDS else seconds
+        return seconds if seconds <= self.seen.seconds * _AHEAD or self.seen.seconds >= _TREND_SECONDS else None
 
 
 def is_out(free: int, allowed: int, unsteady: int) -> bool:

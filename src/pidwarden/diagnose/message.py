@@ -231,7 +231,14 @@ def _error(line: str) -> str:
 
 
 def meaning(message: Message) -> Meaning:
-    """What that error of that call means."""
-    if known := _OTHERS.get((message.call, message.error)):
-        return known
-    return _FORK.get(message.error) or Meaning("no limit on processes answers that")
+    """What that error of that call means. Of a line that names no error, what the other usual one means as well."""
+    known = _OTHERS.get((message.call, message.error)) or _FORK.get(message.error)
+    if known is None:
+        return Meaning("no limit on processes answers that")
+    if message.guessed and message.error == "EAGAIN":
+        kinds = dict.fromkeys((*known.kinds, *_FORK["ENOMEM"].kinds))
+        return known._replace(
+            text="the line names no error: as a rule a limit on tasks is reached (EAGAIN), else memory is out (ENOMEM)",
+            kinds=tuple(kinds),
+        )
+    return known

@@ -342,7 +342,7 @@ def _memory_cgroup(c: memory.MemoryCgroup) -> Binding:
 def lines(bindings: Sequence[Binding]) -> list[str]:
     """The answer in the first line, then a table, then who fills the limits that matter and what would help."""
     binding = [b for b in bindings if b.binds]
-    text = [_answer(bindings, binding)]
+    text = [answer(bindings, binding)]
     rows: list[tuple[str, ...]] = [("USED", "ALLOWED", "FREE", "LIMIT")]
     for b in bindings:
         state = " (reached)" * b.binds + f" (does not bind: {b.exempt})" * bool(b.exempt)
@@ -360,10 +360,10 @@ def lines(bindings: Sequence[Binding]) -> list[str]:
     return [shown(line) for line in text]
 
 
-def _answer(bindings: Sequence[Binding], binding: Sequence[Binding]) -> str:
+def answer(bindings: Sequence[Binding], binding: Sequence[Binding]) -> str:
+    """What binds, else what is nearest, in one line; names in it are escaped."""
     if binding:
-        causes = [f"{b.name} is reached, {amount(b, b.used)} of {amount(b, b.allowed or 0)} used" for b in binding]
-        return f"fork fails ({error_of(binding)}) because {'; and because '.join(causes)}"
+        return f"fork fails ({error_of(binding)}) because {'; and because '.join(b.cause for b in binding)}"
     first = nearest(bindings)
     if first is None:
         return "no limit can be read here"
