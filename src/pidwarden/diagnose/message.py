@@ -106,7 +106,6 @@ _LINES: tuple[tuple[str, str, Call, str], ...] = (
     (r"\b(v?fork|clone3?|posix_spawn|popen)\b", "", Call.FORK, ""),
     (r"(failed to|unable to|cannot) exec|\bexecve?\b|cannot set user id", "", Call.EXEC, ""),
 )
-_COMPILED = [(re.compile(pattern, re.IGNORECASE), program, call, usual) for pattern, program, call, usual in _LINES]
 _SYMBOL = re.compile(r"(?<![A-Za-z0-9_])(E[A-Z0-9]{3,})(?![A-Za-z0-9_])")
 _ALONE = re.compile(r"\W*(no space left on device|\w+|errno\W*\d+)\W*", re.IGNORECASE)  # a disk says it with a name
 _NUMBER = re.compile(r"(?:errno\s*[=:]?\s*|error\s*[=:]\s*|code\s*[=:]?\s*|\(|^)-?(\d{1,3})(?:\)|\]|\b)", re.IGNORECASE)
@@ -198,8 +197,8 @@ def parse(line: str) -> Message | None:
     """
     line = line[:_MOST_CHARACTERS].strip()
     error = _error(line)
-    for pattern, program, call, usual in _COMPILED:
-        if (found := pattern.search(line)) and (error or usual):
+    for pattern, program, call, usual in _LINES:
+        if (found := re.search(pattern, line, re.IGNORECASE)) and (error or usual):
             stated = bool(error) or program == "the kernel"
             named = usual[1:] if usual.startswith("=") else error or usual
             cgroup = found.groupdict().get("cgroup") or ""
