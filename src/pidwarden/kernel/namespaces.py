@@ -39,14 +39,17 @@ def members(namespace: int | None, pids: Iterable[int], root: str = PROC) -> lis
 def created(kind: str, pids: Iterable[int], root: str = PROC) -> int:
     """How many namespaces of a kind (a name in ``/proc/PID/ns``), other than that of pid 1, these processes are in.
 
-    No more can be told: one that only a mount or a descriptor keeps is counted by the kernel alone.
+    Where pid 1 cannot be looked at, other than our own. No more can be told: one that only a mount or a descriptor
+    keeps is counted by the kernel alone.
     """
     found = set()
     for pid in pids:
         with contextlib.suppress(OSError):
             found.add(os.stat(f"{root}/{pid}/ns/{kind}").st_ino)
-    with contextlib.suppress(OSError):
-        found.discard(os.stat(f"{root}/1/ns/{kind}").st_ino)
+    for first in ("1", "self"):
+        with contextlib.suppress(OSError):
+            found.discard(os.stat(f"{root}/{first}/ns/{kind}").st_ino)
+            break
     return len(found)
 
 
