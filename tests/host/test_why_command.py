@@ -386,21 +386,20 @@ def test_open_files_are_looked_at_for_a_line_that_speaks_of_them(why):
     with child("failing", "0", enter=enter) as few:
         few.process.wait()  # its pipes do not fit
         assert few.process.returncode == 1
-    with start(["sleep", "60"], lambda: None) as process:
-        try:
-            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, 4096))
-            code, answer = why(process.pid, "--message", said)
-            full = next(limit for limit in answer["limits"] if limit["binds"])
-            assert (code, full["kind"], full["used"], full["allowed"]) == (1, "open-files", 3, 3)
-            shell(full["change"]["do"]) if shutil.which("prlimit") else resource.prlimit(
-                process.pid, resource.RLIMIT_NOFILE, (67, 4096)
-            )
-            assert why(process.pid, "--message", said)[0] == 0
-            _code, answer = why(process.pid, "--message", "socket: Too many open files in system")
-            (all_,) = [limit for limit in answer["limits"] if limit["kind"] == "file-max"]
-            assert all_["allowed"] == procfs.read_int("/proc/sys/fs/file-max")
-        finally:
-            process.kill()
+    with child("crowd", "0") as running:
+        running.said()
+        process = running.process
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, 4096))
+        code, answer = why(process.pid, "--message", said)
+        full = next(limit for limit in answer["limits"] if limit["binds"])
+        assert (code, full["kind"], full["used"], full["allowed"]) == (1, "open-files", 3, 3)
+        shell(full["change"]["do"]) if shutil.which("prlimit") else resource.prlimit(
+            process.pid, resource.RLIMIT_NOFILE, (67, 4096)
+        )
+        assert why(process.pid, "--message", said)[0] == 0
+        _code, answer = why(process.pid, "--message", "socket: Too many open files in system")
+        (all_,) = [limit for limit in answer["limits"] if limit["kind"] == "file-max"]
+        assert all_["allowed"] == procfs.read_int("/proc/sys/fs/file-max")
 
 
 NO_NETS = """

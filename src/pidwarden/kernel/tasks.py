@@ -17,7 +17,7 @@ _STATUS_BYTES = 4096  # who is in hundreds of groups has more, and is read again
 class Process(NamedTuple):
     """What counts against a limit of one process: its real user, its name as ``status`` escapes it, its threads.
 
-    ``zombie``: it has ended and its parent has not waited for it.
+    ``zombie``: it has ended and its ``parent``, 0 for all others, has not waited for it.
     """
 
     uid: int
@@ -93,7 +93,7 @@ def count(root: str = procfs.PROC) -> Tasks:
             data[6 : data.find(b"\n")],
             threads,
             zombie and threads <= 1,
-            _number(data, b"\nPPid:", 0),
+            _number(data, b"\nPPid:", 0) if zombie else 0,
         )
         led.add(_number(data, b"\nNSpgid:", 0))
         led.add(_number(data, b"\nNSsid:", 0))
