@@ -19,6 +19,7 @@ from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.key import TICK_NS
 from pidwarden.model.text import escape
 from pidwarden.rescue import why
+from pidwarden.rescue.follow import failed
 
 if TYPE_CHECKING:
     import argparse
@@ -44,8 +45,12 @@ class _Look:
     def asked(self, counted: tasks.Tasks) -> Asked:
         """Whom it is about; a line of the kernel's names the cgroup itself."""
         if self._wanted is None and self.said and self.said.cgroup:
-            path = os.path.normpath(self.said.cgroup)
-            return why_who.Asked(f"cgroup {escape(os.fsencode(path))}, which the line names", (), (path,))
+            path = "/" + os.path.normpath(self.said.cgroup).lstrip("/")
+            label = f"cgroup {escape(os.fsencode(path))}, which the line names"
+            if why_who.exists(path):
+                return why_who.Asked(label, (), (path,))
+            here = why_who.find(self._args, None, counted)
+            return here._replace(notes=(*here.notes, f"{label}, is gone, and its counters with it"))
         return why_who.find(self._args, self._wanted, counted)
 
     def now(self) -> tuple[Asked, list[Binding]]:
@@ -62,8 +67,10 @@ class _Look:
             if self.meant:
                 found = why_more.found(self.meant.kinds, asked.subjects, counted) + found
         except (FileNotFoundError, ProcessLookupError) as gone:
-            msg = "a process ended while it was looked at; type it again, or name one that stays"
+            msg = "it ended while it was looked at; name a process that stays: `pidwarden why pid:N`"
             raise PidwardenError(msg) from gone
+        except OSError as failure:
+            raise failed(f"tried to read {failure.filename or procfs.PROC}", failure, "type it again") from failure
         if self._first is None:
             self._first = at, found
             return asked, found

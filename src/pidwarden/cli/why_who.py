@@ -152,11 +152,16 @@ def _login(name: str, uid: int) -> Iterable[str]:
         yield f"a login gets nproc {escape(entry.value.encode())} ({kind}) from {entry.where}"
 
 
+def exists(path: str) -> bool:
+    """Whether there is a cgroup of this path in any hierarchy."""
+    return any(os.path.isdir(root + path) for root in cgroup.mounts().roots)
+
+
 def _cgroup(wanted: Selector, counted: Tasks) -> Asked:
     mounts = cgroup.mounts()
     path = cgroup.relative(wanted.value, mounts).rstrip("/") or "/"
     shown = f"cgroup {escape(os.fsencode(path))}"
-    if not any(os.path.isdir(root + path) for root in mounts.roots):
+    if not exists(path):
         msg = f"{shown}: there is no such cgroup in any hierarchy; see `cat /proc/PID/cgroup`"
         raise PidwardenError(msg)
     pids: set[int] = set()

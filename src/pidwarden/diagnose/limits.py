@@ -145,12 +145,17 @@ def amount(binding: Binding, number: int) -> str:
     return f"{number // MIB} MiB" if binding.unit == "bytes" else str(number)
 
 
+def _same(b: Binding) -> tuple[object, ...]:
+    """What a limit is known by in another look; a user's is named after one of his processes, which may be gone."""
+    return (b.kind, b.uid, b.allowed) if b.kind is Kind.NPROC else (b.kind, b.name)
+
+
 def grown(before: Iterable[Binding], after: Iterable[Binding], seconds: float) -> list[Binding]:
     """The later look, with what changed since the earlier one so many seconds ago. What is new has no rate."""
-    then = {b.name: b for b in before}
+    then = {_same(b): b for b in before}
     found = []
     for b in after:
-        old = then.get(b.name)
+        old = then.get(_same(b))
         if old is not None and seconds > 0 and b.kind is not Kind.DEAD_INIT:
             more = max(0, b.refused - old.refused)
             found.append(b._replace(seen=Seen((b.used - old.used) / seconds, seconds, more)))

@@ -59,23 +59,34 @@ def survey(
     """The limits on all of these processes and on these cgroups, each once, in the same order.
 
     Raises:
-        FileNotFoundError, ProcessLookupError: a process is gone.
+        FileNotFoundError, ProcessLookupError: the only process is gone.
         OSError: /proc cannot be read.
     """
     found = [*_tables(counted, root), *_around(root), *_memory(root)]
+    subjects = list(subjects)
     for subject in subjects:
-        found += [*_nproc(subject, counted, root), *_cgroups(subject.pid, root), *_inside(subject.pid, counted, root)]
-        found += _promises(subject.pid, root)
-        found += [_memory_cgroup(c) for c in memory.cgroups(subject.pid, root)]
-        found += _dead_namespace(subject.pid, counted, root)
+        try:
+            found += _of_process(subject, counted, root)
+        except (FileNotFoundError, ProcessLookupError):
+            if len(subjects) == 1:  # of many some may end meanwhile
+                raise
     mounts = cgroup.mounts(root)
     for path in paths:
-        if mount := mounts.v1.get("pids") or mounts.v2:
+        mount = mounts.v1.get("pids") or mounts.v2
+        if mount and os.path.isdir(mount + path):
             found += _pids(limits.pids_cgroups_at(mount, path), _refused(mount, path))
-        found += [_memory_cgroup(c) for c in memory.cgroups_at(path, root)]
+        mount = mounts.v1.get("memory") or mounts.v2
+        if mount and os.path.isdir(mount + path):
+            found += [_memory_cgroup(c) for c in memory.cgroups_at(path, root)]
     once = sorted({b.name: b for b in reversed(found)}.values(), key=lambda b: b.rank)
     # Who is in a cgroup takes a walk over all below it, so it is asked only where the answer matters.
     return [_members(b, counted) if b.binds or n == 0 else b for n, b in enumerate(once)]
+
+
+def _of_process(subject: Subject, counted: tasks.Tasks, root: str) -> list[Binding]:
+    found = [*_nproc(subject, counted, root), *_cgroups(subject.pid, root), *_inside(subject.pid, counted, root)]
+    found += [*_promises(subject.pid, root), *map(_memory_cgroup, memory.cgroups(subject.pid, root))]
+    return found + _dead_namespace(subject.pid, counted, root)
 
 
 # -- the whole machine -------------------------------------------------------------------------------------------------
