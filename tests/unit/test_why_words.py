@@ -88,16 +88,19 @@ def test_a_refusal_concerns_the_cgroup_it_names_and_those_above():
 
 
 def test_the_shell_is_found_through_sudo(monkeypatch):
-    parents = {50: (b"sudo", 40), 40: (b"sudo", 30), 30: (b"bash", 1)}
+    parents = {60: (b"python", 50), 50: (b"sudo", 40), 40: (b"sudo", 30), 30: (b"bash", 1)}
 
     def stat(pid):
         name, parent = parents[pid]
         return Stat(pid, name, "S", parent, 0, 0, 0, 0, 1, 1)
 
-    monkeypatch.setattr(why_who.os, "getppid", lambda: 50)
+    monkeypatch.setattr(why_who.os, "readlink", lambda _path: "60")
     monkeypatch.setattr(why_who.procfs, "stat", stat)
     counted = Tasks({30: Process(1000, b"bash", 1), 50: Process(0, b"sudo", 1)}, 0, hidden=False)
     assert why_who.find(argparse.Namespace(), None, counted).subjects == ((30, 1000, 0),)
+    parents[60] = (b"python", 0)  # its parent is outside of the container
+    counted.processes[60] = Process(7, b"python", 1)
+    assert why_who.find(argparse.Namespace(), None, counted).subjects == ((60, 7, 0),)
 
 
 def test_a_zombie_forks_no_more():

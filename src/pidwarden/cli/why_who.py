@@ -78,8 +78,13 @@ def find(args: argparse.Namespace, wanted: Selector | None, counted: Tasks) -> A
 
 
 def _caller() -> int:
-    """The shell that we were called from, through sudo and its like."""
-    pid = os.getppid()
+    """The shell that we were called from, through sudo and its like; ourselves, where it is outside of a container.
+
+    By the numbers that /proc has: it may be that of another pid namespace than ours.
+    """
+    own = int(os.readlink(f"{procfs.PROC}/self"))
+    itself = procfs.stat(own)
+    pid = (itself.ppid if itself else 0) or own
     while (found := procfs.stat(pid)) and found.comm in _LOOKED_THROUGH and found.ppid > 1:
         pid = found.ppid
     return pid

@@ -176,6 +176,8 @@ def _nproc(subject: Subject, counted: tasks.Tasks, root: str) -> list[Binding]:
     who = most({escape(name): n for name, n in names.items()})
     if counted.hidden:
         who += "; /proc hides others from us, so there may be more"
+    elif namespaces.pid_namespace("self", root) not in (namespaces.INIT_PID_NS, None):
+        who += "; and those outside of this container, which are not seen"
     name = f"{settable.NPROC}{pid}"
     better = settable.more_tasks(limit.soft)
     if limit.hard is not None and limit.hard < better:
