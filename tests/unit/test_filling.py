@@ -58,6 +58,7 @@ def test_memory_goes_up_and_down_by_some():
 
     assert memory(15 * MIB) is None
     assert memory(64 * MIB) == pytest.approx(8.0)
+    assert memory(16 * MIB) is None, "32 s: half a second does not tell of that"
 
 
 def test_what_binds_or_is_not_seen_does_not_fill():

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.diagnose.limits import Binding, Kind
-from pidwarden.errors import PidwardenError
+from pidwarden.errors import NoPermission, PidwardenError
 from pidwarden.kernel import limits, namespaces, procfs
 from pidwarden.model.text import escape
 
@@ -107,6 +107,8 @@ def logged() -> tuple[list[Logged], str]:
 
     try:
         messages = log.last(_LOG_LINES)
+    except NoPermission:
+        return [], "it takes root (kernel.dmesg_restrict): `sudo pidwarden why`"
     except PidwardenError as why:
         return [], str(why)
     answers = {}

@@ -17,8 +17,9 @@ NEAR = 10  # a limit is near when no more than this part of it is left
 SHOWN = 3  # of those who count against a limit
 _NOISE_BYTES = 16 * MIB  # what memory goes up and down by in a moment
 _NOISE_SHARE = 8  # … or this part of what is free: a table with five left does fill by two
-_AHEAD = 600.0  # a rate is believed for so many times as long as it was seen: half a second tells of five minutes
-_TREND_SECONDS = 600.0  # … and one seen for so long, for ever
+_AHEAD = 600.0  # a rate is believed for so many times as long as it was seen: half a second tells of five minutes …
+_AHEAD_BYTES = 60.0  # … for memory, where caches and what programs keep for themselves level off, of half a minute
+_TREND_SECONDS = 600.0  # and one seen for so long, for ever
 
 
 class Kind(StrEnum):
@@ -108,7 +109,8 @@ class Binding(NamedTuple):
         if self.seen.per_second <= 0 or grown < noise:
             return None
         seconds = self.free / self.seen.per_second
-        return seconds if seconds <= self.seen.seconds * _AHEAD or self.seen.seconds >= _TREND_SECONDS else None
+        ahead = self.seen.seconds * (_AHEAD_BYTES if self.unit == "bytes" else _AHEAD)
+        return seconds if seconds <= ahead or self.seen.seconds >= _TREND_SECONDS else None
 
 
 def is_out(free: int, allowed: int, unsteady: int) -> bool:
