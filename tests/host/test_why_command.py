@@ -17,7 +17,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from cli_kit import NOBODY, gone_pid, nobody_cli, one_sentence, pidwarden_cli
+from cli_kit import NOBODY, gone_pid, guard, nobody_cli, one_sentence, pidwarden_cli, sleeper
 from guardkit import inside, pen, start
 from kit import child, until
 from test_fork_refused import NEWPID
@@ -492,6 +492,22 @@ def test_what_cannot_be_asked(arguments, code, said, capsys):
 def test_a_process_that_is_gone(capsys):
     assert main(["why", str(gone_pid())]) == 1
     assert "it is gone" in capsys.readouterr().err
+
+
+def test_a_family_is_asked_about_by_its_number():
+    run_dir = f"/run/pidwarden-why-{os.getpid()}"
+    with guard(run_dir, only=os.getpid()), sleeper() as pid:
+
+        def number():
+            done = pidwarden_cli("ps", f"pid:{pid}", "-o", "pid,family", "--run-dir", run_dir, "--json")
+            return [p["family"] for p in json.loads(done.stdout)["processes"] if p["pid"] == pid]
+
+        (family,) = until(number, "its family")
+        done = pidwarden_cli("why", f"family:{family}", "--run-dir", run_dir)
+        assert done.stdout.splitlines()[1] == f"for family:{family} (1 process)"
+        assert f" in process {pid}" in done.stdout
+        done = pidwarden_cli("why", f"family:{family + 10**9}", "--run-dir", run_dir)
+        assert "no such process lives" in one_sentence(done, 1)
 
 
 def test_a_line_that_is_not_known_is_said_to_be_so(why):

@@ -116,7 +116,7 @@ def _those(label: str, pids: Iterable[int], counted: Tasks) -> Asked:
         if found.left_out > 0
         else ()
     )
-    return Asked(f"{label} ({len(pids)} processes)", found.found, (), notes)
+    return Asked(f"{label} ({len(pids)} process{'es' * (len(pids) != 1)})", found.found, (), notes)
 
 
 def _user(wanted: Selector, counted: Tasks) -> Asked:
