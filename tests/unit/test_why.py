@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machines import V1, V2, Machine
 
+from pidwarden.diagnose.limits import Binding, is_out, most
 from pidwarden.errors import NotPossible, PidwardenError
 from pidwarden.kernel import tasks
 from pidwarden.model.text import escape
 from pidwarden.rescue import why
-from pidwarden.rescue.why import Binding
 
 SHELL, UID, MIB = 500, 1000, 1024
 SYS_ADMIN, SYS_RESOURCE = 1 << 21, 1 << 24
@@ -347,7 +347,7 @@ def test_children_of_a_namespace_that_lives(machine):
 @given(st.integers(1, 1 << 22), st.integers(0, 1 << 22))
 def test_what_binds_is_full_or_nearly(allowed, used):
     free = max(0, allowed - used)
-    binds = why._is_out(free, allowed, 8)
+    binds = is_out(free, allowed, 8)
     assert binds or free > 0
     assert not binds or free <= 8
     assert not binds or free <= allowed / 64
@@ -386,8 +386,8 @@ def test_ample_memory_is_not_the_nearest_limit():
 
 
 def test_the_largest_are_shown_and_the_rest_added_up():
-    assert why._most({"a": 5, "b": 7, "c": 1, "d": 2, "e": 1}) == "b 7, a 5, d 2, others 2"
-    assert why._most({}) == ""
+    assert most({"a": 5, "b": 7, "c": 1, "d": 2, "e": 1}) == "b 7, a 5, d 2, others 2"
+    assert most({}) == ""
 
 
 # -- the count ---------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ _LOOK_SECONDS = 1.0
 _SHOWN_FAMILIES = 10
 _SHOWN_INCIDENTS = 5
 _SHOWN_REASONS = 60
+_SHORT = 10  # room is short when no more than this part of it is left
 _DECIDABLE = "waiting"
 
 
@@ -180,6 +181,12 @@ def _measure(answer: Mapping[str, Any] | None) -> Headroom:
     return Headroom(limits.machine_limits(), grown * 3600 / _LOOK_SECONDS, _LOOK_SECONDS)
 
 
+def _pointer(room: Headroom) -> list[str]:
+    """Where to ask, when room is short."""
+    short = bool(room.limits) and room.limits[0].free <= room.limits[0].limit // _SHORT
+    return ["  who fills it, and what would help: `pidwarden why`"] * short
+
+
 def _object(answer: Mapping[str, Any] | None, room: Headroom, directory: str, why: str) -> dict[str, Any]:
     return {
         "guard": answer,
@@ -211,13 +218,20 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_object(answer, room, directory, str(failure or missing)), indent=2))
     elif answer is None:
-        print("\n".join([*headroom_lines(room), *([f"guard: {missing}"] if missing else [])]))
+        print("\n".join([*headroom_lines(room), *_pointer(room), *([f"guard: {missing}"] if missing else [])]))
     else:
         option = "" if directory == run_dir(None) else f" --run-dir {directory}"
         held = held_lines(answer, option)
         print(
             "\n".join(
-                [*held, *([""] if held else []), *headroom_lines(room), "", *guard_lines(answer, directory, boot_ns())]
+                [
+                    *held,
+                    *([""] if held else []),
+                    *headroom_lines(room),
+                    *_pointer(room),
+                    "",
+                    *guard_lines(answer, directory, boot_ns()),
+                ]
             )
         )
     if failure is not None:

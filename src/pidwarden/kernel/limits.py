@@ -38,7 +38,7 @@ class PidsCgroup(NamedTuple):
 
 
 class Nproc(NamedTuple):
-    """RLIMIT_NPROC of one process; None is unlimited."""
+    """RLIMIT_NPROC of one process, or another of its limits; None is unlimited."""
 
     soft: int | None
     hard: int | None
@@ -80,9 +80,14 @@ def pids_cgroups(pid: int | str = "self", root: str = procfs.PROC) -> list[PidsC
     Raises:
         OSError: it is gone.
     """
-    found = []
     mount, path = pids_cgroup(pid, root)
-    while mount:
+    return pids_cgroups_at(mount, path) if mount else []
+
+
+def pids_cgroups_at(mount: str, path: str) -> list[PidsCgroup]:
+    """The cgroups with a limit on tasks from one up to the root of the hierarchy that is mounted there."""
+    found = []
+    while True:
         # In a cgroup namespace, as in a container, "/" is a cgroup with a limit of its own; the real root has no files.
         directory = mount + path.rstrip("/")
         limit, current = (procfs.read_int(f"{directory}/pids.{f}") for f in ("max", "current"))
@@ -140,10 +145,15 @@ def event(path: str, name: str) -> int:
 
 
 def nproc(pid: int, root: str = procfs.PROC) -> Nproc | None:
-    """RLIMIT_NPROC of a process, out of ``/proc/PID/limits``, which waits for nobody; None if it is gone or hidden."""
+    """RLIMIT_NPROC of a process; None if it is gone or hidden."""
+    return rlimit(pid, b"Max processes", root)
+
+
+def rlimit(pid: int, title: bytes, root: str = procfs.PROC) -> Nproc | None:
+    """One line of ``/proc/PID/limits``, which waits for nobody; None if it is gone or hidden."""
     for line in (procfs.read_bytes(f"{root}/{pid}/limits") or b"").splitlines():
-        if line.startswith(b"Max processes"):
-            soft, hard = (None if word == b"unlimited" else int(word) for word in line.split()[2:4])
+        if line.startswith(title):
+            soft, hard = (None if word == b"unlimited" else int(word) for word in line[len(title) :].split()[:2])
             return Nproc(soft, hard)
     return None
 

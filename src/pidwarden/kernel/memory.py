@@ -45,12 +45,17 @@ def fork_bytes(pid: int, root: str = procfs.PROC) -> int:
 
 def cgroups(pid: int, root: str = procfs.PROC) -> list[MemoryCgroup]:
     """The memory limits of the cgroups that a process is in, its own first; none if it is gone."""
+    path = cgroup.path_in(pid, "memory" if cgroup.mounts(root).v1.get("memory") else cgroup.V2, root)
+    return cgroups_at(path, root) if path and not path.startswith("/..") else []
+
+
+def cgroups_at(path: str, root: str = procfs.PROC) -> list[MemoryCgroup]:
+    """The memory limits of a cgroup and of those above it, its own first."""
     mounts = cgroup.mounts(root)
     v1 = mounts.v1.get("memory")
     mount = v1 or mounts.v2
-    path = cgroup.path_in(pid, "memory" if v1 else cgroup.V2, root)
     found: list[MemoryCgroup] = []
-    while mount and path and not path.startswith("/.."):
+    while mount:
         directory = mount + path.rstrip("/")
         found += _v1(path, directory) if v1 else _v2(path, directory)
         if path == "/":

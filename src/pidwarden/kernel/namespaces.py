@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import TYPE_CHECKING
 
 from pidwarden.kernel.procfs import PROC, read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
 INIT_CGROUP_NS = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO
 _STATUS_BYTES = 4096  # NSpid stands within the first 1,500; at most 32 levels of numbers follow
 
 
-def inner_pids(pid: int, root: str = PROC) -> tuple[int, ...]:
+def inner_pids(pid: int | str, root: str = PROC) -> tuple[int, ...]:
     """The pid in each pid namespace it has one in: ours first, its own last; empty if it is gone.
 
     ``status`` takes no lock of the process's memory (fs/proc/array.c).
@@ -24,6 +29,28 @@ def inner_pids(pid: int, root: str = PROC) -> tuple[int, ...]:
         return tuple(map(int, data[at + 7 :].split(b"\n", 1)[0].split()))
     except ValueError:
         return ()
+
+
+def members(namespace: int | None, pids: Iterable[int], root: str = PROC) -> list[int]:
+    """Those of these processes that are in a pid namespace of that number; not those that cannot be looked at."""
+    return [pid for pid in pids if pid_namespace(pid, root) == namespace]
+
+
+def created(kind: str, pids: Iterable[int], root: str = PROC) -> int:
+    """How many namespaces of a kind (a name in ``/proc/PID/ns``), other than that of pid 1, these processes are in.
+
+    Where pid 1 cannot be looked at, other than our own. No more can be told: one that only a mount or a descriptor
+    keeps is counted by the kernel alone.
+    """
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found.add(os.stat(f"{root}/{pid}/ns/{kind}").st_ino)
+    for first in ("1", "self"):
+        with contextlib.suppress(OSError):
+            found.discard(os.stat(f"{root}/{first}/ns/{kind}").st_ino)
+            break
+    return len(found)
 
 
 def is_inner(pid: int, number: int, namespace: int = 0, root: str = PROC) -> bool:

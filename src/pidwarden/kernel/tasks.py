@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from pidwarden.kernel import procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 _STATUS_BYTES = 4096  # who is in hundreds of groups has more, and is read again
 
 
 class Process(NamedTuple):
-    """What counts against a limit of one process: its real user, its name as ``status`` escapes it, its threads."""
+    """What counts against a limit of one process: its real user, its name as ``status`` escapes it, its threads.
+
+    ``zombie``: it has ended and its ``parent``, 0 for all others, has not waited for it.
+    """
 
     uid: int
     name: bytes
     threads: int
+    zombie: bool = False
+    parent: int = 0
 
 
 class Tasks(NamedTuple):
@@ -52,6 +57,14 @@ class Tasks(NamedTuple):
                 found[process.name] += process.threads
         return found
 
+    def reapers(self, *, uid: int | None = None, among: Container[int] | None = None) -> Counter[int]:
+        """Zombies by the parent that has not waited for them: of a user, or of parents `among` some."""
+        return Counter(
+            p.parent
+            for p in self.processes.values()
+            if p.zombie and uid in (None, p.uid) and (among is None or p.parent in among)
+        )
+
 
 def count(root: str = procfs.PROC) -> Tasks:
     """Counts them: a zombie is one, a process has as many as threads. About 15 µs a process.
@@ -73,8 +86,14 @@ def count(root: str = procfs.PROC) -> Tasks:
         if not data:
             hidden = hidden or name == "1"  # it does not end, so it is hidden
             continue
+        threads, zombie = _number(data, b"\nThreads:", 1), b"\nState:\tZ" in data
+        # A leader that has ended while its threads live is in state Z as well, and nobody can wait for it.
         found[int(name)] = Process(
-            _number(data, b"\nUid:", -1), data[6 : data.find(b"\n")], _number(data, b"\nThreads:", 1)
+            _number(data, b"\nUid:", -1),
+            data[6 : data.find(b"\n")],
+            threads,
+            zombie and threads <= 1,
+            _number(data, b"\nPPid:", 0) if zombie else 0,
         )
         led.add(_number(data, b"\nNSpgid:", 0))
         led.add(_number(data, b"\nNSsid:", 0))

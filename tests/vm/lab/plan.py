@@ -105,5 +105,6 @@ NOT_IN_GUEST = {
     "tests/host/test_rescue_auto.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_console.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_shell.py": "what a shell does with its built-ins does not depend on the kernel",
+    "tests/host/test_why_command.py": "its limits are told of there by test_fork_refused.py, test_table_full.py",
     "tests/host/test_bad_input.py": "what is refused, and in which words, does not depend on the kernel",
 }
