@@ -38,7 +38,8 @@ _32_BIT = {
     114: "wait4", 118: "fsync", 120: "clone", 142: "select", 143: "flock", 145: "readv", 146: "writev",
     148: "fdatasync", 162: "nanosleep", 168: "poll", 190: "vfork", 435: "clone3", 441: "epoll_pwait2",
     426: "io_uring_enter", 407: "clock_nanosleep", 413: "pselect6", 414: "ppoll", 418: "mq_timedsend",
-    419: "mq_timedreceive", 420: "semtimedop", 421: "rt_sigtimedwait", 422: "futex", 417: "recvmmsg", 449: "futex_waitv", 455: "futex_wait",
+    419: "mq_timedreceive", 420: "semtimedop", 421: "rt_sigtimedwait", 422: "futex", 417: "recvmmsg",
+    449: "futex_waitv", 455: "futex_wait",
 }  # fmt: skip
 _I386 = _32_BIT | {
     7: "waitpid", 36: "sync", 117: "ipc", 102: "socketcall", 177: "rt_sigtimedwait", 179: "rt_sigsuspend",
