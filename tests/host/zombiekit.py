@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kit import Child, child, until
 
+from pidwarden.diagnose.cause import Cause
 from pidwarden.diagnose.zombies import diagnose
 from pidwarden.kernel import cases, cgroup, freezer, procfs
 from pidwarden.kernel.patience import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from pidwarden.diagnose.zombies import Finding
 
@@ -44,15 +45,16 @@ class Prop(NamedTuple):
     what: str = ""
 
 
-def findings(pid: int, pause: float = PAUSE) -> list[Finding]:
-    """What is said of one parent now."""
-    look = cases.look(Reader(), pause, lambda _table: [pid])
-    return [f for case in look.cases for f in diagnose(case)]
+def findings(pids: Collection[int], pause: float = PAUSE) -> dict[int, list[Finding]]:
+    """What is said of these parents now, but for what was only passing."""
+    look = cases.look(Reader(), pause, lambda _table: pids)
+    found = {case.ppid: [f for f in diagnose(case) if f.cause is not Cause.TRANSIENT] for case in look.cases}
+    return {pid: found.get(pid, []) for pid in pids}
 
 
-def named(pid: int, pause: float = PAUSE) -> list[str]:
-    """The causes that are named of one parent now."""
-    return [str(f.cause) for f in findings(pid, pause)]
+def causes(found: Iterable[Finding]) -> tuple[str, ...]:
+    """Their names."""
+    return tuple(str(f.cause) for f in found)
 
 
 def signals(pid: int, number: int) -> None:
@@ -83,6 +85,16 @@ def _with(prop: Prop, cure: Callable[[int, int], None]) -> Iterator[Made]:
     with tempfile.TemporaryDirectory() as folder, run(mode, *[w.replace("FILE", f"{folder}/it") for w in rest]) as it:
         _running, pid, other = it
         yield Made(pid, other, lambda: cure(pid, other))
+
+
+def kill_sleeper(prop: Prop) -> contextlib.AbstractContextManager[Made]:
+    """The child that lives is what it hangs on."""
+    return _with(prop, lambda pid, _other: signals(_sleeper(pid), signal.SIGKILL))
+
+
+def let_go(prop: Prop) -> contextlib.AbstractContextManager[Made]:
+    """Its own parent traces somebody, until SIGUSR1."""
+    return _with(prop, lambda pid, _other: signals(procfs.stat(pid).ppid, signal.SIGUSR1))
 
 
 def notices(prop: Prop) -> contextlib.AbstractContextManager[Made]:
@@ -120,7 +132,9 @@ def held_by_tracer(_prop: Prop) -> Iterator[Made]:
         yield Made(pid, other, lambda: signals(tracer, signal.SIGKILL))
 
 
-def frozen(version: int, *, above: bool = False, stop: bool = False) -> Callable[[Prop], contextlib.AbstractContextManager[Made]]:
+def frozen(
+    version: int, *, above: bool = False, stop: bool = False
+) -> Callable[[Prop], contextlib.AbstractContextManager[Made]]:
     """The same, in a frozen cgroup; `above`: it is the one above that is frozen; `stop`: and stopped as well."""
 
     @contextlib.contextmanager
@@ -189,7 +203,7 @@ PROPS = [
     Prop("clone", "waits-for-another", (), usr1, "__WALL"),
     Prop("thread-waits", "waits-for-another", ("never-waits",), kill_other, "alone"),
     Prop("thread-only", "waits-for-another", ("never-waits",), kill_other, "__WNOTHREAD"),
-    Prop("system", "waits-for-another", (), lambda p: _with(p, lambda pid, _o: signals(_sleeper(pid), signal.SIGKILL))),
+    Prop("system", "waits-for-another", (), kill_sleeper),
     Prop("pipe", "blocked", ("never-waits",), kill_other, "holder"),
     Prop("write-pipe", "blocked", ("never-waits",), kill_other, "holder"),
     Prop("fifo", "blocked", ("never-waits",), kill_other, "holder", "fifo FILE"),
@@ -202,7 +216,7 @@ PROPS = [
     Prop("futex", "blocked", (), usr1, "futex"),
     Prop("join", "blocked", ("never-waits",), kill_other, "read"),
     Prop("msgrcv", "blocked", (), usr1, "msgrcv"),
-    Prop("vfork", "blocked", ("never-waits",), lambda p: _with(p, lambda pid, _o: signals(_sleeper(pid), signal.SIGKILL)), "D"),
+    Prop("vfork", "blocked", ("never-waits",), kill_sleeper, "D"),
     Prop("signalfd-pipe", "blocked", ("sigchld-blocked",), kill_other, "holder"),
     Prop("blocked", "sigchld-blocked", ("never-waits",), usr1, "pending"),
     Prop("blocked-plain", "sigchld-blocked", ("never-waits",), usr1, "pending"),
@@ -211,19 +225,22 @@ PROPS = [
     Prop("one-a-signal", "reaps-one-per-signal", (), notices, "SigCgt", "one-a-signal 5"),
     Prop("init", "container-init", (), usr1, "NSpid"),
     Prop("init-busy", "container-init", (), usr1, "NSpid"),
-    Prop("init-waits", "waits-for-another", ("container-init",), lambda p: _with(p, lambda pid, _o: signals(_sleeper(pid), signal.SIGKILL)), "alone"),
-    Prop("dying", "namespace-dying", (), lambda p: _with(p, lambda pid, _o: signals(procfs.stat(pid).ppid, signal.SIGUSR1)), "traced by"),
+    Prop("init-waits", "waits-for-another", ("container-init",), kill_sleeper, "alone"),
+    Prop("dying", "namespace-dying", (), let_go, "traced by"),
     Prop("dead-leader", "dead-leader", (), kill_other, "first thread ended"),
     Prop("traced", "traced", (), kill_other, "TracerPid tracer"),
     Prop("stopped", "parent-stopped", (), stopped, "state T"),
     Prop("tracer", "parent-stopped", (), held_by_tracer, "tracer"),
     Prop("busy", "unknown", (), usr1),
 ]  # fmt: skip
-PROPS += [
-    Prop(f"frozen-v{v}", "parent-frozen", (), frozen(v), "frozen" if v == 2 else "FROZEN") for v in (2, 1) if has_freezer(v)
-]
-PROPS += [Prop("frozen-above", "parent-frozen", (), frozen(2, above=True), "above")] if has_freezer(2) else []
-PROPS += [Prop("frozen-stopped", "parent-frozen", ("parent-stopped",), frozen(2, stop=True), "stopped")] if has_freezer(2) else []
+if has_freezer(2):
+    PROPS += [
+        Prop("frozen-v2", "parent-frozen", (), frozen(2), "frozen 1"),
+        Prop("frozen-above", "parent-frozen", (), frozen(2, above=True), "above"),
+        Prop("frozen-stopped", "parent-frozen", ("parent-stopped",), frozen(2, stop=True), "stopped"),
+    ]
+if has_freezer(1):
+    PROPS += [Prop("frozen-v1", "parent-frozen", (), frozen(1), "FROZEN")]
 
 
 def _sleeper(pid: int) -> int:

@@ -514,6 +514,7 @@ int main(int argc, char **argv)
 
 	signal(SIGCHLD, SIG_DFL);
 	on(SIGUSR1, tell, 0);
+	signal(SIGPIPE, SIG_IGN);
 	mask(SIG_BLOCK, SIGUSR2);
 	if (!strcmp(mode, "never") || !strcmp(mode, "busy")) {
 		pid_t last = 0;
