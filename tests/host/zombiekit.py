@@ -143,6 +143,7 @@ def frozen(
             assert cgroup.move(pid, inner)
             if stop:
                 signals(pid, signal.SIGSTOP)
+                until(lambda: procfs.stat(pid).state == "T", "the stop")
             target = top if above else inner
             assert freezer.freeze(target)
             until(lambda: freezer.is_frozen(inner), "the freeze")
