@@ -234,6 +234,8 @@ PROPS = [
     Prop("tracer", "parent-stopped", (), held_by_tracer, "tracer"),
     Prop("busy", "unknown", (), usr1),
 ]  # fmt: skip
+# Who reaps, only late: whatever is seen of them is gone at the second look.
+NEAR = [Prop("slow", "transient", (), usr1), Prop("signalfd", "transient", (), usr1)]
 if has_freezer(2):
     PROPS += [
         Prop("frozen-v2", "parent-frozen", (), frozen(2), "frozen 1"),
