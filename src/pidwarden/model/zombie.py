@@ -165,7 +165,8 @@ class Case(NamedTuple):
     """One parent and its zombies. ``parent`` is None where ``why`` says: it is gone, or not in this pid namespace.
 
     ``zombies`` were there at both looks, ``watched_ns`` apart; ``gone`` only at the first. ``tracers``: by zombie who
-    traces it, of the ``asked`` that were looked at.
+    traces it, of the ``asked`` that were looked at. ``living``: by zombie that is only a dead leader its
+    living threads, with their states.
     """
 
     ppid: int
@@ -175,7 +176,7 @@ class Case(NamedTuple):
     watched_ns: int = 0
     tracers: Mapping[int, int] = {}
     asked: int = 0
-    living: Mapping[int, Sequence[tuple[int, str]]] = {}  # by dead leader: its living threads with their states
+    living: Mapping[int, Sequence[tuple[int, str]]] = {}
     history: History | None = None
     why: str = ""
     comm: bytes = b""  # the parent's name, as far as the table has it
