@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,8 @@ def run(args: argparse.Namespace) -> int:
         PidwardenError: a selector names nobody.
     """
     pause = _watch_seconds(args.watch)
+    if args.watch is None:
+        gc.disable()  # it ends soon, and to go through twenty thousand of them again and again takes a while
     reader, rounds = patience.Reader(), _Rounds(several=args.watch is not None)
     while True:
         taken, guard = _guard(args)

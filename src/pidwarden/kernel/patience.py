@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import _thread
 import errno
-import queue
+from _queue import Empty, SimpleQueue  # `queue` brings `threading`, which no command needs
 from typing import TYPE_CHECKING, NoReturn
 
 from pidwarden.kernel import evidence
 
 if TYPE_CHECKING:
-    from queue import SimpleQueue
-
     Answers = SimpleQueue[bytes | OSError]
 
 SECONDS = 0.2  # a file of /proc takes microseconds; a loaded machine may take milliseconds to run the thread
@@ -40,11 +38,11 @@ class Reader:
             _late(path)
         if self._asked is None:
             self._asked = _start()
-        answers: Answers = queue.SimpleQueue()
+        answers: Answers = SimpleQueue()
         self._asked.put((path, answers))
         try:
             answer = answers.get(timeout=self._seconds)
-        except queue.Empty:
+        except Empty:
             self._asked = None
             self._lost += 1
             _late(path)
@@ -58,7 +56,7 @@ def _late(path: str) -> NoReturn:
 
 
 def _start() -> SimpleQueue[tuple[str, Answers]]:
-    asked: SimpleQueue[tuple[str, Answers]] = queue.SimpleQueue()
+    asked: SimpleQueue[tuple[str, Answers]] = SimpleQueue()
     try:
         _thread.start_new_thread(_serve, (asked,))
     except RuntimeError as why:  # the table is full
