@@ -140,6 +140,11 @@ def test_what_was_forked_before_exec_is_known_from_the_history():
     assert cause(parent(thread(state="T")), history=later) is Cause.STOPPED
 
 
+def test_who_was_adopted_is_said():
+    found = only(case(zombies=[zombie(), zombie(201)], history=History(adopted=frozenset({201, 999}))))
+    assert "1 of 2 were adopted: others made them, and ended" in found.evidence
+
+
 def test_a_handler_and_one_zombie_may_be_held_up_instead():
     held = parent(thread(asleep=PIPE, caught=1), waited=True)
     assert cause(held, [zombie()]) is Cause.BLOCKED

@@ -138,6 +138,8 @@ def _of_parent(case: Case, zombies: Sequence[Zombie]) -> _Verdict:
     )
     if parent.status.state in "ZX":
         verdict.evidence.append(f"its first thread is dead, {count(len(parent.threads), 'thread')} live")
+    if case.history and (adopted := sum(z.pid in case.history.adopted for z in zombies)):
+        verdict.evidence.append(f"{adopted} of {len(zombies)} were adopted: others made them, and ended")
     if parent.unseen:
         verdict.evidence.append(
             f"{len(parent.threads)} of {len(parent.threads) + parent.unseen} threads were looked at"
