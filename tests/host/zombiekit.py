@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +13,7 @@ from kit import Child, child, until
 
 from pidwarden.diagnose.cause import Cause
 from pidwarden.diagnose.zombies import diagnose
-from pidwarden.kernel import cases, cgroup, freezer, procfs
+from pidwarden.kernel import cases, cgroup, freezer, procfs, socketpeer
 from pidwarden.kernel.patience import Reader
 
 if TYPE_CHECKING:
@@ -186,6 +187,13 @@ def has_freezer(version: int) -> bool:
     return bool(found.v2) if version == 2 else "freezer" in found.v1
 
 
+def _has_unix_diag() -> bool:
+    """Whether the kernel tells who is at the other end of a Unix socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return socketpeer.unix_peer(os.fstat(ours.fileno()).st_ino) > 0
+
+
 PROPS = [
     Prop("never", "never-waits", (), usr1, "no thread of it waits"),
     Prop("many", "never-waits", (), usr1, "no thread of it waits", "never 100"),
@@ -208,7 +216,7 @@ PROPS = [
     Prop("pipe", "blocked", ("never-waits",), kill_other, "holder"),
     Prop("write-pipe", "blocked", ("never-waits",), kill_other, "holder"),
     Prop("fifo", "blocked", ("never-waits",), kill_other, "holder", "fifo FILE"),
-    Prop("socket", "blocked", ("never-waits",), kill_other, "holder"),
+    Prop("socket", "blocked", ("never-waits",), kill_other, "holder" if _has_unix_diag() else "socket:"),
     Prop("eventfd", "blocked", (), usr1, "holder"),
     Prop("tcp", "blocked", (), usr1, "127.0.0.1:"),
     Prop("open-fifo", "blocked", (), usr1, "open", "open-fifo FILE"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pidwarden.kernel.evidence import fdinfo
 from pidwarden.kernel.procfs import PROC
+from pidwarden.kernel.zombies import ppid_of
 from pidwarden.model import syscalls
 from pidwarden.model.zombie import Holder
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from pidwarden.model.zombie import Parent, Sleep, Thread
 
-SECONDS = 0.3  # for all descriptors of everybody, for one parent
+SECONDS = 1.0  # for all descriptors of everybody, for one parent
 _WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg", "sendfile")
 _LOCKS = ("flock", "fcntl")
 _MOST = 20  # holders that are named
@@ -30,7 +31,11 @@ _CUT = "not all processes could be looked at in time"
 
 def with_ends(parent: Parent, living: Mapping[int, bytes], root: str = PROC) -> Parent:
     """The parent, with the holders of what its threads wait for; `living` is the ``stat`` of everybody who lives."""
-    threads = [t._replace(sleep=_searched(parent.key.tgid, t, living, root)) for t in parent.threads]
+    if not any(t.sleep.target for t in parent.threads):
+        return parent
+    near = {pid: stat for pid, stat in living.items() if ppid_of(stat) == parent.key.tgid}
+    everybody = {**near, **living}  # children first, who have what the parent made, should time run out
+    threads = [t._replace(sleep=_searched(parent.key.tgid, t, everybody, root)) for t in parent.threads]
     return parent._replace(threads=threads)
 
 
@@ -124,7 +129,10 @@ def _socket(pid: int, sleep: Sleep, living: Mapping[int, bytes], root: str) -> S
     inode = int(sleep.target[len("socket:[") : -1])
     peer = socketpeer.unix_peer(inode)
     if not peer:
-        return sleep._replace(remark=socketpeer.remote(pid, inode, root))
+        hidden = "who has the other end is not known: a Unix socket, and the kernel has no unix_diag"
+        return sleep._replace(
+            remark=socketpeer.remote(pid, inode, root) or ("" if "unix" not in sleep.wchan else hidden)
+        )
     found: dict[int, Holder] = {}
     remark = ""
     for other, _fd, link in _links(living, root):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
 PAUSE = 0.2  # seconds between the looks; most parents reap within milliseconds
+BRIEF = 0.05  # the same beside somebody who has many: there is more to see than who was late
 MANY = 1000  # so many zombies are no matter of a moment: the second look need not be put off for them
 SAMPLE = 64  # of a parent's zombies, for what costs a file each
 _MOST_CHILDREN = 5000  # living children that are looked at again, for those that died meanwhile
@@ -107,6 +108,8 @@ def _start_of(data: bytes) -> bytes:
 def wait_from(table: Table, meant: Container[int], pause: float = PAUSE) -> float:
     """How many seconds are left until the second look may be taken; reading a large table takes as long."""
     now, small = time.monotonic_ns(), [g for p, g in table.groups.items() if p in meant and len(g.rows) < MANY]
+    if pause <= PAUSE and len(small) < len(table.groups):
+        pause = min(pause, BRIEF)
     return max((pause - (now - group.first_ns) / 1e9 for group in small), default=0.0)
 
 
