@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import _thread
 import errno
-import queue
+from _queue import Empty, SimpleQueue  # `queue` brings `threading`, which no command needs
 from typing import TYPE_CHECKING, Generic, NamedTuple, NoReturn, TypeVar
 
 from pidwarden.kernel import evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from queue import SimpleQueue
 
     from pidwarden.kernel.evidence import Read
 
@@ -52,11 +51,11 @@ class Reader:
             _late(path)
         if self._asked is None:
             self._asked = _start(self._read)
-        answers: Answers = queue.SimpleQueue()
+        answers: Answers = SimpleQueue()
         self._asked.put((path, answers))
         try:
             answer = answers.get(timeout=self._seconds)
-        except queue.Empty:
+        except Empty:
             self._asked = None
             self._lost += 1
             _late(path)
@@ -70,7 +69,7 @@ def _late(path: str) -> NoReturn:
 
 
 def _start(read: Read) -> SimpleQueue[tuple[str, Answers]]:
-    asked: SimpleQueue[tuple[str, Answers]] = queue.SimpleQueue()
+    asked: SimpleQueue[tuple[str, Answers]] = SimpleQueue()
     try:
         _thread.start_new_thread(_serve, (asked, read))
     except RuntimeError as why:  # the table is full
@@ -107,7 +106,7 @@ class _Course(Generic[Item, Answer]):
         self._items, self._start, self._look = items, start, look
         self.at, self.stop = start, False
         self.found: list[tuple[Item, Answer]] = []
-        self.ended: SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self.ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def run(self) -> None:
         try:
@@ -164,7 +163,7 @@ def _has_ended(course: _Course[Item, Answer], seconds: float) -> bool:
         seen = course.at
         try:
             why = course.ended.get(timeout=seconds)
-        except queue.Empty:
+        except Empty:
             continue
         if why is not None:
             raise why

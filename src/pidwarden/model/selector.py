@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.errors import UsageError
-from pidwarden.model.container import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,9 +68,12 @@ def parse_selector(text: str, kinds: Sequence[SelectorKind] = SCOPES) -> Selecto
     if kind == SelectorKind.CGROUP and not value.startswith("/"):
         msg = f"{text!r}: a cgroup path starts with a slash, as in /proc/PID/cgroup"
         raise UsageError(msg)
-    if kind == SelectorKind.CONTAINER and not is_id(value):
-        msg = f"{text!r}: {value!r} is no container's id or name; `pidwarden ps -o container,pid,comm` shows them"
-        raise UsageError(msg)
+    if kind == SelectorKind.CONTAINER:
+        from pidwarden.model.container import is_id  # noqa: PLC0415  (its patterns take longer than all else here)
+
+        if not is_id(value):
+            msg = f"{text!r}: {value!r} is no container's id or name; `pidwarden ps -o container,pid,comm` shows them"
+            raise UsageError(msg)
     if kind == SelectorKind.NSPID:
         number, at, namespace = value.partition("@")
         if not _number(number, PID_MAX) or (at and not _number(namespace, _LARGEST_NAMESPACE)):

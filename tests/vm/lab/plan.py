@@ -65,6 +65,7 @@ _MORE = (
     "tests/host/test_stuck.py::test_memory",
     "tests/host/test_take_back.py",
     "tests/host/test_doctor.py",
+    "tests/host/test_zombies.py",
 )
 _UNCAPPED = ("tests/vm/guest/test_uncapped.py",)
 _RECOVERY = ("tests/vm/guest/test_recovery.py", "tests/vm/guest/test_table_full.py", "tests/vm/guest/test_cost.py")
@@ -106,5 +107,6 @@ NOT_IN_GUEST = {
     "tests/host/test_rescue_console.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_shell.py": "what a shell does with its built-ins does not depend on the kernel",
     "tests/host/test_why_command.py": "its limits are told of there by test_fork_refused.py, test_table_full.py",
+    "tests/host/test_zombies_command.py": "what it says in text and JSON; causes are told there by test_zombies.py",
     "tests/host/test_bad_input.py": "what is refused, and in which words, does not depend on the kernel",
 }
