@@ -75,6 +75,7 @@ class Desk:
         self.sparing = self._make_sparing(args.config)
         self._pids, self._fits = _wanted(args.selector)
         self._looked = False
+        self._without: frozenset[int] = frozenset()  # for whom the kernel does not answer
 
     def _make_sparing(self, config: str) -> Sparing:
         try:
@@ -94,6 +95,10 @@ class Desk:
         Raises:
             PidwardenError: one that was named by its pid is no orphan.
         """
+        return source.past_the_stuck(self._args, self._look)
+
+    def _look(self, without: frozenset[int]) -> Found:
+        self._without = without
         taken = self._take()
         records = parse_records(taken.data) if taken.answer else []
         search, spared, everybody = self.again(records)
@@ -131,7 +136,7 @@ class Desk:
 
     def again(self, records: Sequence[Record]) -> tuple[Search, dict[ProcessKey, str], list[Proc]]:
         """The table, who is spared, and who is there: now, with the history of before."""
-        everybody = self._table.read()
+        everybody = self._table.read(self._without)
         if self.sparing.protection.uids:  # of who is not dumpable the table knows no user (proc(5))
             everybody = [p if p.uid or p.kernel else p._replace(uid=owner(p.pid)) for p in everybody]
         return (

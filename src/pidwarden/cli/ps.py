@@ -151,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
         msg = "--dead: the dead are known only while a guard runs; type `sudo pidwarden guard`"
         raise PidwardenError(msg)
     if taken.answer is None:
-        frame = snapshot.from_proc(needed | {"tgid"})
+        frame = source.past_the_stuck(args, lambda without: snapshot.from_proc(needed | {"tgid"}, without=without))
     else:
         frame = snapshot.from_guard(taken.data, needed | {"tgid", "slots"})
     if places := needed & columns.PLACES:

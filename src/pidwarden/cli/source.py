@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pidwarden.errors import PidwardenError, UsageError
 from pidwarden.kernel.clock import boot_ns
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from pidwarden.model.moment import Clock
     from pidwarden.model.view import View
+
+T = TypeVar("T")
 
 
 class Source(NamedTuple):
@@ -64,6 +66,16 @@ def take(args: argparse.Namespace, without: str, *, as_asked: str = "as asked") 
     return source
 
 
+def past_the_stuck(args: argparse.Namespace, look: Callable[[frozenset[int]], T]) -> T:
+    """What `look` finds without those for whom the kernel does not answer, whom it says on standard error."""
+    from pidwarden.kernel import patience  # noqa: PLC0415
+
+    found, stuck = patience.past_the_stuck(look)
+    if stuck:
+        print(f"pidwarden {args.command}: {patience.left_out(stuck)}", file=sys.stderr)
+    return found
+
+
 def take_view(args: argparse.Namespace, without: str) -> tuple[Source, View]:
     """The same as records with their links, ready to be shown."""
     from pidwarden.kernel import place, snapshot  # noqa: PLC0415  (what `ps` does not need, it does not wait for)
@@ -71,7 +83,8 @@ def take_view(args: argparse.Namespace, without: str) -> tuple[Source, View]:
 
     taken = take(args, without)
     if taken.answer is None:
-        found = View.of(snapshot.records_from_proc(), taken.clock(), user_name, creators=False)
+        records = past_the_stuck(args, lambda without: snapshot.records_from_proc(without=without))
+        found = View.of(records, taken.clock(), user_name, creators=False)
         return taken, found.with_places(place.place_of)
     from pidwarden.kernel.parse import parse_records  # noqa: PLC0415  (only with a guard)
 

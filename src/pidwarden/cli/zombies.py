@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.cli import source
@@ -15,6 +16,7 @@ from pidwarden.diagnose.zombies import diagnose
 from pidwarden.errors import PidwardenError, UsageError
 from pidwarden.kernel import cases, patience, procfs, slab, zombies
 from pidwarden.kernel.clock import boot_ns
+from pidwarden.kernel.procfs import PROC
 from pidwarden.model.selector import ASKABLE, SelectorKind, parse_selector
 from pidwarden.model.zombie import History
 
@@ -209,7 +211,8 @@ def run(args: argparse.Namespace) -> int:
     reader, rounds = patience.Reader(), _Rounds(several=args.watch is not None)
     while True:
         taken, guard = _guard(args)
-        look = cases.look(reader, pause, _meant(args.selector, guard), guard.history if guard else None)
+        meant, history = _meant(args.selector, guard), guard.history if guard else None
+        look = source.past_the_stuck(args, partial(cases.look, reader, pause, meant, history, PROC))
         accounts, cost = rounds.accounts(look), slab.cost()
         if args.json:
             import json  # noqa: PLC0415

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _OUTSIDE = "the parent is outside of this pid namespace; look from the machine itself, or from the namespace above"
 _GONE = "the parent ended meanwhile: its zombies go to the next reaper; look again"
+_STUCK = "the kernel does not answer for the parent, which is stuck within execve; `pidwarden stuck` tells more"
 _MEMBERS = 16  # of a dying namespace, that are named
 _COMM = 64
 
@@ -29,14 +30,17 @@ class Look(NamedTuple):
     seconds: float  # between the looks
 
 
-def look(
+def look(  # noqa: PLR0913  (each has a default, and who asks names what he wants)
     read: Read | None = None,
     pause: float = zombies.PAUSE,
     meant: Callable[[zombies.Table], Iterable[int]] | None = None,
     history: Callable[[int, Iterable[Zombie]], History | None] | None = None,
     root: str = PROC,
+    without: frozenset[int] = frozenset(),
 ) -> Look:
     """Looks twice, `pause` seconds apart, and then at each parent that `meant` picks: all, if it is not given.
+
+    Nothing is asked of those `without`: see :func:`pidwarden.kernel.patience.past_the_stuck`.
 
     Without `read`, system calls stay unknown; see :mod:`pidwarden.kernel.evidence`. Sleeps for the rest of `pause`.
 
@@ -44,12 +48,12 @@ def look(
         OSError: /proc cannot be listed.
     """
     began = time.monotonic()
-    table = zombies.first(root)
+    table = zombies.first(root, without)
     chosen = list(table.groups) if meant is None else [p for p in meant(table) if p in table.groups]
     time.sleep(max(0.0, zombies.wait_from(table, frozenset(chosen), pause)))
     again = zombies.second(table, chosen, root)
     seconds = time.monotonic() - began
-    closer = _Closer(table, read, history, root)
+    closer = _Closer(table, read, history, root, without)
     found = [closer.case(ppid, again[ppid]) for ppid in chosen]
     found.sort(key=lambda c: (-len(c.zombies), -len(c.gone), c.ppid))
     return Look(found, {p: s.fresh for p, s in again.items()}, seconds)
@@ -62,12 +66,15 @@ class _Closer(NamedTuple):
     read: Read | None
     history: Callable[[int, Iterable[Zombie]], History | None] | None
     root: str
+    without: frozenset[int]
 
     def case(self, ppid: int, seen: zombies.Second) -> Case:
         """All about one of them."""
         plain = Case(ppid, None, seen.stayed, seen.gone, seen.watched_ns, comm=_comm(self.table.living.get(ppid, b"")))
         if not ppid:
             return plain._replace(why=_OUTSIDE)
+        if ppid in self.without:
+            return plain._replace(why=_STUCK)
         if not seen.stayed:
             return plain
         tracers, asked = zombies.tracers(seen.stayed, self.root)

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import _thread
 import errno
+import os
 from _queue import Empty, SimpleQueue  # `queue` brings `threading`, which no command needs
-from typing import TYPE_CHECKING, Generic, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, NoReturn, TypeVar, cast
 
 from pidwarden.kernel import evidence
+from pidwarden.kernel.procfs import PROC, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -169,3 +171,61 @@ def _has_ended(course: _Course[Item, Answer], seconds: float) -> bool:
             raise why
         return True
     return False
+
+
+# -- one long look -----------------------------------------------------------------------------------------------------
+
+_LONG = 1.0  # seconds for a whole look; twenty thousand processes take half of that
+
+
+def past_the_stuck(look: Callable[[frozenset[int]], Answer], root: str = PROC) -> tuple[Answer, frozenset[int]]:
+    """What `look` finds, and whom it had to leave out: it is given the pids that do not answer, none at first.
+
+    It runs in a thread. When it takes long, everybody's ``stat`` is tried meanwhile; if some do not answer, it is left
+    behind and begun again without them. Where no thread can be started it runs as it is. What it raises is raised here.
+
+    Raises:
+        OSError: /proc cannot be listed.
+    """
+    without: frozenset[int] = frozenset()
+    while True:
+        answers: SimpleQueue[tuple[Answer | None, BaseException | None]] = SimpleQueue()
+        try:
+            _thread.start_new_thread(_answer, (look, without, answers))
+        except RuntimeError:
+            return look(without), without
+        while True:
+            try:
+                found, why = answers.get(timeout=_LONG)
+            except Empty:
+                if stuck := _who_is_stuck(root) - without:
+                    without |= stuck
+                    break
+                continue
+            if why is not None:
+                raise why
+            return cast("Answer", found), without
+
+
+def _answer(
+    look: Callable[[frozenset[int]], Answer],
+    without: frozenset[int],
+    answers: SimpleQueue[tuple[Answer | None, BaseException | None]],
+) -> None:
+    try:
+        answers.put((look(without), None))
+    except BaseException as why:  # noqa: BLE001  (raised by whoever waits)
+        answers.put((None, why))
+
+
+def _who_is_stuck(root: str) -> frozenset[int]:
+    pids = [int(name) for name in os.listdir(root) if name.isdecimal()]
+    return frozenset(sweep(pids, lambda pid: read_bytes(f"{root}/{pid}/stat")).lost)
+
+
+def left_out(stuck: frozenset[int]) -> str:
+    """What a person should know of those that were left out."""
+    pids = ", ".join(map(str, sorted(stuck)[:10]))
+    return (
+        f"left out, as the kernel does not answer for them (stuck within execve): {pids}; type `sudo pidwarden stuck`"
+    )

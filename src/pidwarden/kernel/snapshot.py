@@ -17,7 +17,7 @@ from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.record import ProcFlag, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h; field 9 of stat
 _STAT_BYTES = 1500  # 52 numbers of at most 20 digits and a name of at most 64 bytes (proc_pid_stat(5))
@@ -100,8 +100,8 @@ def _all_of_stat(data: bytes) -> tuple[int, int, bytes, int, int, int, int]:
     return state, int(rest[1]), name, max(threads, 1), live, int(rest[19]) * TICK_NS, flags
 
 
-def from_proc(wanted: Iterable[str], root: str = PROC) -> Frame:
-    """The fields asked for, as far as /proc knows them, of every process that we may see."""
+def from_proc(wanted: Iterable[str], root: str = PROC, without: Container[int] = ()) -> Frame:
+    """The fields asked for, as far as /proc knows them, of every process that we may see, but those `without`."""
     wanted = set(wanted) & FROM_PROC
     parse: Callable[[bytes], tuple[Any, ...]] | None = None
     names: tuple[str, ...] = ()
@@ -111,9 +111,10 @@ def from_proc(wanted: Iterable[str], root: str = PROC) -> Frame:
         parse, names = _start_of_stat, ("state", "ppid", "comm")
     directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        rows = _rows(
-            [name for name in os.listdir(directory) if name.isdecimal()], directory, parse, uid="uid" in wanted
-        )
+        pids = [name for name in os.listdir(directory) if name.isdecimal()]
+        if without:
+            pids = [name for name in pids if int(name) not in without]
+        rows = _rows(pids, directory, parse, uid="uid" in wanted)
     finally:
         os.close(directory)
     names = ("tgid", *names, *(("uid",) if "uid" in wanted else ()))
@@ -143,9 +144,9 @@ def _rows(
     return rows
 
 
-def records_from_proc(root: str = PROC) -> list[Record]:
+def records_from_proc(root: str = PROC, without: Container[int] = ()) -> list[Record]:
     """The living and the zombies, each with its present parent where the creator would stand, marked as guessed."""
-    frame = from_proc(FROM_PROC, root)
+    frame = from_proc(FROM_PROC, root, without)
     started = dict(zip(frame["tgid"], frame["start_ns"], strict=True))
     names = ("tgid", "start_ns", "ppid", "slots", "live", "uid", "flags", "comm", "state")
     return [

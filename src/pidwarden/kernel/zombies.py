@@ -57,8 +57,8 @@ class Second(NamedTuple):
     read_again: int
 
 
-def first(root: str = PROC) -> Table:
-    """Reads everybody once.
+def first(root: str = PROC, without: Container[int] = ()) -> Table:
+    """Reads everybody once, but those `without`.
 
     Raises:
         OSError: /proc cannot be listed.
@@ -68,7 +68,7 @@ def first(root: str = PROC) -> Table:
     found: dict[bytes, tuple[int, list[bytes], list[bytes]]] = {}
     living: dict[int, bytes] = {}
     for name in os.listdir(folder):  # as bytes: twenty thousand names need not be decoded
-        if not name.isdigit():
+        if not name.isdigit() or (without and int(name) in without):
             continue
         try:
             fd = opened(folder + name + b"/stat", flags)
@@ -108,7 +108,7 @@ def _start_of(data: bytes) -> bytes:
 def wait_from(table: Table, meant: Container[int], pause: float = PAUSE) -> float:
     """How many seconds are left until the second look may be taken; reading a large table takes as long."""
     now, small = time.monotonic_ns(), [g for p, g in table.groups.items() if p in meant and len(g.rows) < MANY]
-    if pause <= PAUSE and len(small) < len(table.groups):
+    if pause == PAUSE and len(small) < len(table.groups):  # not one that somebody chose
         pause = min(pause, BRIEF)
     return max((pause - (now - group.first_ns) / 1e9 for group in small), default=0.0)
 

@@ -14,7 +14,7 @@ from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.record import ProcFlag, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
 _PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000  # include/linux/sched.h; field 9 of stat (proc_pid_stat(5))
 _STAT_BYTES = 1500
@@ -80,8 +80,8 @@ class Table:
         """Lets go of /proc."""
         os.close(self._directory)
 
-    def read(self) -> list[Proc]:
-        """Everybody who is there and may be seen, in no order.
+    def read(self, without: Container[int] = ()) -> list[Proc]:
+        """Everybody who is there and may be seen, but those `without`, in no order.
 
         Raises:
             OSError: /proc cannot be listed.
@@ -91,7 +91,7 @@ class Table:
         found: list[Proc] = []
         programs: dict[tuple[int, int], tuple[bytes, int, str]] = {}
         for name in os.listdir(directory):
-            if not name.isdecimal():
+            if not name.isdecimal() or (without and int(name) in without):
                 continue
             try:
                 fd = opened(name + "/stat", flags, dir_fd=directory)
