@@ -91,7 +91,7 @@ def test_the_sample_uncommented_is_the_defaults():
         ("[guard]\nhold_at = 300", 1, "guard"),
         ("[[hold_at]]\nx = 1", 1, "hold_at"),
         ("grace = 1\nhold_at 300\n", 2, "not valid TOML"),
-        ('[rules]\nevery = 0\n[rules.zombies]\nmode = "act"', 2, ">= 1"),
+        ('[rules]\nevery = 0\n[rules.zombies]\nmode = "act"', 2, ">= 0.1"),
         ('grace = 1\n[rules.zombies]\n\nmode = "kill"', 4, "rules.zombies.mode"),
         ('[rules.stuck]\nmode = "warn"\n[rules.zombies]\nmode = "on"', 4, "'on'"),
         ('[rules.stuck]\nmode = "act"', 2, "'act'"),

@@ -127,6 +127,21 @@ def history_lines(answer: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def rules_lines(answer: Mapping[str, Any]) -> list[str]:
+    """What the guard looks after besides runaways, and what it finds at present; .get, as the guard may be older."""
+    rules = answer.get("rules")
+    if not rules or not rules["on"]:
+        return []
+    look = rules["last_look"]
+    took = f"; the last look at {look['processes']} processes took {look['busy_ms']:g} ms" if look else ""
+    lines = ["", f"rules, every {rules['every']:g} s{took}"]
+    for rule in rules["on"]:
+        more = rule["going_on"] + rule["unfollowed"] - len(rule["findings"])
+        lines.append(f"  {rule['rule']} ({rule['mode']}): {rule['going_on'] + rule['unfollowed'] or 'nothing'} found")
+        lines += [f"    {text}" for text in rule["findings"]] + ([f"    and {more} more"] if more > 0 else [])
+    return lines
+
+
 def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[str]:
     """What the guard says of itself, of families, and of incidents that are over."""
     ways = answer["capabilities"]
@@ -141,6 +156,7 @@ def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[
         lines += [f"         not seen: {gate['hole']}"] if gate["hole"] else []
         lines += [f"         not by {p['gate']}: {p['why']}; to have it: {p['change']}" for p in gate["better"]]
     lines += ["", *history_lines(answer), "", "families, by slots", *_families(answer)]
+    lines += rules_lines(answer)
     if past := _incidents(answer, now_ns):
         lines += ["", "last incidents", *past]
     if lost := losses(answer):

@@ -127,7 +127,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     every: Annotated[
         float,
         Meta(
-            ge=1,
+            ge=0.1,
             le=3600,
             description="Seconds between two looks. A look reads one small file a process, in slices of a millisecond "
             "or two with pauses, so 10 s cost a thousand processes about a thousandth of one processor.",
@@ -149,5 +149,10 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def on(self) -> tuple[str, ...]:
         """The names of those that are on."""
-        found = {"zombies": self.zombies, "orphans": self.orphans, "stuck": self.stuck, "headroom": self.headroom}
-        return tuple(name for name, rule in found.items() if rule.mode != "off")
+        modes = {
+            "zombies": self.zombies.mode,
+            "orphans": self.orphans.mode,
+            "stuck": self.stuck.mode,
+            "headroom": self.headroom.mode,
+        }
+        return tuple(name for name, mode in modes.items() if mode != "off")
