@@ -12,6 +12,7 @@ from pidwarden.cli.where import no_guard, run_dir
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.control import ask
 from pidwarden.guard.headroom import DAY_HOURS, SECOND_NS, Headroom, duration, headroom_lines
+from pidwarden.guard.statustext import rules_lines
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.container import short_name
@@ -127,21 +128,6 @@ def history_lines(answer: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def rules_lines(answer: Mapping[str, Any]) -> list[str]:
-    """What the guard looks after besides runaways, and what it finds at present; .get, as the guard may be older."""
-    rules = answer.get("rules")
-    if not rules or not rules["on"]:
-        return []
-    look = rules["last_look"]
-    took = f"; the last look at {look['processes']} processes took {look['busy_ms']:g} ms" if look else ""
-    lines = ["", f"rules, every {rules['every']:g} s{took}"]
-    for rule in rules["on"]:
-        more = rule["going_on"] + rule["unfollowed"] - len(rule["findings"])
-        lines.append(f"  {rule['rule']} ({rule['mode']}): {rule['going_on'] + rule['unfollowed'] or 'nothing'} found")
-        lines += [f"    {text}" for text in rule["findings"]] + ([f"    and {more} more"] if more > 0 else [])
-    return lines
-
-
 def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[str]:
     """What the guard says of itself, of families, and of incidents that are over."""
     ways = answer["capabilities"]
@@ -156,7 +142,8 @@ def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[
         lines += [f"         not seen: {gate['hole']}"] if gate["hole"] else []
         lines += [f"         not by {p['gate']}: {p['why']}; to have it: {p['change']}" for p in gate["better"]]
     lines += ["", *history_lines(answer), "", "families, by slots", *_families(answer)]
-    lines += rules_lines(answer)
+    if rules := rules_lines(answer.get("rules")):
+        lines += ["", *rules]
     if past := _incidents(answer, now_ns):
         lines += ["", "last incidents", *past]
     if lost := losses(answer):

@@ -104,7 +104,7 @@ class Guard:
         return rules
 
     def _make_files(self) -> Files:
-        overview = Overview(self._responder, self._headroom, self._instance.directory)
+        overview = Overview(self._responder, self._headroom, self._instance.directory, self._rules)
         self._files = Files(self._instance.directory, self._orders.obey, overview.text, self.report)
         return self._files
 
