@@ -7,9 +7,10 @@ from histories import record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pidwarden.diagnose.cause import Cause
 from pidwarden.guard.rules import room, surroundings
 from pidwarden.guard.rules.episodes import MOST, Episodes, Finding
-from pidwarden.guard.rules.ladder import Parent, cause, plan
+from pidwarden.guard.rules.ladder import Parent, plan
 from pidwarden.guard.rules.orphans import answered_for, may_be_orphan
 from pidwarden.kernel.limits import Limit
 from pidwarden.kernel.procfs import Stat
@@ -105,8 +106,8 @@ def status(**changes):
     return Status(**(values | changes))
 
 
-def steps(up_to, *tried, terminal=False, untouched="", **changes):
-    return plan(Parent(status(**changes), terminal, untouched), up_to, tried)
+def steps(up_to, *tried, cause=Cause.UNKNOWN, terminal=False, untouched="", **changes):
+    return plan(Parent(status(**changes), cause, terminal, untouched), up_to, tried)
 
 
 def test_who_has_a_handler_is_reminded_and_ended_only_if_that_is_allowed():
@@ -164,15 +165,10 @@ def test_no_step_is_beyond_what_is_allowed(up_to, state, masks, terminal, tried)
     assert bool(found.steps) != bool(found.why_not)
 
 
-def test_the_cause_is_told_as_far_as_masks_and_state_tell():
-    assert "traced by 9" in cause(status(), traced=9)
-    assert cause(status(state="T"), traced=0) == "it is stopped"
-    assert "traced by 8 and stopped" in cause(status(state="t", tracer=8), traced=0)
-    assert "pending" in cause(status(blocked=CHLD, shared_pending=CHLD), traced=0)
-    assert "pending" not in cause(status(blocked=CHLD, caught=CHLD), traced=0)
-    assert "ignores" in cause(status(ignored=CHLD), traced=0)
-    assert "no handler" in cause(status(), traced=0)
-    assert "does not wait for all" in cause(status(caught=CHLD), traced=0)
+@pytest.mark.parametrize("cause", [Cause.TRACED, Cause.FROZEN, Cause.NAMESPACE_DYING])
+def test_against_what_no_signal_helps_none_is_sent(cause):
+    assert steps("sigkill", cause=cause, caught=CHLD).steps == ()
+    assert steps("sigkill", cause=cause, caught=CHLD).why_not
 
 
 # -- orphans -----------------------------------------------------------------------------------------------------------

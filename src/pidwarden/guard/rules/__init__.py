@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pidwarden.settings import Settings
     from pidwarden.watch.base import Source
 
-_SLICE_NS = 1_500_000  # of work, then the guard looks whether there is anything else to do …
-_PAUSE_NS = 15_000_000  # … and leaves the processor to others: a tenth of one at the most
+_SLICE_NS = 2_000_000  # of work, then the guard looks whether there is anything else to do …
+_PAUSE_NS = 10_000_000  # … and leaves the processor to others: a look takes a sixth of one at the most
 _ORPHANS_NS = 30 * SECOND  # they need a copy of the whole history, and have time
 _SHOWN = 5  # findings of a rule, in the status
 
@@ -100,6 +100,9 @@ class Rules:
 
     def _looking(self, now_ns: int) -> Iterator[None]:
         rules = self._settings.rules
+        if rules.headroom.mode != "off":
+            found = limits.machine_limits(reserved=self._reserved)
+            self._room.look(found, found[0].used if found else 0, rules.headroom, now_ns)
         zombies, stuck = rules.zombies.mode != "off", rules.stuck.mode != "off"
         if zombies or stuck:
             for task in walk(threads=stuck):
@@ -117,9 +120,6 @@ class Rules:
             self._orphans_ns = now_ns + max(_ORPHANS_NS, int(rules.every * SECOND))
             yield from self._orphans.look(rules.orphans, self._records, now_ns)
         self._records.found = {}
-        if rules.headroom.mode != "off":
-            found = limits.machine_limits(reserved=self._reserved)
-            self._room.look(found, found[0].used if found else 0, rules.headroom, now_ns)
 
     # -- what is shown ---------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pidwarden.diagnose.cause import Cause
 from pidwarden.model.task import SIGCHLD
 from pidwarden.settings.rules import STEPS
 
@@ -12,10 +13,19 @@ if TYPE_CHECKING:
     from pidwarden.settings.rules import Step
 
 
+# What no signal to the parent helps against.
+_NOT_HERE = {
+    Cause.TRACED: "somebody traces its zombies, and has to let them go first",
+    Cause.FROZEN: "its cgroup is frozen, and has to be thawed first",
+    Cause.NAMESPACE_DYING: "its pid namespace is dying, and somebody in there does not end",
+}
+
+
 class Parent(NamedTuple):
     """What is known of a parent at the moment of a step. `untouched`: why it is spared, or held; empty if it is not."""
 
     status: Status
+    cause: Cause
     has_terminal: bool
     untouched: str = ""
 
@@ -39,6 +49,8 @@ def plan(parent: Parent, up_to: Step, tried: tuple[Step, ...] = ()) -> Plan:
         return Plan((), f"not touched: {parent.untouched}")
     if status.tracer:
         return Plan((), f"process {status.tracer} traces it, and has to let it go first")
+    if parent.cause in _NOT_HERE:
+        return Plan((), _NOT_HERE[parent.cause])
     allowed = STEPS[: STEPS.index(up_to) + 1]
     stopped = status.state == "T"
     helps: dict[Step, str] = {
@@ -74,20 +86,3 @@ def _deaf(status: Status) -> str:
     if status.is_blocked(SIGCHLD):
         return "it blocks SIGCHLD"
     return "" if status.state != "T" else "it is stopped"
-
-
-def cause(status: Status, *, traced: int) -> str:
-    """Why a parent does not wait, as far as its masks and its state tell; see `pidwarden zombies` for the rest.
-
-    `traced`: the tracer of a zombie, which is the one who has to let it go.
-    """
-    reasons = (
-        (bool(traced), f"its zombies are traced by {traced}"),
-        (status.state == "t", f"it is traced by {status.tracer} and stopped"),
-        (status.state == "T", "it is stopped"),
-        (status.state == "D", "it is in D state itself"),
-        (status.is_blocked(SIGCHLD) and status.is_pending(SIGCHLD), "it blocks SIGCHLD, which is pending"),
-        (status.is_ignored(SIGCHLD), "it ignores SIGCHLD, but only since after they ended"),
-        (not status.is_caught(SIGCHLD), "it has no handler for SIGCHLD: it never waits, or waits for another"),
-    )
-    return next((why for holds, why in reasons if holds), "it has a handler for SIGCHLD and does not wait for all")

@@ -6,8 +6,10 @@ import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pidwarden.diagnose.cause import Cause
+from pidwarden.guard.rules import parents
 from pidwarden.guard.rules.episodes import Episodes, Finding
-from pidwarden.guard.rules.ladder import Parent, Plan, cause, plan
+from pidwarden.guard.rules.ladder import Parent, Plan, plan
 from pidwarden.guard.rules.remind import Reminders
 from pidwarden.guard.rules.surroundings import SECOND, described, lasting, named
 from pidwarden.kernel import evidence, procfs
@@ -130,13 +132,13 @@ class Zombies:
         who, count = (stat.pid, stat.start_ticks), len(owed.zombies)
         since, oldest = self._oldest(owed)
         exact = oldest in self._exact
-        status = evidence.status(evidence.path(stat.pid))
-        first = evidence.status(evidence.path(oldest[0]))
-        why = cause(status, traced=first.tracer if first else 0) if status else "it has just ended"
+        diagnosis = parents.why(stat.pid, owed.zombies, self._parents[who])
+        cause = diagnosis.cause if diagnosis else Cause.TRANSIENT
         names = {escape(name): n for name, n in owed.names.most_common(_NAMES)}
         text = (
             f"{named(stat)} owes {count} zombie{'s' * (count != 1)} a wait ({', '.join(names)}), the oldest dead for "
-            f"{'' if exact else 'at least '}{lasting(now_ns - since)}: {why}; type `pidwarden zombies pid:{stat.pid}`"
+            f"{'' if exact else 'at least '}{lasting(now_ns - since)}: {cause.text}; "
+            f"type `pidwarden zombies pid:{stat.pid}`"
         )
         facts = {
             "parent": described(stat, self._parents[who]),
@@ -144,7 +146,9 @@ class Zombies:
             "oldest_s": round((now_ns - since) / SECOND, 1),
             "oldest_exact": exact,
             "names": names,
-            "cause": why,
+            "cause": cause.value,
+            "sure": diagnosis is not None and diagnosis.sure,
+            "evidence": list(diagnosis.evidence) if diagnosis else [],
         }
         return Finding(count, self._beyond(owed, rule, now_ns), text, facts)
 
@@ -170,7 +174,8 @@ class Zombies:
             if status is None or (held is None and not untouched):
                 return
             terminal = held is not None and held.stat.tty != 0
-            allowed = plan(Parent(status, terminal, untouched), rule.up_to, case.tried)
+            cause = Cause(self.episodes.open[who].facts["cause"])
+            allowed = plan(Parent(status, cause, terminal, untouched), rule.up_to, case.tried)
             dry = rule.mode != "act" or self._around.only_observes
             if (dry or not allowed.steps) and case.said == allowed:
                 return
