@@ -78,7 +78,7 @@ def rules_lines(rules: Mapping[str, Any] | None) -> list[str]:
     if not rules or not rules["on"]:
         return []
     look = rules["last_look"]
-    took = f"; the last look at {look['processes']} processes took {look['busy_ms']:g} ms" if look else ""
+    took = f"; the last look at {look['tasks']} tasks took {look['busy_ms']:g} ms" if look else ""
     lines = [f"rules, every {rules['every']:g} s{took}"]
     for rule in rules["on"]:
         found = rule["going_on"] + rule["unfollowed"]

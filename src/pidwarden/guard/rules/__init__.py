@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _SLICE_NS = 2_000_000  # of work, then the guard looks whether there is anything else to do …
 _PAUSE_NS = 10_000_000  # … and leaves the processor to others: a look takes a sixth of one at the most
+_SHARE = 20  # looks take at most this part of the time, however many tasks there are
 _ORPHANS_NS = 30 * SECOND  # they need a copy of the whole history, and have time
 _SHOWN = 5  # findings of a rule, in the status
 
@@ -44,7 +45,7 @@ class Rules:
         self._orphans, self._room = Orphans(around, report), Room(report)
         self._look: Iterator[None] | None = None
         self._next_ns = self._began_ns = self._orphans_ns = boot_ns()
-        self._busy_ns = self._slices = self._processes = 0
+        self._busy_ns = self._slices = self._tasks = 0
         self._reserved = limits.never_used()
         self._last: dict[str, Any] = {}
         self._troubled = ""
@@ -67,7 +68,7 @@ class Rules:
             return
         if self._look is None:
             self._look, self._began_ns = self._looking(now), now
-            self._busy_ns = self._slices = self._processes = 0
+            self._busy_ns = self._slices = self._tasks = 0
         try:
             done = self._slice(now + _SLICE_NS)
         except OSError as why:
@@ -78,12 +79,14 @@ class Rules:
         if done:
             self._look = None
             self._last = {
-                "processes": self._processes,
+                "tasks": self._tasks,
                 "busy_ms": round(self._busy_ns / 1e6, 1),
                 "slices": self._slices,
             }
-        pause = _PAUSE_NS if not done else max(_PAUSE_NS, self._began_ns + int(self._every() * SECOND) - boot_ns())
-        self._next_ns = boot_ns() + pause
+        self._next_ns = boot_ns() + _PAUSE_NS
+        if done:
+            rest = self._began_ns + int(self._every() * SECOND)
+            self._next_ns = max(self._next_ns, rest, boot_ns() + _SHARE * self._busy_ns)
 
     def _every(self) -> float:
         return self._settings.rules.every
@@ -105,11 +108,11 @@ class Rules:
             self._room.look(found, found[0].used if found else 0, rules.headroom, now_ns)
         zombies, stuck = rules.zombies.mode != "off", rules.stuck.mode != "off"
         if zombies or stuck:
-            for task in walk(threads=stuck):
-                self._processes += task.stat.pid == task.tgid
-                if zombies:
+            for task in walk("Z" * zombies + "D" * stuck, threads=stuck):
+                self._tasks += 1
+                if task is not None and task.stat.state == "Z":
                     self._zombies.take(task, now_ns)
-                if stuck:
+                elif task is not None:
                     self._stuck.take(task, now_ns)
                 yield
         if zombies:

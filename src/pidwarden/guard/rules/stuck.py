@@ -40,9 +40,9 @@ class Stuck:
         self.episodes = Episodes()
 
     def take(self, task: Task, now_ns: int) -> None:
-        """Notes a task if it is in D state, and since when it has not run."""
+        """Notes a task in D state, and since when it has not run."""
         stat = task.stat
-        if stat.state != "D" or len(self._fresh) >= _MOST:
+        if len(self._fresh) >= _MOST:
             return
         who = (stat.pid, stat.start_ticks)
         runs = switches(_folder(task))

@@ -6,6 +6,7 @@ may wait for a stuck task is not read by a guard (see :mod:`pidwarden.kernel.evi
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pidwarden.model.record import Record
     from pidwarden.watch.base import Source
 
+_STAT_BYTES = 1500
 _AT_ONCE = 32  # records; some 8 µs each
 Who = tuple[int, int]  # a pid and its start in ticks: what /proc shows of a process key
 
@@ -30,29 +32,58 @@ class Task(NamedTuple):
     stat: Stat
 
 
-def walk(*, threads: bool, root: str = procfs.PROC) -> Iterator[Task]:
-    """Every process that is shown, one at a time; with `threads` each of its threads, its leader first.
+def walk(states: str, *, threads: bool, root: str = procfs.PROC) -> Iterator[Task | None]:
+    """Everybody that is shown in one of these states, one at a time, and None for each of the others.
+
+    With `threads` each thread of a process is looked at, else its first for all.
 
     Raises:
         OSError: /proc cannot be listed: no descriptor is left.
     """
+    wanted = frozenset(map(ord, states))
     with os.scandir(root) as entries:
         for entry in entries:
-            if not entry.name.isdecimal() or (stat := procfs.stat(int(entry.name), root)) is None:
-                continue
-            yield Task(stat.pid, stat)
-            if threads and stat.threads > 1:
-                yield from _others(stat.pid, root)
+            if entry.name.isdecimal():
+                data = _read(f"{root}/{entry.name}/stat")
+                yield _task(int(entry.name), data, wanted)
+                if threads and data and _threads(data) > 1:
+                    yield from _others(entry.name, wanted, root)
 
 
-def _others(pid: int, root: str) -> Iterator[Task]:
+def _others(pid: str, wanted: frozenset[int], root: str) -> Iterator[Task | None]:
     try:
-        names = os.listdir(f"{root}/{pid}/task")
+        tids = os.listdir(f"{root}/{pid}/task")
     except OSError:  # it has just ended
         return
-    for name in names:
-        if int(name) != pid and (stat := procfs.stat(int(name), f"{root}/{pid}/task")) is not None:
-            yield Task(pid, stat)
+    for tid in tids:
+        if tid != pid:
+            yield _task(int(pid), _read(f"{root}/{pid}/task/{tid}/stat"), wanted)
+
+
+def _read(path: str) -> bytes:
+    """As :func:`procfs.read_bytes`, but for one who reads thousands: empty if it is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as why:
+        if why.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return b""
+    try:
+        return os.read(fd, _STAT_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _task(tgid: int, data: bytes, wanted: frozenset[int]) -> Task | None:
+    """The state is looked at first: of a thousand tasks hardly one is of interest, and taking them apart costs most."""
+    at = data.rfind(b")") + 2
+    return Task(tgid, procfs.parse_stat(data)) if 1 < at < len(data) and data[at] in wanted else None
+
+
+def _threads(data: bytes) -> int:
+    return int(data[data.rindex(b")") + 2 :].split(None, 18)[17])
 
 
 class Records:

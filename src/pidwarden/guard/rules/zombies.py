@@ -67,9 +67,9 @@ class Zombies:
     # -- one look --------------------------------------------------------------------------------------------------
 
     def take(self, task: Task, now_ns: int) -> None:
-        """Notes a task if it is a zombie. A dead leader whose threads live is none: it cannot be waited for."""
+        """Notes a zombie. A dead leader whose threads live is none: it cannot be waited for."""
         stat = task.stat
-        if stat.state != "Z" or stat.threads > 1 or stat.pid != task.tgid:
+        if stat.threads > 1 or stat.pid != task.tgid:
             return
         who = (stat.pid, stat.start_ticks)
         since = self._since.get(who)
