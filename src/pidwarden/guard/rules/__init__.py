@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _SLICE_NS = 2_000_000  # of work, then the guard looks whether there is anything else to do …
 _PAUSE_NS = 10_000_000  # … and leaves the processor to others: a look takes a sixth of one at the most
-_SHARE = 20  # looks take at most this part of the time, however many tasks there are
-_ORPHANS_NS = 30 * SECOND  # they need a copy of the whole history, and have time
+_SHARE = 9  # pauses are so much longer than looks, however many tasks there are: a tenth of a processor at the most
+_ORPHANS_EVERY = 3  # looks: they need a copy of the whole history, and have time
 _SHOWN = 5  # findings of a rule, in the status
 
 
@@ -44,8 +44,8 @@ class Rules:
         self._zombies, self._stuck = Zombies(around, report), Stuck(around, report)
         self._orphans, self._room = Orphans(around, report), Room(report)
         self._look: Iterator[None] | None = None
-        self._next_ns = self._began_ns = self._orphans_ns = boot_ns()
-        self._busy_ns = self._slices = self._tasks = 0
+        self._next_ns = self._began_ns = boot_ns()
+        self._busy_ns = self._slices = self._tasks = self._looks = 0
         self._reserved = limits.never_used()
         self._last: dict[str, Any] = {}
         self._troubled = ""
@@ -78,6 +78,7 @@ class Rules:
         self._slices += 1
         if done:
             self._look = None
+            self._looks += 1
             self._last = {
                 "tasks": self._tasks,
                 "busy_ms": round(self._busy_ns / 1e6, 1),
@@ -119,8 +120,7 @@ class Rules:
             yield from self._zombies.end(rules.zombies, self._records, now_ns)
         if stuck:
             yield from self._stuck.end(rules.stuck, self._records, now_ns)
-        if rules.orphans.mode != "off" and now_ns >= self._orphans_ns:
-            self._orphans_ns = now_ns + max(_ORPHANS_NS, int(rules.every * SECOND))
+        if rules.orphans.mode != "off" and self._looks % _ORPHANS_EVERY == 0:
             yield from self._orphans.look(rules.orphans, self._records, now_ns)
         self._records.found = {}
 
