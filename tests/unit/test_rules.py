@@ -221,6 +221,12 @@ def test_a_share_below_what_should_be_free_is_told():
     assert "99 free (pid_max binds)" in judged(901, free=0.1).text
 
 
+def test_it_is_told_again_when_half_of_what_was_free_is_gone():
+    episodes = Episodes()
+    told = [[t.what for t in episodes.look({"room": judged(used, free=0.1)}, 0)] for used in (910, 920, 950, 956, 978)]
+    assert told == [["begins"], [], [], ["doubled"], ["doubled"]]
+
+
 def test_what_is_soon_full_is_told_if_it_was_seen_for_long_enough():
     found = judged(500, 250, free=0.0, full_in=1800)  # 250 in 5 minutes, 500 are left
     assert found.beyond

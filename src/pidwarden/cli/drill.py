@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pidwarden.drill import game
 from pidwarden.drill.lessons import LESSONS
 from pidwarden.drill.shapes import SHAPES
+from pidwarden.errors import UsageError
 from pidwarden.settings import DEFAULT_CONFIG, Settings, load
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
         from pidwarden.cli import lesson  # noqa: PLC0415  (a drill of bombs has no use for it)
 
         passed = lesson.give(lessons, args)
-        if not args.json:
-            lesson.summary(len(lessons), passed=passed)
+    elif args.hold_open is not None:
+        msg = f"--hold-open keeps what a lesson made, and there is none; type --shape with one of {', '.join(LESSONS)}"
+        raise UsageError(msg)
     return (_play(bombs, args) if bombs else 0) or (0 if passed else 1)
 
 

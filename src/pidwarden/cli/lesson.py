@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.drill.lessons import LESSONS
@@ -21,13 +20,18 @@ def give(names: list[str], args: argparse.Namespace) -> bool:
     ask = not args.json and len(names) == 1 and all(map(os.isatty, (0, 1)))
     tell = _silent if args.json else _story
     teacher = Teacher(say=say, tell=tell, hold_open=args.hold_open, ask=ask)
-    passed = True
+    failed = []
     for name in names:
         lesson = teacher.give(name)
-        passed &= lesson.passed
+        failed += [] if lesson.passed else [name]
         if args.json:
             print(json.dumps(lesson.as_json()), flush=True)
-    return passed
+    if args.json:
+        print(json.dumps({"summary": {"passed": not failed, "lessons": len(names), "failed": failed}}), flush=True)
+    else:
+        result = f"FAILED: {', '.join(failed)}" if failed else "the cause was named and nothing is left"
+        print(f"\n{len(names)} lesson{'s' * (len(names) != 1)}: {result}.", flush=True)
+    return not failed
 
 
 # -- what the commands say ---------------------------------------------------------------------------------------------
@@ -112,11 +116,7 @@ def _said(lesson: Lesson, said: Said) -> None:
     for words in said.evidence[:_EVIDENCE]:
         _line("", f"  {words}")
     _line("type", f"pidwarden {lesson.command} pid:{lesson.pid}")
+    if lesson.command == "zombies":
+        _line("", f"pidwarden reap pid:{lesson.pid} --dry-run")
     for command in said.type_[:_TYPED]:
         _line("", command)
-
-
-def summary(lessons: int, *, passed: bool) -> None:
-    """The last line."""
-    result = "the cause was named and nothing is left" if passed else "FAILED: see above"
-    print(f"\n{lessons} lesson{'s' * (lessons != 1)}: {result}.", file=sys.stdout)

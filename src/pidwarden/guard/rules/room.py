@@ -43,7 +43,7 @@ class Trend:
 
 
 def judge(room: Headroom, rule: HeadroomRule) -> Finding:
-    """Whether too little is left. What may double is what is used, in thousandths of what is free."""
+    """Whether too little is left. Its size doubles each time that half of what was free is gone."""
     tight = room.limits[0]
     few = tight.free < rule.free * tight.limit
     seconds = room.hours * 3600 if room.hours is not None else None
@@ -63,7 +63,7 @@ def judge(room: Headroom, rule: HeadroomRule) -> Finding:
         "below_share": few,
         "soon_full": soon,
     }
-    return Finding(1000 * tight.used // max(1, tight.free), few or soon, text, facts)
+    return Finding(1000 * tight.limit // max(1, tight.free), few or soon, text, facts)
 
 
 class Room:
