@@ -129,8 +129,9 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Meta(
             ge=0.1,
             le=3600,
-            description="Seconds between two looks. A look reads one small file a process, in slices of a millisecond "
-            "or two with pauses, so 10 s cost a thousand processes about a thousandth of one processor.",
+            description="Seconds between two looks. A look reads one small file a task, in slices of two milliseconds "
+            "with pauses; a thousand tasks take some 20 ms, so every 10 s that is two thousandths of a processor. With "
+            "very many tasks looks come less often, and take a tenth of one at the most.",
         ),
     ] = 10.0
     zombies: Annotated[
