@@ -16,6 +16,7 @@ from kit import until
 from pidwarden.drill import lessons
 from pidwarden.guard.control import ask
 from pidwarden.kernel import procfs
+from pidwarden.model.text import escape
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -25,13 +26,15 @@ sys.path.insert(0, sys.argv[1])
 import lessons
 lessons.LESSONS[sys.argv[2]](int(sys.argv[3]), lambda *found: print(json.dumps(found), flush=True))
 """
-# One that makes more zombies for each line it reads.
-_GROW = """
+HOSTILE = b") Z 1 (\n\x1b[2J\xff"
+# One with such a name that makes more zombies for each line it reads.
+_GROW = f"""
 import os, sys
+open("/proc/self/comm", "wb", 0).write({HOSTILE})
 for line in sys.stdin:
     for _ in range(int(line)):
         os.fork() or os._exit(0)
-    print("[%d, 0]" % os.getpid(), flush=True)
+    print([os.getpid(), 0], flush=True)
 """
 # In D state until somebody opens the FIFO: posix_spawn(3) waits, by vfork(2), for the child's exec.
 _STUCK = """
@@ -152,7 +155,9 @@ def test_zombies_are_told_once_doubled_and_over_and_not_touched(watching):
         parent.said()
         began = wait(watching, "zombies", "begins", parent.pid)
         assert (began["count"], began["cause"]) == (12, "blocked")  # it reads a pipe
-        assert began["names"] == {began["parent"]["comm"]: 12}
+        assert began["names"] == {escape(HOSTILE): 12}
+        assert began["text"].startswith(f"{escape(HOSTILE)} ({parent.pid}) owes 12 zombies")
+        assert began["text"].isprintable()
         assert began["oldest_exact"]
         assert 0 < began["oldest_s"] < 20
         assert f"`pidwarden zombies pid:{parent.pid}`" in began["text"]

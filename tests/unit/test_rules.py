@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from histories import record
 from hypothesis import given
@@ -93,6 +99,31 @@ def test_every_episode_begins_once_doubles_within_and_ends_once(history):
                     del state[told.who]
         assert state.keys() == episodes.open.keys()
         assert all(who in state for who, size in sizes.items() if size >= 10)
+
+
+# -- what a guard loads ------------------------------------------------------------------------------------------------
+
+_LOADED = """
+import json, sys
+import pidwarden.cli.guard
+off = [m for m in sys.modules if m.startswith("pidwarden.guard.rules")]
+import pidwarden.guard.rules
+print(json.dumps([off, {n: m.__file__ for n, m in sys.modules.items() if n.startswith("pidwarden.")}]))
+"""
+
+
+def test_without_a_rule_nothing_of_them_is_loaded_and_with_one_nothing_later():
+    done = subprocess.run([sys.executable, "-c", _LOADED], capture_output=True, text=True, check=True)
+    off, modules = json.loads(done.stdout)
+    assert off == []
+    assert "pidwarden.diagnose.zombies" in modules
+    late = {
+        name
+        for name, file in modules.items()
+        for node in ast.walk(ast.parse(Path(file).read_text()))
+        if isinstance(node, ast.FunctionDef) and any(isinstance(n, ast.Import | ast.ImportFrom) for n in ast.walk(node))
+    }
+    assert late <= {"pidwarden.guard.loop"}  # the rules themselves, at the start
 
 
 # -- the ladder --------------------------------------------------------------------------------------------------------
@@ -210,8 +241,8 @@ def test_who_leads_a_session_or_is_in_one_that_lives_or_in_a_service_is_answered
 
 def judged(used, before=None, *, seconds=300, limit=1000, **rule):
     trend = room.Trend()
-    trend.note(0, used if before is None else before)
-    found = trend.headroom([Limit("pid_max", used, limit)], seconds * SECOND, used)
+    trend.note(0, Limit("pid_max", used if before is None else before, limit))
+    found = trend.headroom([Limit("pid_max", used, limit)], seconds * SECOND)
     return room.judge(found, HeadroomRule(mode="warn", **rule))
 
 
@@ -242,13 +273,22 @@ def test_a_full_table_is_told_as_that():
     assert "FULL: fork fails" in judged(1000, 900, free=0.1).text
 
 
+def test_what_another_limit_was_used_for_is_no_trend():
+    trend = room.Trend()
+    trend.note(0, Limit("pid_max", 100, 1000))
+    tight = Limit("pids.max of /a", 900, 950)
+    trend.note(300 * SECOND, tight)
+    assert trend.headroom([tight], 300 * SECOND).per_hour == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 1000)), max_size=400))
 def test_the_trend_keeps_ten_minutes_and_no_more_than_it_may(steps):
     trend, now = room.Trend(), 0
     for seconds, used in steps:
         now += seconds * SECOND
-        trend.note(now, used)
-        assert trend.headroom([], now, used).seconds <= room.TREND_SECONDS + 1e-6
+        limit = Limit("pid_max", used, 32768)
+        trend.note(now, limit)
+        assert trend.headroom([limit], now).seconds <= room.TREND_SECONDS + 1e-6
         assert len(trend._seen) <= room._LOOKS + 1
 
 

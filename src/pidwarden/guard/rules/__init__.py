@@ -105,10 +105,11 @@ class Rules:
     def _looking(self, now_ns: int) -> Iterator[None]:
         rules = self._settings.rules
         if rules.headroom.mode != "off":
-            found = limits.machine_limits(reserved=self._reserved)
-            self._room.look(found, found[0].used if found else 0, rules.headroom, now_ns)
+            self._room.look(limits.machine_limits(reserved=self._reserved), rules.headroom, now_ns)
         zombies, stuck = rules.zombies.mode != "off", rules.stuck.mode != "off"
         if zombies or stuck:
+            self._zombies.begin()
+            self._stuck.begin()
             for task in walk("Z" * zombies + "D" * stuck, threads=stuck):
                 self._tasks += 1
                 if task is not None and task.stat.state == "Z":

@@ -22,22 +22,27 @@ _LEAST_PART = 10  # what was seen for less than this part of `full_in` foretells
 
 
 class Trend:
-    """How many tasks there were in the last ten minutes. Pure."""
+    """How much of the tightest limit was used in the last ten minutes. Pure."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[int, int]] = deque()
+        self._name = ""
 
-    def note(self, now_ns: int, used: int) -> None:
-        """One look. Looks that come too thick are left out, so that memory is bounded."""
+    def note(self, now_ns: int, tight: Limit) -> None:
+        """One look. Looks that come too thick are left out, so that memory is bounded; another limit begins anew."""
+        if tight.name != self._name:
+            self._name = tight.name
+            self._seen.clear()
         while self._seen and now_ns - self._seen[0][0] > TREND_SECONDS * SECOND:
             self._seen.popleft()
         gap = TREND_SECONDS * SECOND / _LOOKS
         if not self._seen or now_ns - self._seen[-1][0] >= gap:
-            self._seen.append((now_ns, used))
+            self._seen.append((now_ns, tight.used))
 
-    def headroom(self, limits: Sequence[Limit], now_ns: int, used: int) -> Headroom:
-        """With the rate since the oldest look that is kept."""
-        then_ns, before = self._seen[0] if self._seen else (now_ns, used)
+    def headroom(self, limits: Sequence[Limit], now_ns: int) -> Headroom:
+        """With the rate since the oldest look that is kept; there has to be one."""
+        used = limits[0].used
+        then_ns, before = self._seen[0]
         seconds = max(now_ns - then_ns, 1) / SECOND
         return Headroom(limits, round((used - before) * 3600 / seconds, 1), seconds)
 
@@ -74,12 +79,12 @@ class Room:
         self._trend = Trend()
         self.episodes = Episodes()
 
-    def look(self, limits: Sequence[Limit], used: int, rule: HeadroomRule, now_ns: int) -> None:
+    def look(self, limits: Sequence[Limit], rule: HeadroomRule, now_ns: int) -> None:
         """Judges one look, and tells it."""
-        self._trend.note(now_ns, used)
         if not limits:  # /proc does not show them
             return
-        finding = judge(self._trend.headroom(limits, now_ns, used), rule)
+        self._trend.note(now_ns, limits[0])
+        finding = judge(self._trend.headroom(limits, now_ns), rule)
         for told in self.episodes.look({"room": finding}, now_ns):
             text = told.finding.text
             if told.what == "over":

@@ -37,7 +37,12 @@ class Stuck:
         self._seen: dict[Who, _Seen] = {}
         self._fresh: dict[Who, _Seen] = {}
         self._records: dict[Who, Record | None] = {}  # of those that are told of: their process's
+        self._outside: set[Who] = set()  # those that are not in scope
         self.episodes = Episodes()
+
+    def begin(self) -> None:
+        """Forgets what a look took that was given up."""
+        self._fresh = {}
 
     def take(self, task: Task, now_ns: int) -> None:
         """Notes a task in D state, and since when it has not run."""
@@ -53,19 +58,26 @@ class Stuck:
     def end(self, rule: StuckRule, records: Records, now_ns: int) -> Iterator[None]:
         """Judges what was taken, and tells it; in pieces."""
         self._seen, self._fresh = self._fresh, {}
-        beyond = {who: s for who, s in self._seen.items() if now_ns - s.since_ns >= rule.age * SECOND}
-        if beyond.keys() - self._records.keys():
-            yield from records.load({s.task.tgid for s in beyond.values()})
-        found: dict[Any, Finding] = {}
-        for who, seen in beyond.items():
-            if who not in self._records:
-                record = _record_of(records, seen.task)
-                if not self._around.covers(record):
-                    continue
-                self._records[who] = record
+        long = [(who, s) for who, s in self._seen.items() if now_ns - s.since_ns >= rule.age * SECOND]
+        beyond: dict[Who, tuple[_Seen, str]] = {}
+        for who, seen in long:
             wchan = evidence.wchan(_folder(seen.task))
             if wchan not in _FROZEN:
-                found[who] = self._finding(who, seen, wchan if isinstance(wchan, str) else "", now_ns)
+                beyond[who] = seen, wchan if isinstance(wchan, str) else ""
+            yield
+        self._outside &= beyond.keys()
+        if beyond.keys() - self._records.keys() - self._outside:
+            yield from records.load({seen.task.tgid for seen, _wchan in beyond.values()})
+        found: dict[Any, Finding] = {}
+        for who, (seen, wchan) in beyond.items():
+            if who not in self._records and who not in self._outside:
+                record = _record_of(records, seen.task)
+                if self._around.covers(record):
+                    self._records[who] = record
+                else:
+                    self._outside.add(who)
+            if who in self._records:
+                found[who] = self._finding(who, seen, wchan, now_ns)
             yield
         for told in self.episodes.look(found, now_ns):
             self._tell(told)

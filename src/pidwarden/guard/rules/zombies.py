@@ -60,11 +60,16 @@ class Zombies:
         self._fresh: dict[Who, int] = {}
         self._owed: dict[int, Owed] = {}
         self._parents: dict[Who, Record | None] = {}  # of those that are told of
+        self._outside: set[int] = set()  # parents with too many that are not in scope
         self._cases: dict[Who, _Case] = {}
         self._reminders = Reminders()
         self.episodes = Episodes()
 
     # -- one look --------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Forgets what a look took that was given up."""
+        self._fresh, self._owed = {}, {}
 
     def take(self, task: Task, now_ns: int) -> None:
         """Notes a zombie. A dead leader whose threads live is none: it cannot be waited for."""
@@ -86,7 +91,8 @@ class Zombies:
         self._exact &= self._since.keys()
         loud = {p: o for p, o in owed.items() if self._beyond(o, rule, now_ns)}
         followed = {who[0] for who in self._parents}
-        if loud.keys() - followed:
+        self._outside &= loud.keys()
+        if loud.keys() - followed - self._outside:
             yield from records.load({*loud, *(z[0] for o in loud.values() for z in o.zombies)})
             self._learn(records)
         found: dict[Any, Finding] = {}
@@ -97,7 +103,10 @@ class Zombies:
             who = (ppid, stat.start_ticks)
             if who not in self._parents:
                 record = records.get(who)
-                if ppid not in loud or not self._around.covers(record):
+                if ppid not in loud or ppid in self._outside:
+                    continue
+                if not self._around.covers(record):
+                    self._outside.add(ppid)
                     continue
                 self._parents[who] = record
             found[who] = self._finding(stat, owed[ppid], rule, now_ns)
