@@ -95,9 +95,9 @@ def _story(what: str, facts: dict[str, Any]) -> None:
         case "said":
             _said(lesson, facts["said"])
         case "open":
-            limit = "" if facts["seconds"] is None else f"for {facts['seconds']:g} s at the most"
-            enter = "press Enter to end it" if facts["seconds"] is None else ""
-            _line("open", f"try it in another terminal; {limit or enter}")
+            limit = f" for {facts['seconds']:g} s at the most" if facts["seconds"] else ""
+            enter = "; press Enter to end it" if facts["enter"] else ""
+            _line("open", f"try it in another terminal{limit}{enter}")
         case "cleared-by-hand":
             _line("cleared", f"by hand, after {lesson.cleared_by_hand_s:g} s")
         case "ended":

@@ -95,7 +95,7 @@ class Teacher:
         hold_open: float | None = None,
         ask: bool = False,
     ) -> None:
-        self._say, self._tell = say, tell
+        self._say, self._tell, self._limit = say, tell, hold_open
         self._hold_open = min(hold_open or (_MOST_SECONDS if ask else 0.0), _MOST_SECONDS)
         self._ask = ask  # a person at a terminal may end it by Enter
 
@@ -165,7 +165,7 @@ class Teacher:
 
     def _wait(self, lesson: Lesson, ear: Ear) -> None:
         """Until the time is over, a person has pressed Enter, or has cleared it."""
-        self._tell("open", {"lesson": lesson, "seconds": None if self._ask else self._hold_open})
+        self._tell("open", {"lesson": lesson, "seconds": self._limit, "enter": self._ask})
         began = time.monotonic()
         while (now := time.monotonic()) < began + self._hold_open:
             if self._ask and _readable(0, 0.0):
