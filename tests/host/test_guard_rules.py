@@ -103,9 +103,9 @@ def config(path, zombies='mode = "dry-run"', *, first="", more=""):
     return str(path)
 
 
-def again(running, path, up_to):
+def again(running, path, up_to, first=""):
     """Has it read its configuration again, which now lets it act as far as that."""
-    config(path, f'mode = "act"\nup_to = "{up_to}"')
+    config(path, f'mode = "act"\nup_to = "{up_to}"', first=first)
     running.process.send_signal(signal.SIGHUP)
 
 
@@ -232,9 +232,15 @@ def test_what_is_allowed_is_done_step_by_step_and_no_further(tmp_path):
             assert (done["steps"], done["done"]) == (["sigcont"], True)
             assert done["before"] == {"zombies": 12, "state": "T"}
             assert parent.state == "S"
+        again(running, path, "sigkill", first='protect_users = ["root"]')
         with lesson("one-per-signal") as parent:
+            spared = wait(running, "zombies", pid=parent.pid, event="remedy")
+            assert (spared["steps"], spared["done"]) == ([], False)
+            assert "user 0 is protected" in spared["text"]
+            assert (parent.state, zombies_of(parent.pid)) == ("S", 12)
+            again(running, path, "sigcont")
             assert wait(running, "zombies", "over", parent.pid)["count"] == 0
-            [done] = of(running, parent.pid, "remedy")
+            *_, done = of(running, parent.pid, "remedy")
             assert (done["steps"], done["done"], done["dry_run"]) == (["sigchld"], True, False)
             assert parent.state == "S"
         with lesson("zombie-maker") as parent:

@@ -94,8 +94,8 @@ def test_the_story_says_what_was_made_what_it_is_and_what_to_type(taught, capsys
     for part in (
         "stopped-parent: A parent that waits", "at most 250 tasks: 200 zombies of process 4711",
         "zombies  parent-stopped: in other words", "pidwarden zombies pid:4711", "pidwarden reap pid:4711 --dry-run",
-        "kill -CONT 4711", "another terminal for 5 s at the most; press Enter", "by hand, after 1.5 s", "nothing is left in the pen",
-        "1 lesson: the cause was named",
+        "kill -CONT 4711", "another terminal for 5 s at the most; press Enter",
+        "by hand, after 1.5 s", "nothing is left in the pen", "1 lesson: the cause was named",
     ):  # fmt: skip
         assert part in text, part
 

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from histories import record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pidwarden.act.spare import UNPROTECTED
 from pidwarden.diagnose.cause import Cause
 from pidwarden.guard.rules import room, surroundings
 from pidwarden.guard.rules.episodes import MOST, Episodes, Finding
 from pidwarden.guard.rules.ladder import Parent, plan
 from pidwarden.guard.rules.orphans import answered_for, may_be_orphan
+from pidwarden.kernel import procfs
 from pidwarden.kernel.limits import Limit
 from pidwarden.kernel.procfs import Stat
-from pidwarden.model.key import ProcessKey
-from pidwarden.model.record import ProcFlag
+from pidwarden.model.key import TICK_NS, ProcessKey
+from pidwarden.model.record import GroupFlag, ProcFlag
 from pidwarden.model.task import Status
+from pidwarden.settings import Settings
 from pidwarden.settings.rules import STEPS, HeadroomRule
 
 SECOND = 1_000_000_000
+FOUNDER = ProcessKey(50, 10 * SECOND)
 CHLD = 1 << 16
 
 
@@ -205,9 +211,48 @@ def test_against_what_no_signal_helps_none_is_sent(cause):
     assert steps("sigkill", cause=cause, caught=CHLD).why_not
 
 
-# -- orphans -----------------------------------------------------------------------------------------------------------
+# -- whom they speak of ------------------------------------------------------------------------------------------------
 
-FOUNDER = ProcessKey(50, 10 * SECOND)
+
+def around(*, everything=False, pids=(), flags=0, covers=False, incidents=()):
+    group = SimpleNamespace(flags=int(flags), held=bool(flags & GroupFlag.HELD))
+    source = SimpleNamespace(group=lambda _number: group, record=lambda _key: None)
+    scope = SimpleNamespace(everything=everything, pids=list(pids), covers=lambda _record: covers)
+    look = SimpleNamespace(protection=UNPROTECTED)
+    responder = SimpleNamespace(settings=Settings(), look=look, incidents=list(incidents))
+    return surroundings.Surroundings(source, responder, scope)
+
+
+def test_only_who_is_in_scope_is_spoken_of():
+    one = record(FOUNDER)
+    assert around(everything=True).covers(one)
+    assert around(everything=True).covers(None)
+    assert not around(pids=[7]).covers(one)
+    assert around(pids=[7], flags=GroupFlag.SCOPED).covers(one)
+    assert around(covers=True).covers(one)
+    assert not around(covers=False).covers(one)
+    assert not around(covers=True).covers(None)  # of one without a record it is not known
+
+
+def test_who_is_held_or_waits_or_is_not_known_is_not_touched():
+    stat = procfs.stat(os.getppid())
+    other = record(ProcessKey(stat.pid, stat.start_ticks * TICK_NS), family=3, branch=0)
+    waits = SimpleNamespace(family=3, guilty_family=0)
+    for found, why in (
+        (around().hold(None), "knows nothing"),
+        (around().hold(record(ProcessKey(2**22 + 1, 5))), "just ended"),
+        (around(flags=GroupFlag.HELD).hold(other), "held by this guard"),
+        (around(incidents=[waits]).hold(other), "waits for a decision"),
+        (around().hold(other._replace(flags=int(ProcFlag.SPAWNER))), "spawner"),
+        (around().hold(other), ""),
+    ):
+        held, text = found
+        assert text == why or (why and why in text)
+        if held:
+            held.close()
+
+
+# -- orphans -----------------------------------------------------------------------------------------------------------
 
 
 def orphan(**changes):

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pidwarden.act.spare import Held, take, why_spared
 from pidwarden.guard.report import who
-from pidwarden.model.key import TICK_NS, ProcessKey
+from pidwarden.model.key import TICK_NS
 from pidwarden.model.record import GroupFlag
 from pidwarden.model.text import escape
 
 if TYPE_CHECKING:
     from pidwarden.guard.respond import Responder
-    from pidwarden.guard.rules.survey import Who
     from pidwarden.guard.scope import Scope
     from pidwarden.kernel import procfs
     from pidwarden.model.record import Record
@@ -75,11 +74,6 @@ def described(stat: procfs.Stat, record: Record | None) -> dict[str, Any]:
     if record is not None:
         return who(record, record.key)
     return {"pid": stat.pid, "start_ns": stat.start_ticks * TICK_NS, "comm": escape(stat.comm)}
-
-
-def key_of(who: Who) -> ProcessKey:
-    """A process key to the tick."""
-    return ProcessKey(who[0], who[1] * TICK_NS)
 
 
 def lasting(ns: int) -> str:
