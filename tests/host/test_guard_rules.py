@@ -212,7 +212,8 @@ def test_what_is_left_of_the_table_is_told_once(watching):
     found = wait(watching, "headroom", "begins")
     assert found["below_share"]
     assert found["limit"]["free"] > 0
-    assert len([e for e in watching.events("finding") if e["rule"] == "headroom"]) == 1
+    told = [e["what"] for e in watching.events("finding") if e["rule"] == "headroom"]
+    assert told.count("begins") == 1  # others on this machine may use up half of what is free, which is told
 
 
 def test_what_is_allowed_is_done_step_by_step_and_no_further(tmp_path):
