@@ -46,6 +46,8 @@ EVENTS = {
         "family 3: 4 processes frozen by cgroup v2",
     ),
     "thawed": ({"family": 3}, "family 3: its processes go on; forks are still held"),
+    "finding": ({"rule": "zombies", "what": "begins", "text": "sh (7) owes 9"}, "zombies: sh (7) owes 9"),
+    "remedy": ({"rule": "zombies", "done": True, "text": "sh (7): sigchld sent"}, "zombies: sh (7): sigchld sent"),
     "note": ({"text": "hello"}, "hello"),
     "stopped": ({}, "stopped"),
 }  # fmt: skip

@@ -17,26 +17,45 @@ from pidwarden.errors import ConfigError, UsageError
 from pidwarden.settings import Settings, load, parse, replace
 
 NAMES = [f.name for f in msgspec.structs.fields(Settings)]
+RULES = ["zombies", "orphans", "stuck", "headroom"]
+
+
+def tables(kind, name=""):
+    """Every table of settings, and its name in a file."""
+    yield name, kind
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.default, msgspec.Struct):
+            yield from tables(type(field.default), f"{name}.{field.name}".lstrip("."))
+
+
+EVERY = [(table, kind, f.name) for table, kind in tables(Settings) for f in msgspec.structs.fields(kind)]
 
 
 def uncommented() -> str:
     """The sample as somebody would use it: every setting's line, lists to their end, without the hash."""
-    lines, inside = [], False
+    lines, inside, names = [], False, {name for _table, _kind, name in EVERY}
     for line in sample().splitlines():
         setting = re.match(r"# ([a-z_]+) = (.*)", line)
-        if inside or (setting and setting[1] in NAMES):
+        if inside or (setting and setting[1] in names) or re.fullmatch(r"# \[[a-z.]+\]", line):
             lines.append(line.removeprefix("# "))
             inside = (inside and line != "# ]") or bool(setting and setting[2] == "[")
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_setting_is_documented_and_in_the_sample(name):
-    hint = get_type_hints(Settings, include_extras=True)[name]
+@pytest.mark.parametrize(("table", "kind", "name"), EVERY)
+def test_every_setting_is_documented_and_in_the_sample(table, kind, name):
+    hint = get_type_hints(kind, include_extras=True)[name]
     [description] = [m.description for m in get_args(hint)[1:] if isinstance(m, msgspec.Meta) and m.description]
     text = " ".join(line.removeprefix("#").strip() for line in sample().splitlines())
     assert description in text
-    assert f"# {name} = " in sample()
+    path = f"{table}.{name}".lstrip(".")
+    assert f"# {name} = " in sample() or f"# [{path}]" in sample()
+
+
+def test_what_the_guard_looks_after_is_off_as_shipped():
+    assert Settings().rules.on == ()
+    text = "".join(f'[rules.{n}]\nmode = "{"dry-run" if n == "zombies" else "warn"}"\n' for n in RULES)
+    assert parse(text, "x").rules.on == tuple(RULES)
 
 
 def test_the_sample_as_it_is_changes_nothing():
@@ -72,6 +91,18 @@ def test_the_sample_uncommented_is_the_defaults():
         ("[guard]\nhold_at = 300", 1, "guard"),
         ("[[hold_at]]\nx = 1", 1, "hold_at"),
         ("grace = 1\nhold_at 300\n", 2, "not valid TOML"),
+        ('[rules]\nevery = 0\n[rules.zombies]\nmode = "act"', 2, ">= 0.1"),
+        ('grace = 1\n[rules.zombies]\n\nmode = "kill"', 4, "rules.zombies.mode"),
+        ('[rules.stuck]\nmode = "warn"\n[rules.zombies]\nmode = "on"', 4, "'on'"),
+        ('[rules.stuck]\nmode = "act"', 2, "'act'"),
+        ('[rules.zombies]\nup_to = "inject"', 2, "'inject'"),
+        ("[rules.zombies]\ncount = 0", 2, ">= 1"),
+        ("[rules.headroom]\nfree = 1", 2, "< 1.0"),
+        ("rules.orphans.cuont = 3", 1, "cuont"),
+        ("[rules.orphans]\nage = 1\ncuont = 3", 3, "cuont"),
+        ("[rules.reboot]\nmode = 'act'", 1, "reboot"),
+        ("grace = 1\nrules = 3", 2, "rules"),
+        ("grace = 1\nrules = {stuck = {mode = 'x'}}", 2, "rules.stuck.mode"),
         ("grace = 1\ngrace = 2\nmode = 'kill'", 2, "not valid TOML"),
         ("\x1b[2J", 1, "not valid TOML"),
     ],

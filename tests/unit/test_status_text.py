@@ -53,6 +53,18 @@ def test_the_headroom_and_when_it_was_written():
     assert "nothing is held" in lines
 
 
+def test_what_the_rules_find_is_there_and_nothing_where_none_is_on():
+    found = {"rule": "zombies", "mode": "act", "going_on": 3, "unfollowed": 4, "findings": ["a (7) owes 9", "b (8)"]}
+    calm = {"rule": "stuck", "mode": "warn", "going_on": 0, "unfollowed": 0, "findings": []}
+    rules = {"every": 10.0, "last_look": {"tasks": 900, "busy_ms": 12.5, "slices": 9}, "on": [found, calm]}
+    text = status_text(seen(rules=rules))
+    assert "\nrules, every 10 s; the last look at 900 tasks took 12.5 ms\n" in text
+    assert "\n  zombies (act): 7 found\n    a (7) owes 9\n    b (8)\n    and 5 more\n" in text
+    assert "\n  stuck (warn): nothing found\n" in text
+    for off in (None, {"every": 10.0, "last_look": None, "on": []}):
+        assert "rules" not in status_text(seen(rules=off))
+
+
 def test_what_waits_is_there_with_what_to_type():
     text = status_text(seen(incident()))
     assert "HELD: 1, of which 1 wait for a decision\n" in text

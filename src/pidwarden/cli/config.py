@@ -36,14 +36,28 @@ def _toml(value: object) -> str:
 
 def sample() -> str:
     """A configuration file with every setting, its type, its reason and its default."""
-    hints = get_type_hints(Settings, include_extras=True)
     lines = [f"# pidwarden's configuration ({DEFAULT_CONFIG}). Every line shown is the default.", ""]
-    for field in msgspec.structs.fields(Settings):
-        metas = [m for m in get_args(hints[field.name])[1:] if isinstance(m, Meta)]
-        text = f"{metas[0].description} ({_type_text(hints[field.name])})"
-        lines += [*textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")]
-        lines += [f"# {field.name} = {_toml(field.default)}", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_table(Settings, Settings(), "")])
+
+
+def _table(kind: type[msgspec.Struct], defaults: msgspec.Struct, name: str) -> list[str]:
+    """The settings of one table, and after them the tables in it, as TOML wants it."""
+    hints = get_type_hints(kind, include_extras=True)
+    lines, tables = [], []
+    for field in msgspec.structs.fields(kind):
+        [reason] = [m.description or "" for m in get_args(hints[field.name])[1:] if isinstance(m, Meta)]
+        value = getattr(defaults, field.name)
+        if isinstance(value, msgspec.Struct):
+            inner = f"{name}.{field.name}".lstrip(".")
+            tables += [*_comment(f"{reason} (table)"), f"# [{inner}]", "", *_table(type(value), value, inner)]
+        else:
+            text = f"{reason} ({_type_text(hints[field.name])})"
+            lines += [*_comment(text), f"# {field.name} = {_toml(value)}", ""]
+    return lines + tables
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

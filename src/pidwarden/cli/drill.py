@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.drill import game
+from pidwarden.drill.lessons import LESSONS
 from pidwarden.drill.shapes import SHAPES
+from pidwarden.errors import UsageError
 from pidwarden.settings import DEFAULT_CONFIG, Settings, load
 
 if TYPE_CHECKING:
-    import argparse
-
     from pidwarden.drill.account import Alarm, Result
+
+_ALIASES = {"zombie-bomb": "zombies"}  # as others call it
 
 _COLUMNS = (
     # heading, width, what
@@ -31,20 +34,57 @@ _COLUMNS = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    names = ", ".join(SHAPES)
-    parser.add_argument("--shape", action="append", metavar="NAME", help=f"only this one; may be repeated: {names}")
+    names, taught = ", ".join(SHAPES), ", ".join((*_ALIASES, *LESSONS))
+    parser.add_argument(
+        "--shape",
+        action="append",
+        metavar="NAME",
+        help=f"only this bomb; may be repeated: {names}; or a lesson: {taught}",
+    )
     parser.add_argument(
         "--cap", type=int, default=game.CAP, metavar="N", help="tasks the pen lets in (default: %(default)s)"
     )
     parser.add_argument(
         "--hold-at", type=int, metavar="N", help="slots at which the guard holds a branch (default: as set)"
     )
+    parser.add_argument(
+        "--hold-open",
+        type=_seconds,
+        metavar="S",
+        help="keep what a lesson made for so long, or until you have cleared it",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line: each shape, then the summary")
 
 
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 86_400:  # noqa: PLR2004  (a day)
+        msg = f"{text!r} is no number of seconds from 0 to 86400"
+        raise argparse.ArgumentTypeError(msg)
+    return found
+
+
 def run(args: argparse.Namespace) -> int:
-    """Plays the shapes; 0 if all were contained, proven empty, and no bystander was hurt."""
-    names = list(dict.fromkeys(args.shape or SHAPES))
+    """Gives the lessons, then plays the bombs; 0 if every cause was named and every bomb contained, and nobody hurt."""
+    wanted = list(dict.fromkeys(_ALIASES.get(name, name) for name in args.shape or SHAPES))
+    lessons, bombs = [n for n in wanted if n in LESSONS], [n for n in wanted if n not in LESSONS]
+    passed = True
+    if lessons:
+        game.check_shapes(bombs)
+        game.check_root()
+        from pidwarden.cli import lesson  # noqa: PLC0415  (a drill of bombs has no use for it)
+
+        passed = lesson.give(lessons, args)
+    elif args.hold_open is not None:
+        msg = f"--hold-open keeps what a lesson made, and there is none; type --shape with one of {', '.join(LESSONS)}"
+        raise UsageError(msg)
+    return (_play(bombs, args) if bombs else 0) or (0 if passed else 1)
+
+
+def _play(names: list[str], args: argparse.Namespace) -> int:
     settings = load(DEFAULT_CONFIG) if os.path.exists(DEFAULT_CONFIG) else Settings()
     game.check(names, args.cap, args.hold_at or settings.hold_at)
     options = ["--hold-at", str(args.hold_at)] if args.hold_at else []

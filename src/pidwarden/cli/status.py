@@ -12,6 +12,7 @@ from pidwarden.cli.where import no_guard, run_dir
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.control import ask
 from pidwarden.guard.headroom import DAY_HOURS, SECOND_NS, Headroom, duration, headroom_lines
+from pidwarden.guard.statustext import rules_lines
 from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.container import short_name
@@ -142,6 +143,8 @@ def guard_lines(answer: Mapping[str, Any], directory: str, now_ns: int) -> list[
         lines += [f"         not seen: {gate['hole']}"] if gate["hole"] else []
         lines += [f"         not by {p['gate']}: {p['why']}; to have it: {p['change']}" for p in gate["better"]]
     lines += ["", *history_lines(answer), "", "families, by slots", *_families(answer)]
+    if rules := rules_lines(answer.get("rules")):
+        lines += ["", *rules]
     if past := _incidents(answer, now_ns):
         lines += ["", "last incidents", *past]
     if lost := losses(answer):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from pidwarden.drill import shapes, stage
+from pidwarden.drill import lessons, shapes, stage
 from pidwarden.drill.account import Account, Result
 from pidwarden.drill.guarded import GuardedBy
 from pidwarden.drill.lines import Ear, Speaker
@@ -32,6 +32,32 @@ _DEADLINE_SECONDS = 240.0  # of the dead-man switch: more than all of the above 
 Tell = Callable[[str, dict[str, Any]], None]
 
 
+def check_shapes(names: list[str]) -> None:
+    """Whether there are such bombs.
+
+    Raises:
+        UsageError: an unknown shape.
+    """
+    for name in names:
+        if name not in shapes.SHAPES:
+            known = ", ".join((*shapes.SHAPES, *lessons.LESSONS))
+            msg = f"there is no shape {name!r}; type --shape with one of {known}"
+            raise UsageError(msg)
+
+
+def check_root() -> None:
+    """Whether we may.
+
+    Raises:
+        NoPermission: not root.
+    """
+    if os.geteuid() != 0:
+        msg = (
+            "a drill makes cgroups, loads BPF programs and signals other users' processes; type `sudo pidwarden drill`"
+        )
+        raise NoPermission(msg)
+
+
 def check(names: list[str], cap: int, hold_at: int) -> None:
     """Whether a drill makes sense and may be held here.
 
@@ -40,18 +66,11 @@ def check(names: list[str], cap: int, hold_at: int) -> None:
         NoPermission: not root.
         NotPossible: the machine has too few free process ids for a pen of that size.
     """
-    for name in names:
-        if name not in shapes.SHAPES:
-            msg = f"there is no shape {name!r}; type --shape with one of {', '.join(shapes.SHAPES)}"
-            raise UsageError(msg)
+    check_shapes(names)
     if cap < 2 * hold_at:
         msg = f"a pen of {cap} tells nothing about a guard that holds at {hold_at}; type --cap {2 * hold_at} or more"
         raise UsageError(msg)
-    if os.geteuid() != 0:
-        msg = (
-            "a drill makes cgroups, loads BPF programs and signals other users' processes; type `sudo pidwarden drill`"
-        )
-        raise NoPermission(msg)
+    check_root()
     tightest = machine_limits()[0]
     if tightest.free < cap + _SPARE_SLOTS:
         most = tightest.free - _SPARE_SLOTS

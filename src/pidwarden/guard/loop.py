@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pidwarden.guard.report import Reporter
+    from pidwarden.guard.rules import Rules
 
 _SIGNS_A_LEASE = 8  # signs of life that the guard gives while its lease runs, if it has nothing else to say
 _HOUSEKEEPING_SECONDS = 60  # look again which files are spawners (packages are upgraded), note the headroom
@@ -58,6 +59,7 @@ class Guard:
         self._handed_over = False
         self._leave = False  # what is held when it ends stays held
         self._headroom = Looks()
+        self._rules: Rules | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -76,6 +78,7 @@ class Guard:
             self._responder = Responder(self._source, self.settings, self.scope, self.report, self._instance.directory)
             self._retention = Retention(self._source, self.report)
             self._orders = Orders(self._responder, self._instance.directory)
+            self._rules = self._make_rules(stack)
             stack.callback(self._make_files().close)
             stack.callback(self._end)
             stack.callback(self._files.withdraw)
@@ -91,8 +94,17 @@ class Guard:
         self.report("stopped")
         return 0
 
+    def _make_rules(self, stack: contextlib.ExitStack) -> Rules | None:
+        if not self.settings.rules.on:
+            return None
+        from pidwarden.guard.rules import Rules  # noqa: PLC0415  (a guard without rules has no use for it)
+
+        rules = Rules(self._source, self._responder, self.scope, self.report)
+        stack.callback(rules.close)
+        return rules
+
     def _make_files(self) -> Files:
-        overview = Overview(self._responder, self._headroom, self._instance.directory)
+        overview = Overview(self._responder, self._headroom, self._instance.directory, self._rules)
         self._files = Files(self._instance.directory, self._orders.obey, overview.text, self.report)
         return self._files
 
@@ -151,6 +163,7 @@ class Guard:
                 due = self._responder.next_ns() or next_housekeeping
                 due = min(due, self._source.next_ns() or next_housekeeping, self._files.next_ns())
                 due = min(due, self._retention.next_ns, capped.next_ns, next_housekeeping, next_sign)
+                due = min(due, (self._rules and self._rules.next_ns()) or next_housekeeping)
                 for key, _events in selector.select(max(0.0, (due - boot_ns()) / SECOND)):
                     self._read(key.fd, selector, server, wake)
                 for event in self._source.signals():
@@ -163,6 +176,8 @@ class Guard:
                 self._retention.tick()
                 capped.tick(self.settings, boot_ns())
                 self._files.tick(selector)
+                if self._rules:
+                    self._rules.tick()
                 self._source.seen()
                 if self._reload:
                     self._reload_configuration()
@@ -259,6 +274,9 @@ class Guard:
                 if getattr(settings, name) != getattr(self.settings, name):
                     msg = f"{name} cannot change while the guard runs; restart it"
                     raise UsageError(msg)
+            if settings.rules.on and self._rules is None:
+                msg = "no rule was on when the guard started, and it loads nothing while it runs; restart it"
+                raise UsageError(msg)
             protection(settings)
             check_refusal(settings, self._begun.gate)
         except PidwardenError as why:
@@ -360,4 +378,5 @@ class Guard:
             "history": self._retention.status(),
             "counters": self._source.counters()._asdict(),
             "left_out": self._source.left_out,
+            "rules": self._rules.status() if self._rules else None,
         }

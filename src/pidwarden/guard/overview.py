@@ -18,6 +18,7 @@ from pidwarden.model.text import escape
 if TYPE_CHECKING:
     from pidwarden.guard.headroom import Headroom, Looks
     from pidwarden.guard.respond import Responder
+    from pidwarden.guard.rules import Rules
 
 _FAMILIES = 8
 _FAMILIES_NS = 30_000_000_000  # to go over all families takes some milliseconds
@@ -26,8 +27,8 @@ _FAMILIES_NS = 30_000_000_000  # to go over all families takes some milliseconds
 class Overview:
     """Looks for the status file."""
 
-    def __init__(self, responder: Responder, looks: Looks, directory: str) -> None:
-        self._responder, self._looks, self._directory = responder, looks, directory
+    def __init__(self, responder: Responder, looks: Looks, directory: str, rules: Rules | None = None) -> None:
+        self._responder, self._looks, self._directory, self._rules = responder, looks, directory, rules
         self._families: list[Family] = []
         self._families_ns = 0  # when they were looked at; 0: something has changed since
         self._room: Headroom | None = None
@@ -57,6 +58,7 @@ class Overview:
                 families=self._families,
                 past=tuple(responder.past),
                 gate=responder.keeper.name,
+                rules=self._rules.status() if self._rules else None,
             )
         )
 

@@ -37,6 +37,8 @@ _TEXT = {
     "waiting": "family {family}: {why}; type `pidwarden kill {family}` or `pidwarden release {family}`",
     "frozen": "family {family}: {members} processes frozen by {frozen_by}",
     "thawed": "family {family}: its processes go on; forks are still held",
+    "finding": "{rule}: {text}",
+    "remedy": "{rule}: {text}",
     "note": "{text}",
     "stopped": "stopped",
 }

@@ -43,6 +43,7 @@ class Seen(NamedTuple):
     families: Sequence[Family]
     past: Sequence[Mapping[str, Any]]
     gate: str  # how families are held
+    rules: Mapping[str, Any] | None = None  # what the rules found that goes on; None: all are off
 
 
 def status_text(seen: Seen) -> str:
@@ -55,6 +56,7 @@ def status_text(seen: Seen) -> str:
         *headroom_lines(seen.room),
         "",
         *_incidents(seen),
+        *(["", *rules] if (rules := rules_lines(seen.rules)) else []),
         "",
         "largest families, looked at after a change and every 30 s: number, slots, limit, founder",
         *(f"  {f.number}  {f.slots}  {f.limit}  {f.founder}{'  HELD' if f.held else ''}" for f in seen.families),
@@ -69,6 +71,21 @@ def status_text(seen: Seen) -> str:
     ]
     text = "".join(line[:LONGEST_LINE] + "\n" for line in lines)
     return text if len(text) <= MOST else text[:MOST].rpartition("\n")[0] + "\n(cut here)\n"
+
+
+def rules_lines(rules: Mapping[str, Any] | None) -> list[str]:
+    """What the guard looks after besides runaways, and what it finds at present; nothing where no rule is on."""
+    if not rules or not rules["on"]:
+        return []
+    look = rules["last_look"]
+    took = f"; the last look at {look['tasks']} tasks took {look['busy_ms']:g} ms" if look else ""
+    lines = [f"rules, every {rules['every']:g} s{took}"]
+    for rule in rules["on"]:
+        found = rule["going_on"] + rule["unfollowed"]
+        more = found - len(rule["findings"])
+        lines.append(f"  {rule['rule']} ({rule['mode']}): {found or 'nothing'} found")
+        lines += [f"    {text}" for text in rule["findings"]] + ([f"    and {more} more"] if more > 0 else [])
+    return lines
 
 
 def _incidents(seen: Seen) -> list[str]:

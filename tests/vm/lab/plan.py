@@ -103,6 +103,9 @@ NOT_IN_GUEST = {
     "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
     "the same bombs off with no pen around them",
     "tests/host/test_stuck.py": "the rest needs a loop device, FUSE and ext4, whose modules the image lacks",
+    "tests/host/test_drill_taught.py": "what is made of processes and signals alone is the same on every kernel",
+    "tests/host/test_guard_rules.py": "the files of /proc that rules read are the same on every kernel; what they rest "
+    "on in the history is tested there by test_history.py",
     "tests/host/test_rescue_auto.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_console.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_shell.py": "what a shell does with its built-ins does not depend on the kernel",

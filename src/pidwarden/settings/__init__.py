@@ -13,6 +13,8 @@ from pidwarden.errors import ConfigError, UsageError
 from pidwarden.model import paths
 from pidwarden.model.programs import SHELLS, SPAWNERS
 from pidwarden.model.text import escape
+from pidwarden.settings.lines import line_of
+from pidwarden.settings.rules import Rules
 
 Mode = Literal["observe", "hold", "kill"]
 Where = Literal["auto", "bpf", "connector", "poll"]
@@ -316,6 +318,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             description="Where the guard's socket lies; its last part also names the pins below /sys/fs/bpf.",
         ),
     ] = DEFAULT_RUN_DIR
+    rules: Annotated[
+        Rules,
+        Meta(description="What the guard looks after besides runaways. All off: a guard does what it was started for."),
+    ] = Rules()
 
     def __post_init__(self) -> None:
         for path in self.protect_cgroups:
@@ -344,7 +350,7 @@ def parse(text: str, where: str) -> Settings:
     except tomllib.TOMLDecodeError as why:
         what = f"{where}: not valid TOML: {_shown(why)}"
     except msgspec.ValidationError as why:
-        what = f"{where}{_line_of(text, str(why))}: {_shown(why)}"
+        what = f"{where}{line_of(text, str(why))}: {_shown(why)}"
     msg = f"{what}; nothing was changed. `pidwarden config` prints a sample"
     raise ConfigError(msg)
 
@@ -352,15 +358,6 @@ def parse(text: str, where: str) -> Settings:
 def _shown(why: Exception) -> str:
     """A library's message, which may quote what somebody wrote into the file."""
     return escape(str(why).encode("utf-8", "backslashreplace"))
-
-
-def _line_of(text: str, message: str) -> str:
-    found = re.search(r"field `([^`]+)`|`\$\.([A-Za-z_]+)", message)
-    key = found and (found[1] or found[2])
-    for number, line in enumerate(text.splitlines(), 1):
-        if key and re.match(rf"\s*(?:\[+\s*)?[\"']?{re.escape(key)}[\"']?\s*[=.\]]", line):
-            return f", line {number}"
-    return ""
 
 
 def load(path: str) -> Settings:
