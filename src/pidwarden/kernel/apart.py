@@ -1,0 +1,49 @@
+"""Running something in a thread of its own: signals do not reach it, and what the thread traced is let go at its end."""
+
+from __future__ import annotations
+
+import _thread
+import queue
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from queue import SimpleQueue
+
+T = TypeVar("T")
+_LOOK = 0.1  # seconds between looks for a signal: a wait without an end would not see one
+
+
+def run(function: Callable[[], T], on_interrupt: Callable[[], None] = lambda: None) -> T:
+    """What it returns, or raises. A KeyboardInterrupt meanwhile is told `on_interrupt`, and raised when it is done.
+
+    Raises:
+        BlockingIOError: no thread can be started.
+    """
+    answers: SimpleQueue[tuple[bool, T | BaseException]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((True, function()))
+        except BaseException as why:  # noqa: BLE001  (raised where it was asked for)
+            answers.put((False, why))
+
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError as why:  # the table is full
+        raise BlockingIOError("no thread can be started") from why
+    interrupted: BaseException | None = None
+    while True:
+        try:
+            good, answer = answers.get(timeout=_LOOK)
+            break
+        except queue.Empty:
+            continue
+        except (KeyboardInterrupt, SystemExit) as signal:
+            interrupted = signal
+            on_interrupt()
+    if interrupted:
+        raise interrupted
+    if isinstance(answer, BaseException) and not good:
+        raise answer
+    return answer  # type: ignore[return-value]
