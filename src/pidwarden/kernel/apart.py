@@ -1,4 +1,4 @@
-"""Running something in a thread of its own: signals do not reach it, and what the thread traced is let go at its end."""
+"""Running something in a thread of its own: no signal gets there, and what the thread traced is let go at its end."""
 
 from __future__ import annotations
 
