@@ -113,6 +113,15 @@ def descriptors(pid: int, root: str = PROC) -> dict[int, str]:
     return found
 
 
+def fdinfo(pid: int, fd: int, key: bytes, root: str = PROC) -> bytes:
+    """One line's value out of ``fdinfo`` (proc_pid_fdinfo(5)), empty if it is not there."""
+    for line in (read_bytes(f"{root}/{pid}/fdinfo/{fd}") or b"").split(b"\n"):
+        name, _colon, value = line.partition(b":")
+        if name == key:
+            return value.strip()
+    return b""
+
+
 def exit_code(pid: int, root: str = PROC) -> int | None:
     """A zombie's status as wait(2) would give it (field 52 of ``stat``); None if it is gone or not ours to see.
 

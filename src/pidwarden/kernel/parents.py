@@ -1,0 +1,137 @@
+"""What is to be seen of a process that does not wait for its children: each thread, and what holds it up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from pidwarden.kernel import cgroup, evidence, freezer, namespaces
+from pidwarden.kernel.evidence import Unknown
+from pidwarden.kernel.procfs import PROC, read_bytes
+from pidwarden.model import syscalls
+from pidwarden.model.key import TICK_NS, ProcessKey
+from pidwarden.model.zombie import Freeze, Parent, Sleep, Thread
+
+if TYPE_CHECKING:
+    from pidwarden.kernel.evidence import Read
+
+THREADS = 128  # of one parent that are looked at
+_STAT_BYTES = 1500
+_PF_FORKNOEXEC = 0x40
+_DEAD = "ZX"
+_SIGCHLD_BIT = 1 << 16
+# A first argument that is a descriptor.
+FD_CALLS = frozenset(
+    ["read", "write", "pread64", "pwrite64", "readv", "writev", "connect", "accept", "accept4", "sendto", "sendmsg"]
+) | frozenset(
+    ["recvfrom", "recvmsg", "recvmmsg", "fcntl", "flock", "fsync", "fdatasync", "ioctl", "sendfile", "splice", "syncfs"]
+)
+_P_PIDFD = 3
+
+
+def parent(pid: int, read: Read | None = None, machine: str = "", root: str = PROC) -> Parent | None:
+    """All that is seen without asking others; None if it is gone. Without `read` system calls stay unknown."""
+    data = read_bytes(f"{root}/{pid}/stat", _STAT_BYTES)
+    status = evidence.status(evidence.path(pid, root=root))
+    if not data or not status:
+        return None
+    end = data.rindex(b")")
+    fields = data[end + 2 :].split()
+    tids = evidence.threads(pid, root)
+    looked = [_thread(pid, tid, read, machine or os.uname().machine, root) for tid in tids[:THREADS]]
+    cminflt, cutime, cstime = int(fields[8]), int(fields[13]), int(fields[14])
+    return Parent(
+        ProcessKey(pid, int(fields[19]) * TICK_NS),
+        data[data.index(b"(") + 1 : end],
+        int(fields[1]),
+        int(fields[2]),
+        status,
+        [t for t in looked if t and t.state not in _DEAD],
+        max(0, len(tids) - THREADS),
+        bool(cminflt or cutime or cstime),
+        bool(int(fields[6]) & _PF_FORKNOEXEC),
+        _signalfd(pid, root),
+        frozen(pid, root),
+        namespaces.pid_namespace(pid, root),
+        cgroup=cgroup.path_in(pid, "name=systemd", root) or cgroup.path_in(pid, cgroup.V2, root) or "",
+    )
+
+
+def _thread(pid: int, tid: int, read: Read | None, machine: str, root: str) -> Thread | None:
+    folder = evidence.path(pid, tid, root)
+    status = evidence.status(folder)
+    if status is None:
+        return None
+    wchan = evidence.wchan(folder)
+    if isinstance(wchan, Unknown):
+        return Thread(tid, status.state, status, Sleep(hidden=wchan.why))
+    if read is None:
+        return Thread(tid, status.state, status, Sleep(wchan=wchan or "", hidden="system calls were not asked for"))
+    call = evidence.syscall(folder, read)
+    if isinstance(call, Unknown):
+        return Thread(tid, status.state, status, Sleep(wchan=wchan or "", hidden=call.why))
+    if call is None:
+        return Thread(tid, status.state, status, Sleep(wchan=wchan or ""))
+    name = syscalls.name_of(call, machine)
+    target, awaited = "", 0
+    if name in FD_CALLS:
+        found = evidence.descriptor(pid, syscalls.signed(call.args[0]), root)
+        target = "" if isinstance(found, Unknown) else found
+    elif name == "waitid" and call.args[0] == _P_PIDFD:
+        awaited = _pid_of_pidfd(pid, syscalls.signed(call.args[1]), root)
+    return Thread(tid, status.state, status, Sleep(call, name, wchan or "", target=target, awaited=awaited))
+
+
+def _pid_of_pidfd(pid: int, fd: int, root: str) -> int:
+    with contextlib.suppress(ValueError):
+        return max(0, int(evidence.fdinfo(pid, fd, b"Pid", root)))
+    return 0
+
+
+def _signalfd(pid: int, root: str) -> bool | None:
+    """Whether it has a descriptor from which it reads SIGCHLD (signalfd(2)); None if that may not be seen."""
+    try:
+        os.listdir(f"{root}/{pid}/fd")
+    except OSError:
+        return None
+    for fd, link in evidence.descriptors(pid, root).items():
+        if link == "anon_inode:[signalfd]":
+            with contextlib.suppress(ValueError):
+                if int(evidence.fdinfo(pid, fd, b"sigmask", root) or b"0", 16) & _SIGCHLD_BIT:
+                    return True
+    return False
+
+
+def frozen(pid: int, root: str = PROC) -> Freeze | None:
+    """The frozen cgroup it is in, v2's before v1's; None if there is none, or none that we can see."""
+    found = cgroup.mounts(root)
+    for version, hierarchy in ((2, cgroup.V2), (1, freezer.CONTROLLER)):
+        directory = cgroup.directory_of(pid, hierarchy, found, root)
+        if directory is None or not freezer.exists(directory):
+            continue
+        asked = _asked(directory)
+        if freezer.is_frozen(directory) or (
+            asked and version == 1
+        ):  # FREEZING: some are, and who is waits for the rest
+            return Freeze(version, directory, asked or directory)
+    return None
+
+
+def _asked(directory: str) -> str:
+    """The cgroup, it or one above, that somebody asked to be frozen; empty if none is seen."""
+    while freezer.exists(directory):
+        if freezer.is_asked(directory):
+            return directory
+        directory = os.path.dirname(directory)
+    return ""
+
+
+def awaited(thread: Thread) -> int:
+    """A child that a thread's wait names, 0 if none."""
+    call = thread.sleep.call
+    if call is None:
+        return 0
+    if thread.sleep.name == "waitid":
+        return thread.sleep.awaited if call.args[0] == _P_PIDFD else syscalls.signed(call.args[1])
+    return max(0, syscalls.signed(call.args[0])) if thread.sleep.name in ("wait4", "waitpid") else 0

@@ -1,0 +1,73 @@
+"""What is at the other end of a socket: of a Unix socket the peer's inode (sock_diag(7)), of TCP the remote address."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from pidwarden.kernel.procfs import PROC
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST = 1
+_UDIAG_SHOW_PEER = 4
+_UNIX_DIAG_PEER = 2
+_NO_COOKIE = 0xFFFFFFFF
+_HEADER, _MESSAGE, _ATTRIBUTE = 16, 16, 4  # bytes: nlmsghdr, unix_diag_msg, rtattr
+_SECONDS = 0.2
+
+
+def unix_peer(inode: int) -> int:
+    """The inode of the socket that a Unix socket of our network namespace is connected to; 0 if there is none."""
+    body = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, _UDIAG_SHOW_PEER, _NO_COOKIE, _NO_COOKIE)
+    header = struct.pack("=IHHII", _HEADER + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
+            netlink.settimeout(_SECONDS)
+            netlink.send(header + body)
+            answer = netlink.recv(8192)
+    except OSError:
+        return 0
+    return parse_unix_peer(answer)
+
+
+def parse_unix_peer(answer: bytes) -> int:
+    """The peer's inode out of one message of sock_diag(7); 0 if it names none, or is an error."""
+    if len(answer) < _HEADER + _MESSAGE:
+        return 0
+    length, kind = struct.unpack_from("=IH", answer)
+    if kind != _SOCK_DIAG_BY_FAMILY:
+        return 0
+    at, end = _HEADER + _MESSAGE, min(length, len(answer))
+    while at + _ATTRIBUTE <= end:
+        size, name = struct.unpack_from("=HH", answer, at)
+        if size < _ATTRIBUTE:
+            return 0
+        if name == _UNIX_DIAG_PEER and size >= _ATTRIBUTE + 4:
+            peer: int = struct.unpack_from("=I", answer, at + _ATTRIBUTE)[0]
+            return peer
+        at += (size + 3) & ~3
+    return 0
+
+
+def remote(pid: int, inode: int, root: str = PROC) -> str:
+    """Where a TCP or UDP socket of a process is connected to, in words; empty if it is not found."""
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6), ("udp", socket.AF_INET)):
+        try:
+            with open(f"{root}/{pid}/net/{name}", encoding="ascii") as file:
+                next(file)
+                for line in file:
+                    fields = line.split()
+                    if int(fields[9]) == inode:
+                        return f"connected to {address(fields[2], family)} ({name})"
+        except (OSError, ValueError, IndexError, StopIteration):
+            continue
+    return ""
+
+
+def address(text: str, family: int) -> str:
+    """``0100007F:0016`` as ``127.0.0.1:22``: words of 32 bits in the machine's order (proc_pid_net(5))."""
+    number, _colon, port = text.partition(":")
+    words = [int(number[at : at + 8], 16) for at in range(0, len(number), 8)]
+    shown = socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))
+    return f"[{shown}]:{int(port, 16)}" if family == socket.AF_INET6 else f"{shown}:{int(port, 16)}"
