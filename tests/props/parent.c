@@ -215,7 +215,7 @@ static void in_vfork(void)
 int main(int argc, char **argv)
 {
 	struct sigaction usr1 = {.sa_handler = on_usr1}, usr2 = {.sa_handler = on_usr2};
-	struct timespec brief = {0, 400000000};
+	struct timespec brief = {1, 0};
 	char what[64], rest[64];
 	int word_of_futex = 0;
 	pthread_t t;
@@ -236,7 +236,7 @@ int main(int argc, char **argv)
 		} else if (!strcmp(what, "nanosleep")) {
 			answer(nanosleep(&brief, NULL));
 		} else if (!strcmp(what, "poll")) {
-			answer(poll(NULL, 0, 400));
+			answer(poll(NULL, 0, 1000));
 		} else if (!strcmp(what, "futex")) {
 			answer(syscall(SYS_futex, &word_of_futex, FUTEX_WAIT, 0, &brief, NULL, 0));
 		} else if (!strcmp(what, "read")) {

@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.kernel import borrow, cgroup, evidence, freezer, procfs
+from pidwarden.kernel import borrow, evidence, parents, procfs
 from pidwarden.kernel.registers import MOST
 
 if TYPE_CHECKING:
@@ -76,18 +76,8 @@ def _hindrance(pid: int) -> str:
         return f"it runs under {kind} for a call it is not meant to make"
     if status.state in "Tt":
         return f"it is stopped; type `kill -CONT {pid}` first"
-    where = frozen_at(pid)
-    return f"it is frozen, at {where}" if where else ""
-
-
-def frozen_at(pid: int) -> str:
-    """The directory of the frozen cgroup that it is in, or an empty string."""
-    found = cgroup.mounts()
-    for hierarchy in (cgroup.V2, freezer.CONTROLLER):
-        directory = cgroup.directory_of(pid, hierarchy, found)
-        if directory and (freezer.is_frozen(directory) or freezer.is_freezing(directory)):
-            return directory
-    return ""
+    freeze = parents.frozen(pid)
+    return f"it is frozen, by {freeze.asked}" if freeze else ""
 
 
 def inject(  # noqa: PLR0913  (who, whom, how to look, what is known, for how long, and when not)

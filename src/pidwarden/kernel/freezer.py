@@ -56,11 +56,6 @@ def is_frozen(directory: str) -> bool:
     return "frozen 1" in read(f"{directory}/cgroup.events").split("\n")
 
 
-def is_freezing(directory: str) -> bool:
-    """Whether v1's freezer is at work on it and not done yet."""
-    return is_v1(directory) and read(f"{directory}/freezer.state") == "FREEZING"
-
-
 def is_populated(directory: str) -> bool:
     """Whether anybody lives in a v2 cgroup or below it; zombies do not."""
     return "populated 1" in read(f"{directory}/cgroup.events").split("\n")
