@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 
 import pytest
@@ -113,3 +115,17 @@ def test_nonsense_is_no_message(data, tmp_path):
 @pytest.mark.parametrize(("name", "path"), [("a.service", "a_2eservice"), ("9p@x.service", "_39p_40x_2eservice")])
 def test_names_in_paths(name, path):
     assert dbus.unit_path(name).rpartition("/")[2] == path
+
+
+def test_a_real_bus_understands_us(tmp_path):
+    where = str(tmp_path / "bus_socket")
+    if not shutil.which("dbus-daemon"):
+        pytest.skip("no dbus-daemon")
+    command = ["dbus-daemon", "--session", "--nofork", "--print-address", f"--address=unix:path={where}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as bus:
+        try:
+            assert bus.stdout.readline()
+            with dbus.Systemd((where,)) as systemd, pytest.raises(dbus.DbusError, match=r"GetUnitByPID: .*systemd1"):
+                systemd.unit_of(os.getpid())
+        finally:
+            bus.terminate()
