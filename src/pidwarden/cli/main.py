@@ -25,6 +25,7 @@ COMMANDS = {
     "ps": ("ps", "the process table: states, families, subtrees, forks per second"),
     "tree": ("tree", "families as trees, with their dead: who created whom"),
     "history": ("history", "where a process came from, up to its family's founder"),
+    "zombies": ("zombies", "who owes a wait, why he does not wait, and what helps"),
     "rescue": ("rescue", "bring back a machine where nothing can be started any more"),
     "doctor": ("doctor", "what this machine can do, how, and what would improve it"),
     "release": ("decide", "let a held family go"),

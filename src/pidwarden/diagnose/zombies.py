@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pidwarden.diagnose.remedies import Rung
     from pidwarden.model.zombie import Case, Parent, Zombie
 
+PATIENCE_NS = 5_000_000_000  # process 1 may take its time; some look only now and then
 INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
 
 
@@ -131,7 +132,7 @@ def _of_parent(case: Case, zombies: Sequence[Zombie]) -> _Verdict:
         or _ignored(parent)
         or _held_off(parent)
         or _one_per_signal(parent, zombies)
-        or _init(parent)
+        or _init(case, parent)
         or _idle(case, parent, zombies)
     )
     if parent.status.state in "ZX":
@@ -207,7 +208,7 @@ def _execed(case: Case, zombies: Sequence[Zombie]) -> _Verdict | None:
     history = case.history
     if history is None or not history.exec_ns or not zombies:
         return None
-    if not all(z.key.start_ns < history.exec_ns and z.pid in history.own for z in zombies):
+    if not all(z.pid in history.own and history.born_ns[z.pid] < history.exec_ns for z in zombies):
         return None
     words = f"it forked {'them' if len(zombies) > 1 else 'it'} before it called exec: the program it is now never knew"
     return _Verdict(Cause.EXECED, [words])
@@ -266,7 +267,7 @@ def is_container_init(parent: Parent) -> bool:
     return parent.key.tgid == 1 and parent.pidns not in (None, INIT_PID_NS)
 
 
-def _init(parent: Parent) -> _Verdict | None:
+def _init(case: Case, parent: Parent) -> _Verdict | None:
     if is_container_init(parent):
         inner = " ".join(map(str, parent.status.nspid))
         evidence = [
@@ -274,7 +275,7 @@ def _init(parent: Parent) -> _Verdict | None:
             "reap them"
         ]
         return _Verdict(Cause.CONTAINER_INIT, evidence + sleeping.rest(parent), sure=not sleeping.hidden(parent))
-    if parent.key.tgid == 1 and parent.waited:
+    if parent.key.tgid == 1 and parent.waited and case.watched_ns < PATIENCE_NS:
         why = "process 1 has reaped before and may at its next turn; look longer: pidwarden zombies --watch 10"
         return _Verdict(Cause.UNKNOWN, sleeping.rest(parent), sure=False, unknown=[why])
     return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pidwarden.model.key import TICK_NS, ProcessKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pidwarden.model.task import Status, Syscall
 
@@ -60,6 +60,15 @@ class Zombie(NamedTuple):
     def exit_code(self) -> int:
         """As wait(2) gives it; 0 for who may not ptrace it, which is not told from success."""
         return int(self.fields[49])
+
+
+def kinds(zombies: Iterable[Zombie]) -> list[tuple[bytes, int, int]]:
+    """What they were: (name, exit code, how many), most first."""
+    found: dict[tuple[bytes, bytes], int] = {}
+    for _pid, stat in zombies:
+        kind = stat[stat.index(b"(") + 1 : stat.rindex(b")")], stat[stat.rindex(b" ") + 1 :]
+        found[kind] = found.get(kind, 0) + 1
+    return sorted(((name, int(code), n) for (name, code), n in found.items()), key=lambda k: (-k[2], k[:2]))
 
 
 class Holder(NamedTuple):
@@ -137,14 +146,17 @@ class Parent(NamedTuple):
 
 
 class History(NamedTuple):
-    """What the guard knows. ``exec_ns`` of the parent, 0 for never or not known; by zombie: when it ended, and whether
-    the parent made it itself.
+    """What the guard knows, in ns since boot. ``exec_ns`` of the parent, 0 for never or not known.
+
+    By zombie: when it was born and when it ended; ``own``: those that the parent made itself; ``adopted``: those that
+    somebody else made. Where that is a guess, a zombie is in neither.
     """
 
     exec_ns: int = 0
+    born_ns: Mapping[int, int] = {}
     exit_ns: Mapping[int, int] = {}
-    adopted: frozenset[int] = frozenset()
     own: frozenset[int] = frozenset()
+    adopted: frozenset[int] = frozenset()
 
 
 class Case(NamedTuple):
