@@ -78,7 +78,10 @@ class Owing:
             return [*lines, f"  nothing: it is spared: {self.spared}"]
         for rung in self.rungs:
             why = self.bounds.why_not(rung.step)
-            lines.append(f"  {'not ' if why else ''}{rung.step}: {rung.do}" + (f" ({why})" if why else ""))
+            if rung.step not in reap.STEPS:
+                lines.append(f"  by hand: {rung.do}")
+            else:
+                lines.append(f"  not done, {why}: {rung.do}" if why else f"  {rung.step}: {rung.do}")
             if not why and rung.step in reap.ASKED | {reap.INJECT}:
                 lines.append(f"    risk: {rung.risk}")
         return lines
