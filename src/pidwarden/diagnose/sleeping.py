@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # include/uapi/linux/wait.h
 _WNOHANG, _WEXITED, _WNOWAIT, _WNOTHREAD, _WALL, _WCLONE = 1, 4, 0x01000000, 0x20000000, 0x40000000, 0x80000000
 _P_ALL, _P_PID, _P_PGID, _P_PIDFD = range(4)
-_WAITS = frozenset(("wait4", "waitpid", "waitid"))
 _STOPPED = "Tt"
 _FREEZER = ("__refrigerator", "do_freezer_trap", "get_signal")  # v1; v2 (kernel/freezer.c, kernel/signal.c)
 _DYING = "zap_pid_ns_processes"
@@ -78,8 +77,13 @@ def is_frozen(thread: Thread) -> bool:
 
 
 def is_dying(parent: Parent) -> bool:
-    """Whether it is the init of a pid namespace that ends and waits for all who are in there."""
-    return any(t.sleep.wchan == _DYING for t in parent.threads)
+    """Whether it is the init of a pid namespace that ends and waits for all who are in there.
+
+    It sleeps in zap_pid_ns_processes, or in a wait that is called from there (kernel/pid_namespace.c).
+    """
+    return any(t.sleep.wchan == _DYING for t in parent.threads) or (
+        parent.exiting and len(parent.status.nspid) > 1 and parent.status.nspid[-1] == 1
+    )
 
 
 def all_stopped(parent: Parent) -> bool:
@@ -91,7 +95,7 @@ def all_stopped(parent: Parent) -> bool:
 
 def is_waiting(thread: Thread) -> bool:
     """Whether it sleeps in a wait for a child."""
-    return thread.sleep.name in _WAITS or thread.sleep.wchan == "do_wait"
+    return thread.sleep.name in syscalls.WAITS or thread.sleep.wchan == "do_wait"
 
 
 def hidden(parent: Parent) -> str:
@@ -122,7 +126,7 @@ def place(thread: Thread) -> str:
 def wait_words(thread: Thread, parent: Parent, zombies: Sequence[Zombie]) -> tuple[str, bool | None]:
     """What a thread waits for, and whether that is why it passes these zombies over; None if it is not shown."""
     call, name = thread.sleep.call, thread.sleep.name
-    if call is None or name not in _WAITS:
+    if call is None or name not in syscalls.WAITS:
         return f"thread {thread.tid} sleeps in do_wait: it waits for a child", None
     if name == "waitid":
         kind, number, options = syscalls.signed(call.args[0]), syscalls.signed(call.args[1]), call.args[3]
@@ -195,7 +199,7 @@ def _passed_over(thread: Thread, zombies: Sequence[Zombie], options: int) -> str
 def awaited(thread: Thread) -> int:
     """The one child it waits for; 0 if it waits for more, or that is not known."""
     call, name = thread.sleep.call, thread.sleep.name
-    if call is None or name not in _WAITS:
+    if call is None or name not in syscalls.WAITS:
         return 0
     if name == "waitid":
         kind, number = syscalls.signed(call.args[0]), syscalls.signed(call.args[1])

@@ -96,7 +96,7 @@ def _name(pid: int, root: str) -> bytes:
 
 def _with_members(parent: Parent, table: zombies.Table, root: str) -> Parent:
     """Names who is left in the pid namespace whose init this was."""
-    if not any(t.sleep.wchan == "zap_pid_ns_processes" for t in parent.threads):
+    if not parent.exiting or parent.status.nspid[-1:] != (1,):
         return parent
     depth, found = len(parent.status.nspid), []
     everybody = [(pid, stat) for pid, stat in table.living.items() if pid != parent.key.tgid]

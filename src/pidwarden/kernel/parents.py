@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 THREADS = 128  # of one parent that are looked at
 _STAT_BYTES = 1500
-_PF_FORKNOEXEC = 0x40
+_PF_EXITING, _PF_FORKNOEXEC = 0x4, 0x40  # include/linux/sched.h; field 9 of stat
 _DEAD = "ZX"
 _SIGCHLD_BIT = 1 << 16
 # A first argument that is a descriptor.
@@ -51,6 +51,7 @@ def parent(pid: int, read: Read | None = None, machine: str = "", root: str = PR
         max(0, len(tids) - THREADS),
         bool(cminflt or cutime or cstime),
         bool(int(fields[6]) & _PF_FORKNOEXEC),
+        bool(int(fields[6]) & _PF_EXITING),
         _signalfd(pid, root),
         frozen(pid, root),
         namespaces.pid_namespace(pid, root),
@@ -73,7 +74,7 @@ def _thread(pid: int, tid: int, read: Read | None, machine: str, root: str) -> T
         return Thread(tid, status.state, status, Sleep(wchan=wchan or "", hidden=call.why))
     if call is None:
         return Thread(tid, status.state, status, Sleep(wchan=wchan or ""))
-    name = syscalls.name_of(call, machine)
+    name = syscalls.name_of(call, machine, wchan or "")
     target, awaited = "", 0
     if name in FD_CALLS:
         found = evidence.descriptor(pid, syscalls.signed(call.args[0]), root)

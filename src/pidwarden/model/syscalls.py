@@ -64,12 +64,22 @@ def is_32_bit(call: Syscall) -> bool:
     return call.sp < _BITS_32 and call.pc < _BITS_32
 
 
-def name_of(call: Syscall, machine: str) -> str:
-    """What the call is named; empty if it is not one of those known here."""
+WAITS = frozenset(("wait4", "waitpid", "waitid"))
+
+
+def name_of(call: Syscall, machine: str, wchan: str = "") -> str:
+    """What the call is named; empty if it is not one of those known here.
+
+    A 64-bit program can make 32-bit calls too (``int 0x80``): where the kernel function it sleeps in is that of wait
+    and the number is not, it is one of these.
+    """
     own, compat = _TABLES.get(machine, ({}, {}))
     if own is _X86_64 and call.number >= _X32:
         return own.get(call.number & ~_X32, "")
-    return (compat if is_32_bit(call) else own).get(call.number, "")
+    name, other = own.get(call.number, ""), compat.get(call.number, "")
+    if is_32_bit(call) or (wchan == "do_wait" and name not in WAITS and other in WAITS):
+        return other
+    return name
 
 
 def signed(value: int) -> int:

@@ -118,9 +118,10 @@ class Parent(NamedTuple):
     """What was seen of one parent. ``status`` is its leader's.
 
     ``waited``: whether it, or the program it was before exec, ever took a child's status: what children cost is added
-    to their parent then only (``cminflt`` and ``cutime`` of ``stat``). ``copy``: it never called exec. ``signalfd``:
-    whether it reads SIGCHLD from a descriptor; None if its descriptors may not be seen. ``unseen`` counts threads that
-    were not looked at. ``dying``: members that the init of a dying pid namespace waits for, with why.
+    to their parent then only (``cminflt`` and ``cutime`` of ``stat``). ``copy``: it never called exec. ``exiting``: it
+    has begun to end. ``signalfd``: whether it reads SIGCHLD from a descriptor; None if its descriptors may not be seen.
+    ``unseen`` counts threads that were not looked at. ``members``: who is left in its pid namespace, if it is the init
+    of one that dies.
     """
 
     key: ProcessKey
@@ -132,6 +133,7 @@ class Parent(NamedTuple):
     unseen: int = 0
     waited: bool = False
     copy: bool = False
+    exiting: bool = False
     signalfd: bool | None = None
     freeze: Freeze | None = None
     pidns: int | None = None
