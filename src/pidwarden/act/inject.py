@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SECONDS = 10.0  # for one parent in all; twenty thousand take half a second
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h; field 9 of stat (proc_pid_stat(5))
 _FAITHFUL = 64  # threads that are looked at to find one that waits for something
+_STAT_BYTES = 1500
 _FILTER = 2  # of `Seccomp:` in status; 1 is strict
 
 
@@ -98,16 +99,17 @@ def inject(  # noqa: PLR0913  (who, whom, how to look, what is known, for how lo
     taken: list[Taken] = []
     why = singly = ""
     kept = False
-    for at in range(0, len(todo), MOST):
+    ahead = _Ahead(parent, todo)
+    while not ahead.empty:
         if is_over() or time.monotonic() - began > seconds:
             why = "it was ended" if is_over() else f"the time for it, {seconds:g} s, was over"
             break
         if why := refusal(parent):
             break
-        owed = _all_owed(parent, todo[at : at + MOST])
+        owed = ahead.take()
         if not owed:
             continue
-        got, why, singly, kept = _portion(parent, owed, read, began + seconds)
+        got, why, singly, kept = _portion(parent, owed, read, began + seconds, ahead.look)
         taken += [Taken(o.key, o.comm, o.status, None if adopted is None else o.key in adopted) for o in got]
         if why:
             break
@@ -118,8 +120,33 @@ def inject(  # noqa: PLR0913  (who, whom, how to look, what is known, for how lo
     return Injection(parent, tuple(taken), left, why, singly, kept, int((time.monotonic() - began) * 1e9))
 
 
+class _Ahead:
+    """Portions of zombies, each looked at just before its turn: the next one while the parent waits for this one."""
+
+    def __init__(self, parent: ProcessKey, todo: Sequence[ProcessKey]) -> None:
+        self._parent, self._todo, self._at = parent, todo, 0
+        self._seen: list[_Owed] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are no more."""
+        return self._seen is None and self._at >= len(self._todo)
+
+    def look(self) -> None:
+        """Looks at the next portion."""
+        if self._seen is None and not self.empty:
+            self._seen = _all_owed(self._parent, self._todo[self._at : self._at + MOST])
+            self._at += MOST
+
+    def take(self) -> list[_Owed]:
+        """The next portion, those of it that are to be waited for."""
+        self.look()
+        found, self._seen = self._seen or [], None
+        return found
+
+
 def _portion(
-    parent: ProcessKey, owed: Sequence[_Owed], read: evidence.Read, end: float
+    parent: ProcessKey, owed: Sequence[_Owed], read: evidence.Read, end: float, meanwhile: Callable[[], None]
 ) -> tuple[list[_Owed], str, str, bool]:
     """Those it got, why not all, why singly, and whether the thread hangs."""
     why = "no thread of it can be borrowed: all are stuck in the kernel (D state)"
@@ -131,7 +158,7 @@ def _portion(
                 # Only now is it certain that the thread is of that process, and stays it.
                 if procfs.stat_of(parent) is None or not os.path.exists(f"{procfs.PROC}/{parent.tgid}/task/{tid}"):
                     return [], "it is gone", "", False
-                numbers = set(thread.wait_for([o.number for o in owed], end))
+                numbers = set(thread.wait_for([o.number for o in owed], end, meanwhile))
         except borrow.RefusedError as refused:
             why = f"thread {tid}: {refused}"
             continue
@@ -176,15 +203,31 @@ def _flags(pid: int) -> int:
 
 
 def _all_owed(parent: ProcessKey, keys: Iterable[ProcessKey]) -> list[_Owed]:
+    """Those of them that still are zombies, without living threads, and this parent's."""
     depth = _depth(parent.tgid)
-    return [o for key in keys if (o := _owed(parent, key, depth))]
+    directory = os.open(procfs.PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    opened, read, close, flags = os.open, os.read, os.close, os.O_RDONLY | os.O_CLOEXEC
+    found = []
+    try:
+        for key in keys:
+            try:
+                fd = opened(f"{key.tgid}/stat", flags, dir_fd=directory)
+            except OSError:
+                continue
+            try:
+                data = read(fd, _STAT_BYTES)
+            except OSError:
+                continue
+            finally:
+                close(fd)
+            if owed := _owed(parent, key, depth, data):
+                found.append(owed)
+    finally:
+        os.close(directory)
+    return found
 
 
-def _owed(parent: ProcessKey, key: ProcessKey, depth: int) -> _Owed | None:
-    """A zombie, if it still is one, without living threads, and this parent's."""
-    data = procfs.read_bytes(f"{procfs.PROC}/{key.tgid}/stat")
-    if not data:
-        return None
+def _owed(parent: ProcessKey, key: ProcessKey, depth: int, data: bytes) -> _Owed | None:
     end = data.rindex(b")")
     rest = data[end + 2 :].split()
     if rest[0] != b"Z" or int(rest[1]) != parent.tgid or int(rest[17]) > 1 or int(rest[19]) != key.start_ticks:

@@ -12,7 +12,6 @@ import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pidwarden.act import unit
 from pidwarden.act.spare import UNPROTECTED, Held, Protection, take, why_spared
 from pidwarden.kernel import evidence, freezer, procfs
 
@@ -100,7 +99,7 @@ class Means(NamedTuple):
     inject: Callable[[ProcessKey, Sequence[ProcessKey]], Injection]
     agreed: Callable[[Rung, int], bool]  # asked before a step of ASKED, with the number of zombies
     protection: Protection = UNPROTECTED
-    restart: Callable[[ProcessKey], str] = unit.restart
+    restart: Callable[[ProcessKey], str] | None = None  # None: by systemd, if it is that
 
 
 def ordered(rungs: Iterable[Rung]) -> list[Rung]:
@@ -182,15 +181,19 @@ class Climb:
         if rung.step == CONTINUE:
             return self._continue(stack)
         if rung.step == INJECT:
-            self._injection = self._means.inject(self._parent.key, self._left)
-            return self._injection.why
+            self._injection = found = self._means.inject(self._parent.key, self._left)
+            taken = {t.key for t in found.taken}
+            self._left = [key for key in self._left if key not in taken]
+            return found.why
         return self._notify() if rung.step == NOTIFY else self._end(rung.step)
 
     def _end(self, step: str) -> str:
         """Ends the parent, and with it the debt."""
         if step == RESTART:
+            from pidwarden.act import unit  # noqa: PLC0415  (brings sockets: only where it comes to that)
+
             try:
-                remark = self._means.restart(self._parent.key)
+                remark = (self._means.restart or unit.restart)(self._parent.key)
             except unit.NotRestartedError as why:
                 return str(why)
             return self._ending(2 * _END_SECONDS) or remark

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from pidwarden.act import reap
-from pidwarden.act.inject import Injection, inject
 from pidwarden.cli import reaping, source
 from pidwarden.cli.zombies import _guard, _meant
 from pidwarden.diagnose.zombies import diagnose
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
 
+    from pidwarden.act.inject import Injection
     from pidwarden.act.reap import Rung
     from pidwarden.kernel.evidence import Read
     from pidwarden.kernel.zombies import Table
@@ -126,6 +126,8 @@ def _injector(read: Read, owing: Sequence[Case]) -> Callable[[ProcessKey, Sequen
     adopted = {c.parent.key: c.history.adopted if c.history else None for c in owing if c.parent}
 
     def through_ptrace(parent: ProcessKey, keys: Sequence[ProcessKey]) -> Injection:
+        from pidwarden.act.inject import inject  # noqa: PLC0415  (only with --inject)
+
         pids = adopted.get(parent)
         known = None if pids is None else frozenset(k for k in keys if k.tgid in pids)
         over: list[bool] = []

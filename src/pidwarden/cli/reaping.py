@@ -14,20 +14,26 @@ from pidwarden.act import reap
 from pidwarden.diagnose.cause import Cause
 from pidwarden.diagnose.fixes import fix
 from pidwarden.diagnose.words import count, who
+from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pidwarden.act.inject import Taken
+    from pidwarden.act.inject import Injection, Taken
     from pidwarden.act.reap import Bounds, Outcome, Rung
     from pidwarden.diagnose.zombies import Finding
-    from pidwarden.model.key import ProcessKey
-    from pidwarden.model.zombie import Case
+    from pidwarden.model.zombie import Case, Zombie
 
 # Nothing that is done to the parent clears these; the ladder has what a person can do.
 _ELSEWHERE = (Cause.TRANSIENT, Cause.DEAD_LEADER, Cause.TRACED, Cause.NAMESPACE_DYING)
 _NAMED = 5  # zombies whose end is told one by one
+
+
+def _key(zombie: Zombie) -> ProcessKey:
+    """The same as its own, faster: there may be thousands."""
+    data = zombie.stat
+    return ProcessKey(zombie.pid, int(data[data.rindex(b")") + 2 :].split(None, 20)[19]) * TICK_NS)
 
 
 class Owing:
@@ -40,7 +46,7 @@ class Owing:
     @cached_property
     def keys(self) -> list[ProcessKey]:
         """Zombies that go when the parent waits for them."""
-        return [z.key for f in self.findings if f.cause not in _ELSEWHERE for z in f.zombies]
+        return [_key(z) for f in self.findings if f.cause not in _ELSEWHERE for z in f.zombies]
 
     @cached_property
     def others(self) -> int:
@@ -94,7 +100,7 @@ class Owing:
             for t in (found.tried if found else ())
         ]
         if found and found.injection and found.injection.taken:
-            lines += _taken_lines(found.injection.taken)
+            lines += _taken_lines(found.injection)
         lines += [f"  {text}" for text in found.undone] if found else []
         if not self.left:
             return [*lines, f"  all {len(self.keys)} cleared" if len(self.keys) > 1 else "  cleared"]
@@ -153,13 +159,17 @@ def _ended(status: int | None) -> str:
         return f"signal {-code}"
 
 
-def _taken_lines(taken: Sequence[Taken]) -> list[str]:
+def _taken_lines(injection: Injection) -> list[str]:
     """The statuses that the parent does not get any more."""
-    ends = Counter(_ended(t.status) for t in taken)
-    summary = ", ".join(f"{n} times {end}" if n > 1 else end for end, n in ends.most_common())
-    lines = [f"  the parent does not learn of {count(len(taken), 'end')} ({summary}); a wait for one gives ECHILD"]
+    taken = injection.taken
+    ends = Counter(t.status for t in taken)
+    summary = ", ".join(f"{n} times {_ended(end)}" if n > 1 else _ended(end) for end, n in ends.most_common())
+    lines = [
+        f"    in {injection.ns / 1e9:.3f} s" + (f", call by call: {injection.singly}" if injection.singly else ""),
+        f"    the parent does not learn of {count(len(taken), 'end')} ({summary}); a wait for one gives ECHILD",
+    ]
     if len(taken) <= _NAMED:
-        lines += [f"    {who(t.key.tgid, t.comm)}: {_ended(t.status)}" for t in taken]
+        lines += [f"      {who(t.key.tgid, t.comm)}: {_ended(t.status)}" for t in taken]
     if all(t.adopted is None for t in taken):
         lines.append("    whether it made or adopted them is not known: no guard saw them begin")
     else:

@@ -25,7 +25,7 @@ from pidwarden.kernel.registers import AREA, HEAD, IMAGE, MACHINES, MOST, PIDS, 
 from pidwarden.model.task import Syscall
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 STOP_SECONDS = 0.5  # for it to stop: an interruptible thread takes microseconds, one that computes a tick
 _CALL_SECONDS = 2.0  # for a call that does not wait for anything
@@ -50,6 +50,10 @@ class LostError(Exception):
 def machine() -> Machine | None:
     """The registers of this processor; None of one that is not known here."""
     return MACHINES.get(platform.machine())
+
+
+def _rest() -> None:
+    """Nothing is done meanwhile."""
 
 
 class Borrowed:
@@ -232,10 +236,11 @@ class Borrowed:
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def wait_for(self, pids: Sequence[int], end: float) -> list[int]:
+    def wait_for(self, pids: Sequence[int], end: float, meanwhile: Callable[[], None] = _rest) -> list[int]:
         """Has it wait for these children, each by its number, without blocking; those that it got.
 
-        Ends early at `end`, of the monotonic clock, and when its process is being stopped.
+        `meanwhile` is called when it has begun, to do something of less than a second. Ends early at `end`, of the
+        monotonic clock, and when its process is being stopped.
 
         Raises:
             LostError: the thread is gone, or hangs.
@@ -247,7 +252,7 @@ class Borrowed:
             got: list[int] = []
             try:
                 for at in range(0, len(pids), MOST):
-                    got += self._loop(area, pids[at : at + MOST], end)
+                    got += self._loop(area, pids[at : at + MOST], end, meanwhile)
             finally:
                 if self._stands:
                     self._call("munmap", area, AREA)
@@ -279,7 +284,7 @@ class Borrowed:
             return 0
         return area
 
-    def _loop(self, area: int, pids: Sequence[int], end: float) -> list[int]:
+    def _loop(self, area: int, pids: Sequence[int], end: float, meanwhile: Callable[[], None]) -> list[int]:
         """One run of the program."""
         if self._stopping or time.monotonic() > end:
             return []
@@ -287,6 +292,7 @@ class Borrowed:
         os.pwrite(self._memory, struct.pack(f"={len(pids)}i", *pids), area + PIDS)
         ptrace.set_registers(self._tid, self._machine.pack(self._machine.looping(self._words, area, len(pids))))
         self._run()
+        meanwhile()
         while not self._peek(area + HEAD, 1)[0] and time.monotonic() < end:
             if stop := ptrace.look(self._tid):
                 self._heed(self._note(stop))
