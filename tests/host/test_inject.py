@@ -8,63 +8,28 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
+import parentkit
 import pytest
 from kit import child, until
+from parentkit import READ, children, key_of
 
 from pidwarden.act.inject import inject, refusal
-from pidwarden.kernel import apart, borrow, cgroup, evidence, freezer, patience, procfs, ptrace, registers
+from pidwarden.kernel import apart, borrow, cgroup, freezer, procfs, ptrace, registers
 from pidwarden.kernel.registers import MACHINES
-from pidwarden.model.key import TICK_NS, ProcessKey
-from pidwarden.model.task import Syscall
+from pidwarden.model.key import TICK_NS
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(borrow.machine() is None, reason=f"not on this processor, but on {', '.join(MACHINES)}"),
 ]
-READ = patience.Reader(5.0)
 
 
-class Parent:
-    """The prop, told what to do and asked what came of it."""
-
-    def __init__(self, running):
-        self.running = running
-        self.pid = running.said()[0]
-        self.key = ProcessKey(self.pid, procfs.stat(self.pid).start_ticks * TICK_NS)
-
-    def tell(self, word):
-        self.running.process.stdin.write(word + "\n")
-        self.running.process.stdin.flush()
-
-    def ask(self, word):
-        self.tell(word)
-        return self.running.said()
-
-    def begin(self, word, *calls, zombies=3):
-        """Makes zombies, then does this, until it sleeps in one of these calls."""
-        assert self.ask(f"make {zombies}") == (zombies, 0)
-        self.tell(word)
-        if calls:
-            until(lambda: self.call() and self.call().number in calls, f"{word} to begin")
-
-    def call(self):
-        found = evidence.syscall(evidence.path(self.pid), READ)
-        return found if isinstance(found, Syscall) else None
-
-    def zombies(self):
-        children = "".join(Path(f"/proc/{self.pid}/task/{t}/children").read_text() for t in evidence.threads(self.pid))
-        stats = [s for pid in children.split() if (s := procfs.stat(int(pid))) and s.state == "Z"]
-        return sorted(ProcessKey(s.pid, s.start_ticks * TICK_NS) for s in stats)
+class Parent(parentkit.Parent):
+    """The same, with the zombies waited for through it."""
 
     def inject(self, **options):
         return apart.run(lambda: inject(self.key, self.zombies(), READ, **options))
-
-    def state(self):
-        """What of it a tracer might have spoilt."""
-        status = evidence.status(evidence.path(self.pid))
-        return status.tracer, status.blocked, status.ignored, status.caught, status.pending, status.shared_pending
 
 
 @contextlib.contextmanager
@@ -225,7 +190,7 @@ def test_another_process_with_its_pid_is_left_alone(one):
     stale = [k._replace(start_ns=k.start_ns - TICK_NS) for k in one.zombies()]
     assert not apart.run(lambda: inject(one.key, stale, READ)).taken
     with child("odd", "wait") as other:
-        key = ProcessKey(other.pid, procfs.stat(other.pid).start_ticks * TICK_NS)
+        key = key_of(other.pid)
         assert not apart.run(lambda: inject(one.key, [key], READ)).taken
     cleared(one)
 
@@ -278,7 +243,45 @@ def test_who_is_refused(word, why):
     ("pid", "why"), [(1, "process 1 of this"), (0, "has started it"), (os.getppid(), "has started it"), (2, "kernel")]
 )
 def test_whom_nobody_may_borrow(pid, why):
-    assert why in refusal(ProcessKey(pid or os.getpid(), procfs.stat(pid or os.getpid()).start_ticks * TICK_NS))
+    assert why in refusal(key_of(pid or os.getpid()))
+
+
+SOURCE_32 = """
+static int call(int nr, int a)
+{
+    int r;
+
+    __asm__ volatile("int $0x80" : "=a"(r) : "a"(nr), "b"(a) : "memory");
+    return r;
+}
+void _start(void) { if (call(2, 0) == 0) call(1, 3); for (;;) call(29, 0); }
+"""
+
+
+@x86_64
+def test_a_program_of_32_bits_is_refused(tmp_path):
+    source, program = tmp_path / "small.c", str(tmp_path / "small")
+    source.write_text(SOURCE_32)
+    subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-fno-pie", "-no-pie", "-o", program, source], check=True)
+    with subprocess.Popen([program]) as running:
+        try:
+            owed = until(lambda: children(running.pid), "its zombie")
+            result = apart.run(lambda: inject(key_of(running.pid), owed, READ))
+            assert "it runs a program of 32 bits" in result.why
+            assert children(running.pid) == owed
+            until(lambda: procfs.stat(running.pid).state == "S", "it to sleep again")
+        finally:
+            running.kill()
+
+
+@x86_64
+def test_a_call_of_32_bits_is_refused():
+    with child("zombie", "wait-32", group=True) as running:
+        pid = running.said()[0]
+        until(lambda: children(pid), "its zombie")
+        result = apart.run(lambda: inject(key_of(pid), children(pid), READ))
+        assert "it is in a system call of 32 bits" in result.why
+        until(lambda: procfs.stat(pid).state == "S", "it to wait again")
 
 
 def test_in_vfork_it_is_refused_and_goes_on():

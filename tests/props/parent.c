@@ -212,6 +212,39 @@ static void in_vfork(void)
 	answer(waitpid(pid, NULL, 0) == pid ? 0 : -1);
 }
 
+/* A child that is not its own: its maker has ended before. */
+static void adopt(void)
+{
+	siginfo_t info;
+	int ends[2];
+	pid_t pid;
+
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (pipe(ends))
+		_exit(9);
+	pid = fork();
+	if (pid == 0) {
+		pid_t me = getpid();
+
+		pid = fork();
+		if (pid > 0)
+			_exit(0);
+		while (getppid() == me)
+			usleep(1000);
+		pid = getpid();
+		if (write(ends[1], &pid, sizeof(pid)) != sizeof(pid))
+			_exit(9);
+		_exit(5);
+	}
+	waitpid(pid, NULL, 0);
+	if (read(ends[0], &pid, sizeof(pid)) != sizeof(pid))
+		_exit(9);
+	waitid(P_PID, pid, &info, WEXITED | WNOWAIT);
+	close(ends[0]);
+	close(ends[1]);
+	say(pid, 0);
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction usr1 = {.sa_handler = on_usr1}, usr2 = {.sa_handler = on_usr2};
@@ -273,6 +306,8 @@ int main(int argc, char **argv)
 		} else if (!strcmp(what, "ignore-term")) {
 			signal(SIGTERM, SIG_IGN);
 			say(0, 0);
+		} else if (!strcmp(what, "adopt")) {
+			adopt();
 		} else if (!strcmp(what, "still")) {
 			say(getpid(), quiet);
 		} else {

@@ -115,7 +115,9 @@ def inject(  # noqa: PLR0913  (who, whom, how to look, what is known, for how lo
             break
     reaped = {t.key for t in taken}
     left = len(_all_owed(parent, [key for key in todo if key not in reaped]))
-    if left and not why:
+    if kept:
+        why = "it hangs in the kernel, frozen or stuck; it goes back to what it did when that ends"
+    elif left and not why:
         why = "the parent did not get them: somebody traces them, or another thread of it was faster"
     return Injection(parent, tuple(taken), left, why, singly, kept, int((time.monotonic() - began) * 1e9))
 

@@ -99,7 +99,7 @@ class Means(NamedTuple):
     inject: Callable[[ProcessKey, Sequence[ProcessKey]], Injection]
     agreed: Callable[[Rung, int], bool]  # asked before a step of ASKED, with the number of zombies
     protection: Protection = UNPROTECTED
-    restart: Callable[[ProcessKey], str] | None = None  # None: by systemd, if it is that
+    restart: Callable[[ProcessKey, str], str] | None = None  # the parent's unit; None: by systemd
 
 
 def ordered(rungs: Iterable[Rung]) -> list[Rung]:
@@ -185,19 +185,19 @@ class Climb:
             taken = {t.key for t in found.taken}
             self._left = [key for key in self._left if key not in taken]
             return found.why
-        return self._notify() if rung.step == NOTIFY else self._end(rung.step)
+        return self._notify() if rung.step == NOTIFY else self._end(rung)
 
-    def _end(self, step: str) -> str:
+    def _end(self, rung: Rung) -> str:
         """Ends the parent, and with it the debt."""
-        if step == RESTART:
+        if rung.step == RESTART:
             from pidwarden.act import unit  # noqa: PLC0415  (brings sockets: only where it comes to that)
 
             try:
-                remark = (self._means.restart or unit.restart)(self._parent.key)
+                remark = (self._means.restart or unit.restart)(self._parent.key, rung.do.split()[-1])
             except unit.NotRestartedError as why:
                 return str(why)
             return self._ending(2 * _END_SECONDS) or remark
-        if not self._signal(signal.SIGTERM if step == TERM else signal.SIGKILL):
+        if not self._signal(signal.SIGTERM if rung.step == TERM else signal.SIGKILL):
             return self._not_signalled()
         return self._ending(_END_SECONDS)
 

@@ -24,8 +24,10 @@ def service_of(pid: int) -> str:
     return unit if unit.endswith(".service") and not unit.startswith("user@") else ""
 
 
-def restart(key: ProcessKey, sockets: tuple[str, ...] = SOCKETS) -> str:
-    """Has systemd restart it; what was done. It is queued when this returns: the process ends by that.
+def restart(key: ProcessKey, agreed: str, sockets: tuple[str, ...] = SOCKETS) -> str:
+    """Has systemd restart the unit `agreed` upon, if that is the one it is in; what was done.
+
+    It is queued when this returns: the process ends by that.
 
     Raises:
         NotRestartedError: it is in no service, we are in it as well, or systemd does not do it.
@@ -33,6 +35,9 @@ def restart(key: ProcessKey, sockets: tuple[str, ...] = SOCKETS) -> str:
     unit = service_of(key.tgid)
     if not unit:
         msg = "it is in no service of the system's; restart it by whatever has started it"
+        raise NotRestartedError(msg)
+    if unit != agreed:
+        msg = f"it is in {unit}, though its cgroup is called {agreed}"
         raise NotRestartedError(msg)
     by_hand = f"type `systemctl restart {unit}`"
     if service_of(os.getpid()) == unit:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pidwarden.model.zombie import Case
     from pidwarden.settings import Settings
 
+_HANGS = "pidwarden reap: process {} hangs in the midst; waiting to give it back: thaw it, and do not kill this program"
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _BOUNDS = [step for step in reap.STEPS if step != reap.INJECT]
 
@@ -136,7 +137,9 @@ def _injector(read: Read, owing: Sequence[Case]) -> Callable[[ProcessKey, Sequen
             return inject(parent, keys, read, known, is_over=lambda: bool(over))
 
         try:
-            return apart.run(work, lambda: over.append(True))
+            return apart.run(
+                work, lambda: over.append(True), lambda: print(_HANGS.format(parent.tgid), file=sys.stderr)
+            )
         except BlockingIOError:  # the table is full: here, then, and not to be interrupted
             before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             try:

@@ -11,8 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.act import reap
+from pidwarden.diagnose import remedies
 from pidwarden.diagnose.cause import Cause
 from pidwarden.diagnose.fixes import fix
+from pidwarden.diagnose.remedies import Step
 from pidwarden.diagnose.words import count, who
 from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.text import escape
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 # Nothing that is done to the parent clears these; the ladder has what a person can do.
 _ELSEWHERE = (Cause.TRANSIENT, Cause.DEAD_LEADER, Cause.TRACED, Cause.NAMESPACE_DYING)
+_RESTART = "systemctl restart "  # what this program can have done
 _NAMED = 5  # zombies whose end is told one by one
 
 
@@ -34,6 +37,13 @@ def _key(zombie: Zombie) -> ProcessKey:
     """The same as its own, faster: there may be thousands."""
     data = zombie.stat
     return ProcessKey(zombie.pid, int(data[data.rindex(b")") + 2 :].split(None, 20)[19]) * TICK_NS)
+
+
+def _for_whom(rung: Rung) -> Rung:
+    """A container, or a user's service, has to be restarted by whoever has it."""
+    if rung.step != reap.RESTART or rung.do.startswith(_RESTART):
+        return rung
+    return remedies.Rung(Step.UNBLOCK, rung.do, rung.risk, rung.target)
 
 
 class Owing:
@@ -56,7 +66,10 @@ class Owing:
     @cached_property
     def rungs(self) -> list[Rung]:
         """The whole ladder."""
-        return reap.ordered(r for f in self.findings if f.cause is not Cause.TRANSIENT for r in f.ladder)
+        ladders = (r for f in self.findings if f.cause is not Cause.TRANSIENT for r in f.ladder)
+        return reap.ordered(
+            _by_hand(r) if r.step == reap.RESTART and not r.do.startswith(_RESTART) else r for r in ladders
+        )
 
     @property
     def left(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import queue
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -11,11 +12,20 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
 T = TypeVar("T")
+_LATE = 15.0
 _LOOK = 0.1  # seconds between looks for a signal: a wait without an end would not see one
 
 
-def run(function: Callable[[], T], on_interrupt: Callable[[], None] = lambda: None) -> T:
+def _nothing() -> None:
+    pass
+
+
+def run(
+    function: Callable[[], T], on_interrupt: Callable[[], None] = _nothing, on_late: Callable[[], None] = _nothing
+) -> T:
     """What it returns, or raises. A KeyboardInterrupt meanwhile is told `on_interrupt`, and raised when it is done.
+
+    `on_late` is called once, if it takes longer than 15 s.
 
     Raises:
         BlockingIOError: no thread can be started.
@@ -33,12 +43,15 @@ def run(function: Callable[[], T], on_interrupt: Callable[[], None] = lambda: No
     except RuntimeError as why:  # the table is full
         raise BlockingIOError("no thread can be started") from why
     interrupted: BaseException | None = None
+    late = time.monotonic() + _LATE
     while True:
         try:
             good, answer = answers.get(timeout=_LOOK)
             break
         except queue.Empty:
-            continue
+            if time.monotonic() > late:
+                late = float("inf")
+                on_late()
         except (KeyboardInterrupt, SystemExit) as signal:
             interrupted = signal
             on_interrupt()

@@ -79,7 +79,8 @@ class Borrowed:
         self._stopping = False  # its process is being stopped …
         self._owed = False  # … by a SIGSTOP that we have taken: it gets it back
         self.singly = ""  # why calls are made one by one, if they are
-        self.kept = False  # it could not be given back: it hangs in the kernel
+        self._finds_back = False  # it runs the program, which gives the registers back by itself
+        self.kept = False  # it hangs in the kernel, and was left to find back by itself
 
     # -- take and give back ----------------------------------------------------------------------------------------
 
@@ -108,8 +109,8 @@ class Borrowed:
 
     def __exit__(self, *_exception: object) -> None:
         try:
+            self._come_back()
             if not self._dead:
-                self._to_trap(time.monotonic() + _BACK_SECONDS)
                 ptrace.set_registers(self._tid, self._machine.pack(self._words))
                 ptrace.set_mask(self._tid, self._mask)
         except ptrace.NoStopError:
@@ -118,6 +119,19 @@ class Borrowed:
             pass
         finally:
             self._let_go()
+
+    def _come_back(self) -> None:
+        """Waits until it can be given back: without an end where it would not find back by itself.
+
+        Raises:
+            NoStopError: it does not stop, but will find back.
+        """
+        while not self._dead and not self._trapped:
+            try:
+                self._to_trap(time.monotonic() + _BACK_SECONDS)
+            except ptrace.NoStopError:
+                if self._finds_back:
+                    raise
 
     def _stop(self, end: float) -> None:
         """Waits for the stop that was asked for. A signal that it was about to take is passed on."""
@@ -291,6 +305,7 @@ class Borrowed:
         os.pwrite(self._memory, bytes(4), area + HEAD)
         os.pwrite(self._memory, struct.pack(f"={len(pids)}i", *pids), area + PIDS)
         ptrace.set_registers(self._tid, self._machine.pack(self._machine.looping(self._words, area, len(pids))))
+        self._finds_back = True
         self._run()
         meanwhile()
         while not self._peek(area + HEAD, 1)[0] and time.monotonic() < end:
@@ -300,6 +315,7 @@ class Borrowed:
                 break
             time.sleep(_NAP)
         self._to_trap(time.monotonic() + _BACK_SECONDS)
+        self._finds_back = False
         words = self._machine.unpack(ptrace.registers(self._tid)) or []
         answers = struct.unpack(f"={len(pids)}i", self._peek(area + PIDS, 4 * len(pids)))
         if area <= self._machine.get(words, self._machine.pc) < area + AREA:
