@@ -143,6 +143,7 @@ def frozen(
             assert cgroup.move(pid, inner)
             if stop:
                 signals(pid, signal.SIGSTOP)
+                until(lambda: procfs.stat(pid).state == "T", "the stop")
             target = top if above else inner
             assert freezer.freeze(target)
             until(lambda: freezer.is_frozen(inner), "the freeze")
@@ -233,6 +234,8 @@ PROPS = [
     Prop("tracer", "parent-stopped", (), held_by_tracer, "tracer"),
     Prop("busy", "unknown", (), usr1),
 ]  # fmt: skip
+# Who reaps, only late: whatever is seen of them is gone at the second look.
+NEAR = [Prop("slow", "transient", (), usr1), Prop("signalfd", "transient", (), usr1)]
 if has_freezer(2):
     PROPS += [
         Prop("frozen-v2", "parent-frozen", (), frozen(2), "frozen 1"),

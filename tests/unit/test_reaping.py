@@ -8,7 +8,7 @@ import pytest
 
 from pidwarden.act import reap, unit
 from pidwarden.act.inject import Injection, Taken
-from pidwarden.cli import reaping
+from pidwarden.cli import reaptext
 from pidwarden.diagnose.cause import Cause
 from pidwarden.diagnose.fixes import fix
 from pidwarden.diagnose.remedies import Rung, Step
@@ -58,14 +58,14 @@ def taken(status, adopted=None):
 
 
 def test_what_was_taken_is_told():
-    lines = reaping._taken_lines(Injection(ProcessKey(1, 1), (taken(3 << 8), taken(9), taken(None)), ns=2_000_000))
+    lines = reaptext._taken_lines(Injection(ProcessKey(1, 1), (taken(3 << 8), taken(9), taken(None)), ns=2_000_000))
     assert "0.002 s" in lines[0]
     assert "3 ends (exit 3, SIGKILL, how is not known)" in lines[1]
     assert lines[2] == "      a\\n (5): exit 3"
     assert "no guard saw them begin" in lines[-1]
-    lines = reaping._taken_lines(Injection(ProcessKey(1, 1), (taken(0, adopted=True), taken(0, adopted=False))))
+    lines = reaptext._taken_lines(Injection(ProcessKey(1, 1), (taken(0, adopted=True), taken(0, adopted=False))))
     assert "1 of them it had adopted" in lines[-1]
-    assert reaping._ended(60) == "signal 60"
+    assert reaptext._ended(60) == "signal 60"
 
 
 class Manager:
@@ -137,9 +137,9 @@ def test_systemd_has_the_last_word(in_service, monkeypatch):
 
 def test_a_container_is_restarted_by_whoever_has_it():
     rungs = [Rung(Step.RESTART, do, "", 7) for do in ("recreate the container", "systemctl --user restart web.service")]
-    assert not [r for r in map(reaping._for_whom, rungs) if r.step in reap.STEPS]
+    assert not [r for r in map(reaptext._for_whom, rungs) if r.step in reap.STEPS]
     ours = Rung(Step.RESTART, "systemctl restart web.service", "", 7)
-    assert reaping._for_whom(ours) == ours
+    assert reaptext._for_whom(ours) == ours
 
 
 def test_the_unit_we_run_in_is_not_restarted(in_service):

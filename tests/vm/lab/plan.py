@@ -61,6 +61,7 @@ _MORE = (
     "tests/host/test_retention.py",
     "tests/host/test_take_back.py",
     "tests/host/test_doctor.py",
+    "tests/host/test_zombies.py",
 )
 _UNCAPPED = ("tests/vm/guest/test_uncapped.py",)
 _RECOVERY = ("tests/vm/guest/test_recovery.py", "tests/vm/guest/test_table_full.py", "tests/vm/guest/test_cost.py")
@@ -99,5 +100,6 @@ NOT_IN_GUEST = {
     "tests/host/test_rescue_shell.py": "what a shell does with its built-ins does not depend on the kernel",
     "tests/host/test_inject.py": "ptrace does not depend on what these kernels differ in, and takes long there",
     "tests/host/test_reap.py": "its steps are tried one by one on the host; test_inject.py says why not there",
+    "tests/host/test_zombies_command.py": "what it says in text and JSON; causes are told there by test_zombies.py",
     "tests/host/test_bad_input.py": "what is refused, and in which words, does not depend on the kernel",
 }
