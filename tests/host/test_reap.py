@@ -149,6 +149,7 @@ def test_what_was_stopped_is_so_again(parent, run):
     code, said = run(parent)
     assert code == 1
     assert "sigcont was not agreed to" in said
+    assert f"next: pidwarden reap pid:{parent.pid} --yes" in said
     assert len(parent.zombies()) == 4
     code, said = run(parent, "--yes")
     assert code == 0

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pidwarden.settings import Settings
 
 _HANGS = "pidwarden reap: process {} hangs in the midst; waiting to give it back: thaw it, and do not kill this program"
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(args: argparse.Namespace) -> int:

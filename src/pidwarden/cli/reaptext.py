@@ -83,9 +83,7 @@ class Owing:
     def next_rung(self) -> Rung | None:
         """The first step that was not taken."""
         tried = {t.step for t in self.outcome.tried} if self.outcome else set()
-        steps = [r for r in self.rungs if r.step in reap.STEPS and r.step not in tried]
-        beyond = [r for r in steps if self.bounds.why_not(r.step)]
-        return next(iter(beyond or steps), None)
+        return next((r for r in self.rungs if r.step in reap.STEPS and r.step not in tried), None)
 
     def plan_lines(self) -> list[str]:
         """What will be done, and what will not, and why."""
@@ -127,6 +125,8 @@ class Owing:
     def command(self, rung: Rung) -> str:
         """What to type for a step."""
         option = "--inject" if rung.step == reap.INJECT else f"--up-to {rung.step}"
+        if not self.bounds.why_not(rung.step):
+            option = "--yes"  # it was not agreed to
         return f"pidwarden reap pid:{self.case.ppid} {option}"
 
     def fixes(self) -> list[str]:
