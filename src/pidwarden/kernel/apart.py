@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import queue
+import signal
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
 T = TypeVar("T")
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LATE = 15.0
 _LOOK = 0.1  # seconds between looks for a signal: a wait without an end would not see one
 
@@ -38,22 +40,26 @@ def run(
         except BaseException as why:  # noqa: BLE001  (raised where it was asked for)
             answers.put((False, why))
 
+    interrupted: BaseException | None = None
+    late = time.monotonic() + _LATE
+    # Held off until we are where an interrupt is caught; the thread holds them off for good, so that we take them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTING)
     try:
         _thread.start_new_thread(work, ())
     except RuntimeError as why:  # the table is full
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise BlockingIOError("no thread can be started") from why
-    interrupted: BaseException | None = None
-    late = time.monotonic() + _LATE
     while True:
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             good, answer = answers.get(timeout=_LOOK)
             break
         except queue.Empty:
             if time.monotonic() > late:
                 late = float("inf")
                 on_late()
-        except (KeyboardInterrupt, SystemExit) as signal:
-            interrupted = signal
+        except (KeyboardInterrupt, SystemExit) as why:
+            interrupted = why
             on_interrupt()
     if interrupted:
         raise interrupted
