@@ -6,6 +6,7 @@ import _thread
 import queue
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def run(
 
     interrupted: BaseException | None = None
     late = time.monotonic() + _LATE
+    found: list[tuple[bool, T | BaseException]] = []
     # Held off until we are where an interrupt is caught; the thread holds them off for good, so that we take them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTING)
     try:
@@ -49,18 +51,19 @@ def run(
     except RuntimeError as why:  # the table is full
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise BlockingIOError("no thread can be started") from why
-    while True:
+    while not found:
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            good, answer = answers.get(timeout=_LOOK)
-            break
-        except queue.Empty:
-            if time.monotonic() > late:
-                late = float("inf")
-                on_late()
+            while not found:
+                with suppress(queue.Empty):
+                    found.append(answers.get(timeout=_LOOK))
+                if not found and time.monotonic() > late:
+                    late = float("inf")
+                    on_late()
         except (KeyboardInterrupt, SystemExit) as why:
             interrupted = why
             on_interrupt()
+    good, answer = found[0]
     if interrupted:
         raise interrupted
     if isinstance(answer, BaseException) and not good:
