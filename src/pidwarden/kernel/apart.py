@@ -33,17 +33,18 @@ def run(
     Raises:
         BlockingIOError: no thread can be started.
     """
-    answers: SimpleQueue[tuple[bool, T | BaseException]] = queue.SimpleQueue()
+    found: list[tuple[bool, T | BaseException]] = []
+    wake: SimpleQueue[None] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            answers.put((True, function()))
+            found.append((True, function()))
         except BaseException as why:  # noqa: BLE001  (raised where it was asked for)
-            answers.put((False, why))
+            found.append((False, why))
+        wake.put(None)
 
     interrupted: BaseException | None = None
     late = time.monotonic() + _LATE
-    found: list[tuple[bool, T | BaseException]] = []
     # Held off until we are where an interrupt is caught; the thread holds them off for good, so that we take them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTING)
     try:
@@ -56,7 +57,7 @@ def run(
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             while not found:
                 with suppress(queue.Empty):
-                    found.append(answers.get(timeout=_LOOK))
+                    wake.get(timeout=_LOOK)
                 if not found and time.monotonic() > late:
                     late = float("inf")
                     on_late()
