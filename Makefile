@@ -15,7 +15,8 @@ demo: .venv/ready ## set up, then real bombs in a pen beside innocent neighbours
 	$(BIN)/pidwarden drill
 
 test: .venv/ready lint ## set up, then every test there is
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/unit
 
 lint: .venv/ready ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -39,16 +40,16 @@ corpus: .venv/ready ## run real workloads, innocent and guilty, against the guar
 abi: $(OBJECT) ## generate the Python side of bpf/abi.h again
 	$(BIN)/python tools/gen_abi.py $(OBJECT) src/pidwarden/kernel/abi.py
 
-build: $(OBJECT) ## compile the BPF object
+build: $(OBJECT) ## compile the BPF objects
 
 setup: .venv/ready ## install what is needed, and nothing else
 
 clean: ## remove what was built
-	rm -rf .venv build dist $(OBJECT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist src/pidwarden/bpf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(OBJECT): $(SOURCES) .venv/ready
 	$(BIN)/python -c 'import sys; sys.path.insert(0, "tools"); from pathlib import Path; \
-	from hatch_build import compile_object; print(compile_object(Path(".")))'
+	from hatch_build import compile_objects; print(*compile_objects(Path(".")))'
 
 .venv/ready: pyproject.toml tools/hatch_build.py tools/setup.sh $(SOURCES)
 	tools/setup.sh

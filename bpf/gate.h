@@ -9,6 +9,7 @@
 #ifndef PIDWARDEN_GATE_H
 #define PIDWARDEN_GATE_H
 
+#include "calls.h"
 #include "track.h"
 
 /*
@@ -144,32 +145,15 @@ int gate_clone3(void *ctx)
 	return stop_if_held(ctx);
 }
 
-static __always_inline bool in_32_bit_call(task_p p)
-{
-	if (bpf_core_field_exists(p->thread_info.status))
-		return BPF_CORE_READ(p, thread_info.status) & TS_COMPAT;
-	return BPF_CORE_READ(p, thread_info.flags) & TIF_32BIT;
-}
-
 /*
- * Per-call tracepoints do not see calls of another ABI than the machine's own: the 32-bit ones (int 0x80, sysenter), and
- * those with x32's bit in their number. This one sees every call of every process, and costs all of them, so it is
- * attached only while something is held or about to be.
+ * Per-call tracepoints do not see calls of another ABI than the machine's own. This one sees every call of every
+ * process, and costs all of them, so it is attached only while something is held or about to be.
  */
 SEC("raw_tp/sys_enter")
 int gate_every(struct bpf_raw_tracepoint_args *ctx)
 {
-	task_p p = (task_p)bpf_get_current_task();
-	__u64 nr = ctx->args[1];
-
-	if (in_32_bit_call(p)) {
-		if (nr == 2 || nr == 120 || nr == 190 || nr == 435) /* i386 and arm: fork, clone, vfork, clone3 */
-			stop_if_held(ctx);
-	} else if (nr & X32_SYSCALL_BIT) {
-		nr &= ~(__u64)X32_SYSCALL_BIT;
-		if (nr == 56 || nr == 57 || nr == 58 || nr == 435) /* clone, fork, vfork, clone3 */
-			stop_if_held(ctx);
-	}
+	if (is_foreign_fork((task_p)bpf_get_current_task(), ctx->args[1]))
+		stop_if_held(ctx);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
  *   ask.h      what user space wants to know   seed.h     those who were there before us
  *   lease.h    what becomes of holds when there is no guard
  *   scope.h    who is meant, where not all are
+ *   calls.h    which system calls fork
  */
 #include <stdbool.h>
 #include <stddef.h>

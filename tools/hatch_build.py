@@ -18,14 +18,18 @@ def include_folders() -> list[str]:
     return [str(p.parent) for p in Path("/usr/include").glob("*-linux-gnu/asm")]
 
 
-def compile_object(root: Path) -> Path:
-    """Compiles bpf/pidwarden.bpf.c below `root` if it is newer than the object; the object's path.
+def compile_objects(root: Path) -> list[Path]:
+    """Compiles each bpf/NAME.bpf.c below `root` if anything there is newer than its object; the objects' paths.
 
     Raises:
         RuntimeError: clang or libbpf's headers are missing, or the source does not compile.
     """
-    source, target = root / "bpf" / "pidwarden.bpf.c", root / "src" / "pidwarden" / "bpf" / "pidwarden.bpf.o"
-    newest = max(path.stat().st_mtime for path in source.parent.iterdir())
+    newest = max(path.stat().st_mtime for path in (root / "bpf").iterdir())
+    return [_compile(source, root, newest) for source in sorted((root / "bpf").glob("*.bpf.c"))]
+
+
+def _compile(source: Path, root: Path, newest: float) -> Path:
+    target = root / "src" / "pidwarden" / "bpf" / source.with_suffix(".o").name
     if target.exists() and target.stat().st_mtime >= newest:
         return target
     clang = shutil.which("clang")
@@ -49,5 +53,5 @@ class BpfBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it collects files."""
         del version
-        compile_object(Path(self.root))
+        compile_objects(Path(self.root))
         build_data["artifacts"].append("src/pidwarden/bpf/*.o")

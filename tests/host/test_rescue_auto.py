@@ -62,6 +62,7 @@ def drill_shape(name):
     return [sys.executable, "-I", "-S", shapes.__file__, name]
 
 
+# The shapes in C below, and all else here, meet the gate.
 GATES = [*((name, "--no-gate") for name in shapes.SHAPES), ("tight", "--gate"), ("setsid", "--gate")]
 
 
@@ -72,6 +73,8 @@ def test_every_drill_shape(name, gate):
         assert (code, err) == (0, ""), out
         assert not alive(made, beside)
         assert "Nobody of it" in out
+        assert ("held in the kernel" in out) == (gate == "--gate")
+        assert ("frozen in" in out) == (gate == "--no-gate")
 
 
 # Where few members had the processor, one or two may have made nearly all the others: that is no shape (2 of 130).
@@ -91,7 +94,7 @@ def test_a_rehearsal_changes_nothing():
         before = set(members(made))
         code, out, err = run(made, "--auto", "--dry-run")
         assert (code, err) == (0, ""), out
-        assert "would: freeze" in out
+        assert "would: hold the forks of" in out
         assert not [pid for pid in before if procfs.stat(pid).state == "T"]
         assert before <= set(members(made))
 

@@ -12,7 +12,7 @@ import pytest
 from zombiekit import PROPS, causes, findings
 
 pytestmark = pytest.mark.root
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,11 @@ def test_what_was_forked_before_exec_is_known_from_the_history():
     assert cause(parent(thread(state="T")), history=later) is Cause.STOPPED
 
 
+def test_who_was_adopted_is_said():
+    found = only(case(zombies=[zombie(), zombie(201)], history=History(adopted=frozenset({201, 999}))))
+    assert "1 of 2 were adopted: others made them, and ended" in found.evidence
+
+
 def test_a_handler_and_one_zombie_may_be_held_up_instead():
     held = parent(thread(asleep=PIPE, caught=1), waited=True)
     assert cause(held, [zombie()]) is Cause.BLOCKED
@@ -219,7 +224,7 @@ crowds = st.lists(
 
 @given(parents, crowds, st.sets(st.integers(200, 260), max_size=9), st.booleans())
 def test_every_zombie_gets_one_cause_and_the_text_stays_in_its_lines(of, crowd, traced, codes):
-    it = case(of, crowd, tracers=dict.fromkeys(traced, 9))
+    it = case(of, crowd, tracers=dict.fromkeys(traced, 9), living={z.pid: [] for z in crowd if z.threads > 1})
     found = diagnose(it)
     assert sorted(z.pid for f in found for z in f.zombies) == sorted(z.pid for z in crowd)
     for finding in found:

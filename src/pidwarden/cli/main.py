@@ -27,6 +27,7 @@ COMMANDS = {
     "history": ("history", "where a process came from, up to its family's founder"),
     "zombies": ("zombies", "who owes a wait, why he does not wait, and what helps"),
     "reap": ("reap", "clear zombies: the gentlest step that helps, and no other"),
+    "orphans": ("orphans", "what lost the parent that made it and is no daemon; end what leaked"),
     "rescue": ("rescue", "bring back a machine where nothing can be started any more"),
     "doctor": ("doctor", "what this machine can do, how, and what would improve it"),
     "release": ("decide", "let a held family go"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pwd
 import sys
@@ -14,7 +15,6 @@ from pidwarden.rescue.shelltext import UNKNOWN, Wanted, shell_text
 from pidwarden.rescue.strength import now
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
 _COMM_LEN = 15  # what the kernel keeps of a name (proc(5), comm)
@@ -41,11 +41,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     auto.add_argument("--dry-run", action="store_true", help="only say what would be done")
     auto.add_argument("--yes", action="store_true", help="do not ask")
     auto.add_argument("--suspect", type=int, metavar="N", help="this one of those it lists, though it is not certain")
-    gate = auto.add_mutually_exclusive_group()
-    gate.add_argument(
-        "--gate", action="store_true", help="load the gate into the kernel first, not only if it is needed"
+    auto.add_argument(
+        "--gate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="hold their forks in the kernel first, if it lets us; without it they are frozen in passes",
     )
-    gate.add_argument("--no-gate", action="store_true", help="never load it")
     auto.add_argument("--json", action="store_true", help="the report for programs; implies that nothing is asked")
     parser.add_argument("--config", metavar="FILE", default=CONFIG, help="whom to protect (%(default)s)")
     meant = parser.add_argument_group("with --print-shell").add_mutually_exclusive_group()

@@ -18,7 +18,7 @@ from pidwarden.guard.control import ask_bulk
 from pidwarden.guard.scope import protection
 from pidwarden.kernel.snapshot import from_guard
 from pidwarden.model.key import TICK_NS
-from pidwarden.rescue.auto import Gate, Report, describe, host_name, plan, rescue, ticket
+from pidwarden.rescue.auto import Report, describe, host_name, plan, rescue, ticket
 from pidwarden.rescue.choose import KINDS
 from pidwarden.rescue.commands import Processes, no_family, not_root
 from pidwarden.rescue.console import Command, Console, Leave, become_shell
@@ -70,13 +70,12 @@ def auto(args: argparse.Namespace) -> int:
     for line in describe(room, suspects):
         say(line)
     chosen = _chosen(args, suspects)
-    for line in plan(chosen):
+    for line in plan(chosen, gate=args.gate):
         say(f"{'would' if args.dry_run else 'plan'}: {line}")
     if chosen and not (args.dry_run or args.yes or _agreed()):
         say("nothing was done")
         return 1
-    gate: Gate = "first" if args.gate else "never" if args.no_gate else "needed"
-    outcomes = () if args.dry_run else tuple(rescue(desk, s, say, gate) for s in chosen)
+    outcomes = () if args.dry_run else tuple(rescue(desk, s, say, gate=args.gate) for s in chosen)
     report = Report(room, tuple(suspects), outcomes, desk.room() if outcomes else None)
     if args.json:
         print(json.dumps(report.as_dict(), indent=2))

@@ -6,10 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pidwarden.cli.where import run_dir
 from pidwarden.errors import PidwardenError, UsageError
-from pidwarden.guard.control import ask_bulk
-from pidwarden.kernel import abi
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.model import paths
 from pidwarden.model.selector import Selector, SelectorKind
@@ -61,7 +58,7 @@ def take(args: argparse.Namespace, without: str, *, as_asked: str = "as asked") 
 
     `as_asked` is the reason given with ``--no-guard``; if it is empty, that goes without saying.
     """
-    source = _from_proc(without, as_asked) if args.no_guard else _ask(run_dir(args.run_dir), without)
+    source = _from_proc(without, as_asked) if args.no_guard else _ask(args.run_dir, without)
     for note in source.notes:
         print(f"pidwarden {args.command}: {note}", file=sys.stderr)
     return source
@@ -83,7 +80,12 @@ def take_view(args: argparse.Namespace, without: str) -> tuple[Source, View]:
     return taken, found.with_places(place.place_of)
 
 
-def _ask(directory: str, without: str) -> Source:
+def _ask(given: str | None, without: str) -> Source:
+    from pidwarden.cli.where import run_dir  # noqa: PLC0415  (a fifth of the start, for nothing with --no-guard)
+    from pidwarden.guard.control import ask_bulk  # noqa: PLC0415
+    from pidwarden.kernel import abi  # noqa: PLC0415
+
+    directory = run_dir(given)
     try:
         found = ask_bulk(directory, "records")
         if found and (found[0].get("format"), found[0].get("size")) != (abi.DUMP.format, abi.DUMP.size):

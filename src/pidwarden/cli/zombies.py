@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -129,9 +130,10 @@ def _test(text: str, guard: _Guard | None) -> Callable[[Table, int], bool]:
 
 
 class _Rounds:
-    """Looks, and remembers when each zombie was seen first."""
+    """Looks, and remembers when each zombie was seen first, if there is more than one round."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
         self._seen: dict[int, tuple[bytes, int]] = {}  # pid: its stat then, ns since boot
 
     def accounts(self, look: cases.Look) -> list[Account]:
@@ -141,11 +143,7 @@ class _Rounds:
         return [self._account(case, look, now, before) for case in look.cases]
 
     def _account(self, case: Case, look: cases.Look, now: int, before: Mapping[int, tuple[bytes, int]]) -> Account:
-        since = now - case.watched_ns
-        for zombie in case.zombies:
-            known = before.get(zombie.pid)
-            self._seen[zombie.pid] = known if known and known[0] == zombie.stat else (zombie.stat, since)
-        oldest = max((now - self._seen[z.pid][1] for z in case.zombies), default=0)
+        oldest = self._oldest(case, now, before) if self._several else case.watched_ns
         ended = case.history.exit_ns.values() if case.history else ()
         exact = max((now - ns for ns in ended), default=0)
         age = (exact, GUARD) if exact >= oldest and exact else (oldest, LOOKS)
@@ -154,6 +152,14 @@ class _Rounds:
         codes = os.geteuid() == 0 or all(procfs.owner(z.pid) == os.geteuid() for z in zombies.sample(case.zombies))
         watched = max(case.watched_ns / 1e9, look.seconds)
         return Account(case, diagnose(case), look.fresh.get(case.ppid, 0), watched, *age, user, codes)
+
+    def _oldest(self, case: Case, now: int, before: Mapping[int, tuple[bytes, int]]) -> int:
+        """The age in ns of the one that has been seen for longest."""
+        since = now - case.watched_ns
+        for zombie in case.zombies:
+            known = before.get(zombie.pid)
+            self._seen[zombie.pid] = known if known and known[0] == zombie.stat else (zombie.stat, since)
+        return max((now - self._seen[z.pid][1] for z in case.zombies), default=0)
 
 
 def _object(accounts: list[Account], cost: Cost, look: cases.Look, taken: source.Source) -> dict[str, Any]:
@@ -198,7 +204,9 @@ def run(args: argparse.Namespace) -> int:
         PidwardenError: a selector names nobody.
     """
     pause = _watch_seconds(args.watch)
-    reader, rounds = patience.Reader(), _Rounds()
+    if args.watch is None:
+        gc.disable()  # it ends soon, and to go through twenty thousand of them again and again takes a while
+    reader, rounds = patience.Reader(), _Rounds(several=args.watch is not None)
     while True:
         taken, guard = _guard(args)
         look = cases.look(reader, pause, _meant(args.selector, guard), guard.history if guard else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.diagnose.cause import Cause
@@ -141,6 +140,8 @@ def _finding_lines(finding: Finding, *, codes: bool) -> list[str]:
 
 def _field(label: str, text: str) -> list[str]:
     first = f"  {label:<{_LABEL}}"
+    import textwrap  # noqa: PLC0415  (for people only)
+
     return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False)
 
 

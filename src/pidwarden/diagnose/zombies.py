@@ -51,9 +51,10 @@ def diagnose(case: Case) -> list[Finding]:
     if case.gone:
         what = f"reaped within {seconds(case.watched_ns)}" if case.watched_ns else "reaped meanwhile"
         found.append(Finding(Cause.TRANSIENT, case.gone, (what,)))
-    leaders = [z for z in case.zombies if z.threads > 1]
-    traced = [z for z in case.zombies if case.tracers.get(z.pid, case.ppid) != case.ppid and z.threads <= 1]
-    apart = {z.pid for z in leaders} | {z.pid for z in traced}
+    by_others = {pid for pid, tracer in case.tracers.items() if tracer != case.ppid} - case.living.keys()
+    apart = by_others | case.living.keys()
+    leaders = [z for z in case.zombies if z.pid in case.living] if case.living else []
+    traced = [z for z in case.zombies if z.pid in by_others] if by_others else []
     rest = [z for z in case.zombies if z.pid not in apart] if apart else case.zombies
     parent = case.parent
     if parent is not None and sleeping.is_dying(parent):
@@ -137,6 +138,8 @@ def _of_parent(case: Case, zombies: Sequence[Zombie]) -> _Verdict:
     )
     if parent.status.state in "ZX":
         verdict.evidence.append(f"its first thread is dead, {count(len(parent.threads), 'thread')} live")
+    if case.history and (adopted := sum(z.pid in case.history.adopted for z in zombies)):
+        verdict.evidence.append(f"{adopted} of {len(zombies)} were adopted: others made them, and ended")
     if parent.unseen:
         verdict.evidence.append(
             f"{len(parent.threads)} of {len(parent.threads) + parent.unseen} threads were looked at"

@@ -46,14 +46,14 @@ _HISTORY = (  # program, raw tracepoint; free last, so that nothing is released 
 _ZERO = b"\0\0\0\0"
 
 
-def object_path() -> str:
-    """Where the compiled object lies, beside this package.
+def object_path(name: str = "pidwarden") -> str:
+    """Where a compiled object lies, beside this package.
 
     Raises:
         NotPossible: it was not built.
     """
     # Not importlib.resources: that reads in modules when it is called, and a rescue may not.
-    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "bpf", "pidwarden.bpf.o")
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "bpf", f"{name}.bpf.o")
     if not os.path.isfile(path):
         msg = f"{path} is missing: the package was not built; type `pip install .` in the source tree"
         raise NotPossible(msg)

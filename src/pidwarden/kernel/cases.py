@@ -71,7 +71,7 @@ class _Closer(NamedTuple):
         if not seen.stayed:
             return plain
         tracers, asked = zombies.tracers(seen.stayed, self.root)
-        living = {z.pid: zombies.living_threads(z.pid, self.root) for z in seen.stayed if z.threads > 1}
+        living = {pid: zombies.living_threads(pid, self.root) for pid in zombies.dead_leaders(seen.stayed)}
         plain = plain._replace(tracers=tracers, asked=asked, living=living)
         parent = parents.parent(ppid, self.read, root=self.root)
         if parent is None:

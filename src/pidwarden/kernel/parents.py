@@ -64,24 +64,30 @@ def _thread(pid: int, tid: int, read: Read | None, machine: str, root: str) -> T
     status = evidence.status(folder)
     if status is None:
         return None
+    sleep = _sleep(pid, folder, read, machine, root)
+    if sleep.hidden and not os.path.exists(folder):
+        return None  # it ended meanwhile, which hides nothing
+    return Thread(tid, status.state, status, sleep)
+
+
+def _sleep(pid: int, folder: str, read: Read | None, machine: str, root: str) -> Sleep:
     wchan = evidence.wchan(folder)
     if isinstance(wchan, Unknown):
-        return Thread(tid, status.state, status, Sleep(hidden=wchan.why))
-    if read is None:
-        return Thread(tid, status.state, status, Sleep(wchan=wchan or "", hidden="system calls were not asked for"))
-    call = evidence.syscall(folder, read)
+        return Sleep(hidden=wchan.why)
+    wchan = wchan or ""
+    call = evidence.syscall(folder, read) if read else Unknown("system calls were not asked for")
     if isinstance(call, Unknown):
-        return Thread(tid, status.state, status, Sleep(wchan=wchan or "", hidden=call.why))
+        return Sleep(wchan=wchan, hidden=call.why)
     if call is None:
-        return Thread(tid, status.state, status, Sleep(wchan=wchan or ""))
-    name = syscalls.name_of(call, machine, wchan or "")
+        return Sleep(wchan=wchan)
+    name = syscalls.name_of(call, machine, wchan)
     target, awaited = "", 0
     if name in FD_CALLS:
         found = evidence.descriptor(pid, syscalls.signed(call.args[0]), root)
         target = "" if isinstance(found, Unknown) else found
     elif name == "waitid" and call.args[0] == _P_PIDFD:
         awaited = _pid_of_pidfd(pid, syscalls.signed(call.args[1]), root)
-    return Thread(tid, status.state, status, Sleep(call, name, wchan or "", target=target, awaited=awaited))
+    return Sleep(call, name, wchan, target=target, awaited=awaited)
 
 
 def _pid_of_pidfd(pid: int, fd: int, root: str) -> int:

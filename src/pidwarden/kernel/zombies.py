@@ -23,6 +23,7 @@ MANY = 1000  # so many zombies are no matter of a moment: the second look need n
 SAMPLE = 64  # of a parent's zombies, for what costs a file each
 _MOST_CHILDREN = 5000  # living children that are looked at again, for those that died meanwhile
 _STAT_BYTES = 1500
+_SMALL = 470  # bytes: all of a zombie's stat, and an object that Python has at hand; what is longer is read on
 _Z = ord("Z")
 
 
@@ -31,9 +32,8 @@ class Group:
 
     __slots__ = ("first_ns", "rows")
 
-    def __init__(self, first_ns: int) -> None:
-        self.rows: list[Zombie] = []
-        self.first_ns = first_ns
+    def __init__(self, first_ns: int, rows: list[Zombie]) -> None:
+        self.rows, self.first_ns = rows, first_ns
 
 
 class Table(NamedTuple):
@@ -62,33 +62,34 @@ def first(root: str = PROC) -> Table:
     Raises:
         OSError: /proc cannot be listed.
     """
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    opened, read, close, flags, now = os.open, os.read, os.close, os.O_RDONLY | os.O_CLOEXEC, time.monotonic_ns
-    groups: dict[int, Group] = {}
+    folder, opened, read, close = f"{root}/".encode(), os.open, os.read, os.close
+    flags, now = os.O_RDONLY | os.O_CLOEXEC, time.monotonic_ns
+    found: dict[bytes, tuple[int, list[bytes], list[bytes]]] = {}
     living: dict[int, bytes] = {}
-    try:
-        for name in os.listdir(directory):
-            if not name.isdecimal():
-                continue
+    for name in os.listdir(folder):  # as bytes: twenty thousand names need not be decoded
+        if not name.isdigit():
+            continue
+        try:
+            fd = opened(folder + name + b"/stat", flags)
             try:
-                fd = opened(name + "/stat", flags, dir_fd=directory)
-                try:
-                    data = read(fd, _STAT_BYTES)
-                finally:
-                    close(fd)
-                end = data.rindex(b")")
-                if data[end + 2] != _Z:
-                    living[int(name)] = data
-                    continue
-                ppid = int(data[end + 4 : data.index(b" ", end + 4)])
-            except (OSError, ValueError, IndexError):  # gone meanwhile
+                data = read(fd, _SMALL)
+                if len(data) == _SMALL:
+                    data += read(fd, _STAT_BYTES)
+            finally:
+                close(fd)
+            end = data.rindex(b")")
+            if data[end + 2] != _Z:
+                living[int(name)] = data
                 continue
-            group = groups.get(ppid)
-            if group is None:
-                group = groups[ppid] = Group(now())
-            group.rows.append(Zombie(int(name), data))
-    finally:
-        os.close(directory)
+            ppid = data[end + 4 : data.index(b" ", end + 4)]
+        except (OSError, ValueError, IndexError):  # gone meanwhile
+            continue
+        group = found.get(ppid)
+        if group is None:
+            group = found[ppid] = (now(), [], [])
+        group[1].append(name)
+        group[2].append(data)
+    groups = {int(p): Group(ns, list(map(Zombie, map(int, names), stats))) for p, (ns, names, stats) in found.items()}
     return Table(groups, living)
 
 
@@ -115,30 +116,27 @@ def second(table: Table, meant: Iterable[int], root: str = PROC) -> dict[int, Se
     Raises:
         OSError: /proc cannot be listed.
     """
-    there = {int(name) for name in os.listdir(root) if name.isdecimal()}
-    fresh = _fresh(table, there, frozenset(meant), root)
-    return {ppid: _again(ppid, table.groups[ppid], there, fresh.get(ppid, 0), root) for ppid in meant}
+    there = set(map(int, filter(str.isdecimal, os.listdir(root))))
+    known = {ppid: {pid for pid, _stat in group.rows} for ppid, group in table.groups.items()}
+    fresh = _fresh(table, there.difference(table.living, *known.values()), frozenset(meant), root)
+    return {ppid: _again(ppid, table.groups[ppid], known[ppid] - there, fresh.get(ppid, 0), root) for ppid in meant}
 
 
-def _again(ppid: int, group: Group, there: Container[int], fresh: int, root: str) -> Second:
-    rows = group.rows
-    chosen = {pid for pid, _data in sample(rows)}
-    stayed, gone, watched, read_again = [], [], 0, 0
-    for row in rows:
-        pid, before = row
-        if pid not in there:
-            gone.append(row)
+def _again(ppid: int, group: Group, lost: set[int], fresh: int, root: str) -> Second:
+    """`lost` are those whose pid is nobody's now."""
+    rows, watched, asked = group.rows, 0, 0
+    for pid, before in sample(rows):
+        if pid in lost:
             continue
-        if pid in chosen:
-            data = read_bytes(f"{root}/{pid}/stat", _STAT_BYTES)
-            read_again += 1
-            if data is None or not _same(before, data, ppid):
-                gone.append(row)
-                continue
-            if not watched:
-                watched = time.monotonic_ns() - group.first_ns
-        stayed.append(row)
-    return Second(stayed, gone, fresh, watched, read_again)
+        data = read_bytes(f"{root}/{pid}/stat", _STAT_BYTES)
+        asked += 1
+        if data is None or not _same(before, data, ppid):
+            lost.add(pid)
+        elif not watched:
+            watched = time.monotonic_ns() - group.first_ns
+    stayed = [row for row in rows if row[0] not in lost] if lost else rows
+    gone = [row for row in rows if row[0] in lost] if lost else []
+    return Second(stayed, gone, fresh, watched, asked)
 
 
 def _same(before: bytes, now: bytes, ppid: int) -> bool:
@@ -147,10 +145,8 @@ def _same(before: bytes, now: bytes, ppid: int) -> bool:
     return now[end + 2] == _Z and ppid_of(now) == ppid and _start_of(before) == _start_of(now)
 
 
-def _fresh(table: Table, there: Iterable[int], meant: Container[int], root: str) -> dict[int, int]:
+def _fresh(table: Table, new: Iterable[int], meant: Container[int], root: str) -> dict[int, int]:
     """By parent, how many have become zombies since: children that lived, and such as did not exist."""
-    known = {pid for group in table.groups.values() for pid, _data in group.rows}
-    new = [pid for pid in there if pid not in known and pid not in table.living]
     children = [pid for pid, data in table.living.items() if ppid_of(data) in meant]
     found: dict[int, int] = {}
     for pid in [*children, *new][:_MOST_CHILDREN]:
@@ -185,6 +181,11 @@ def _tracers(rows: Iterable[Zombie], root: str) -> dict[int, int]:
         if at >= 0 and (tracer := int(data[at + 11 :].split(None, 1)[0])):
             found[pid] = tracer
     return found
+
+
+def dead_leaders(rows: Iterable[Zombie]) -> list[int]:
+    """Those that have more than one thread: the others live."""
+    return [pid for pid, stat in rows if stat[stat.rindex(b")") + 2 :].split(None, 18)[17] != b"1"]
 
 
 def living_threads(pid: int, root: str = PROC) -> list[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.model.key import TICK_NS, ProcessKey
@@ -64,11 +65,9 @@ class Zombie(NamedTuple):
 
 def kinds(zombies: Iterable[Zombie]) -> list[tuple[bytes, int, int]]:
     """What they were: (name, exit code, how many), most first."""
-    found: dict[tuple[bytes, bytes], int] = {}
-    for _pid, stat in zombies:
-        kind = stat[stat.index(b"(") + 1 : stat.rindex(b")")], stat[stat.rindex(b" ") + 1 :]
-        found[kind] = found.get(kind, 0) + 1
-    return sorted(((name, int(code), n) for (name, code), n in found.items()), key=lambda k: (-k[2], k[:2]))
+    found = Counter([s[s.index(b"(") + 1 : s.rindex(b")")] + s[s.rindex(b" ") :] for _pid, s in zombies])
+    split = [(*kind.rpartition(b" "), n) for kind, n in found.items()]
+    return sorted(((name, int(code), n) for name, _space, code, n in split), key=lambda k: (-k[2], k[:2]))
 
 
 class Holder(NamedTuple):
@@ -165,7 +164,8 @@ class Case(NamedTuple):
     """One parent and its zombies. ``parent`` is None where ``why`` says: it is gone, or not in this pid namespace.
 
     ``zombies`` were there at both looks, ``watched_ns`` apart; ``gone`` only at the first. ``tracers``: by zombie who
-    traces it, of the ``asked`` that were looked at.
+    traces it, of the ``asked`` that were looked at. ``living``: by zombie that is only a dead leader its
+    living threads, with their states.
     """
 
     ppid: int
@@ -175,7 +175,7 @@ class Case(NamedTuple):
     watched_ns: int = 0
     tracers: Mapping[int, int] = {}
     asked: int = 0
-    living: Mapping[int, Sequence[tuple[int, str]]] = {}  # by dead leader: its living threads with their states
+    living: Mapping[int, Sequence[tuple[int, str]]] = {}
     history: History | None = None
     why: str = ""
     comm: bytes = b""  # the parent's name, as far as the table has it

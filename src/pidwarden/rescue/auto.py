@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.errors import PidwardenError
-from pidwarden.rescue.gate import KernelGate
+from pidwarden.kernel.rescuegate import RescueGate
+from pidwarden.rescue.hunt import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pidwarden.rescue.desk import Desk
-    from pidwarden.rescue.hunt import Frozen, Hunt, Killed
+    from pidwarden.rescue.hunt import Hunt, Killed
     from pidwarden.rescue.suspects import Room, Suspect
 
-Gate = Literal["first", "needed", "never"]
 _SHOWN = 10  # suspects
 
 
@@ -107,13 +107,13 @@ def _users(s: Suspect) -> str:
     return f"user {s.users[0]}" if len(s.users) == 1 else f"{len(s.users)} users"
 
 
-def plan(chosen: Sequence[Suspect]) -> list[str]:
+def plan(chosen: Sequence[Suspect], *, gate: bool) -> list[str]:
     """What is about to be done."""
-    return [
-        f"freeze {len(s.members):,} processes of {s.program} and whoever descends from them, in passes until two in a "
-        f"row find nobody new; then kill what is frozen, and look for more"
-        for s in chosen
-    ]
+    if gate:
+        how = "hold the forks of {} in the kernel, if it lets us; kill them all, and look for more"
+    else:
+        how = "freeze {}, in passes until two in a row find nobody new; then kill what is frozen, and look for more"
+    return [how.format(f"{len(s.members):,} processes of {s.program} and whoever descends from them") for s in chosen]
 
 
 def ticket(report: Report, host: str, when: str) -> list[str]:
@@ -122,10 +122,8 @@ def ticket(report: Report, host: str, when: str) -> list[str]:
     for o in report.outcomes:
         lines.append(f"Cause: {o.suspect.program}, {_users(o.suspect)}: {'; '.join(o.suspect.reasons)}.")
         how = f"{o.held:,} held in the kernel ({o.gate}), " if o.held else ""
-        lines.append(
-            f"Done: {how}{o.frozen.members:,} frozen in {o.frozen.passes} passes, {o.killed.killed:,} killed, in "
-            f"{o.seconds:.2f} s."
-        )
+        how += f"{o.frozen.members:,} frozen in {o.frozen.passes} passes, " if o.frozen.passes else ""
+        lines.append(f"Done: {how}{o.killed.killed:,} killed, in {o.seconds:.2f} s.")
         if o.killed.left:
             pids = ", ".join(str(p.pid) for p in o.killed.left[:10])
             lines.append(f"Left: {len(o.killed.left):,} still live: {pids}.")
@@ -141,42 +139,44 @@ def ticket(report: Report, host: str, when: str) -> list[str]:
 # -- what is done ------------------------------------------------------------------------------------------------------
 
 
-def rescue(desk: Desk, suspect: Suspect, say: Callable[[str], None], gate: Gate = "needed") -> Outcome:
-    """Freezes and kills one suspect. The gate of the kernel comes first, or not at all, or if passes alone do not do.
+def rescue(desk: Desk, suspect: Suspect, say: Callable[[str], None], *, gate: bool) -> Outcome:
+    """Kills one suspect: held by the gate of the kernel, or frozen in passes, without it or where the kernel has none.
 
-    Loading it takes long on a machine that drowns, and passes are enough for whatever has no room left to grow.
+    Who is held need not be frozen: killing makes room, but nobody is left who could fill it.
     """
     began = time.monotonic()
     hunt = desk.hunt(suspect, lambda n, new, living: say(f"pass {n}: {new:,} more stopped, {living:,} in all"))
-    held = _Held()
+    held = _Held(say)
+    frozen = Frozen(0, 0, still=False, new=0)
     try:
-        if gate == "first":
+        if gate:
             held.hold(hunt)
-        frozen = hunt.freeze()
-        if gate == "needed" and not frozen.still:
-            say("some still come or run: holding their forks in the kernel")
-            held.hold(hunt)
+        if not held.count:
             frozen = hunt.freeze()
-        killed = hunt.kill()
+        killed = hunt.kill(held=bool(held.count))
     finally:
         held.close()
     return Outcome(suspect, frozen, killed, held.name, held.count, time.monotonic() - began)
 
 
 class _Held:
-    """The gate, if it was put up: what it is called, or why there is none, and how many it holds."""
+    """The gate, if it was put up: what it is called, or why there is none, and how many live whom it holds."""
 
-    def __init__(self) -> None:
-        self._gate: KernelGate | None = None
-        self.name, self.count = "not needed", 0
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._gate: RescueGate | None = None
+        self.name, self.count = "not asked for", 0
 
     def hold(self, hunt: Hunt) -> None:
-        living = hunt.look()
+        """Puts the gate up, if the kernel lets us."""
         try:
-            self._gate = KernelGate(len(living))
-            self.name, self.count = self._gate.name, self._gate.hold([p.key for p in living])
+            self._gate = RescueGate(len(hunt.members))
+            self.name, self.count = self._gate.name, hunt.hold(self._gate)
         except PidwardenError as why:
+            self._say(f"the kernel does not hold them: {why}")
             self.name = f"none: {why}"
+        else:
+            self._say(f"{self.count:,} do not fork any more ({self.name})")
 
     def close(self) -> None:
         if self._gate:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.kernel import cgroup, procfs
 from pidwarden.kernel.clock import boot_ns
+from pidwarden.kernel.rescuegate import RescueGate
 from pidwarden.model.text import escape
 from pidwarden.rescue import auto, choose, show
-from pidwarden.rescue.gate import KernelGate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class Processes:
     ) -> None:
         self._desk, self._say, self._family = desk, say, family
         self._hunts: list[Hunt] = []  # whose members are frozen
-        self._gate: KernelGate | None = None
+        self._gate: RescueGate | None = None
         self.acts: list[Act] = []
 
     # -- look ------------------------------------------------------------------------------------------------------
@@ -167,10 +167,9 @@ class Processes:
         """Loads the gate of the kernel and holds every fork of those meant."""
         hunts = self._targets(words)
         if self._gate is None:
-            self._gate = KernelGate(len(self._desk.table.read()))
+            self._gate = RescueGate(len(self._desk.table.read()))
         for hunt in hunts:
-            living = hunt.look()
-            count = self._gate.hold([p.key for p in living])
+            count = hunt.hold(self._gate)
             self._say(f"{count:,} processes do not fork any more ({self._gate.name}); `freeze` and `kill` find all now")
         self.acts.append(Act("held forks in the kernel", self.release_gate))
 
@@ -184,7 +183,7 @@ class Processes:
 
     def _hold(self, hunt: Hunt) -> None:
         if self._gate is not None:
-            self._gate.hold([p.key for p in hunt.look()])
+            hunt.hold(self._gate)
 
     # -- whom ------------------------------------------------------------------------------------------------------
 

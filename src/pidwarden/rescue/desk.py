@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pidwarden.rescue.sparing import Sparing
 
-_BETWEEN = 0.2  # seconds between two looks …
+_BETWEEN = 0.2  # seconds from one look to the next …
 _BETWEEN_FULL = 0.05  # … where hardly anybody can be born any more: what grew is no news then
 _FULL = 0.95
 _MANY_USERS = 8  # users of one bomb that make it likely that each member becomes another
@@ -47,8 +47,10 @@ class Desk:
 
     def look(self) -> list[Suspect]:
         """Two looks at everybody; who holds many slots, the most first."""
+        began = time.monotonic()
         before = self.table.read()
-        time.sleep(_BETWEEN_FULL if self.room().pressure >= _FULL else _BETWEEN)
+        apart = _BETWEEN_FULL if self.room().pressure >= _FULL else _BETWEEN
+        time.sleep(max(0.0, began + apart - time.monotonic()))
         self.everybody = self.table.read()
         spared = self.sparing.why(self.everybody)
         room = self.room()

@@ -20,15 +20,17 @@ from pidwarden.kernel import cgroup, freezer, procfs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from pidwarden.kernel.rescuegate import RescueGate
     from pidwarden.model.key import ProcessKey
     from pidwarden.rescue.sparing import Sparing
     from pidwarden.rescue.table import Proc, Table
 
 _QUIET = 2  # passes in a row that find nobody new
 _PATIENCE = 5.0  # seconds: who never stands still is killed while he moves
+_ROUNDS = 20  # of holding who was born meanwhile; more only if something is wrong
 _GROUP = 8  # members of a process group that make it worth a signal of its own
 _YIELD = 0.002  # seconds
-_SAMPLE = 32  # of those who are to die: only when they are dead is it worth to look at everybody …
+_SAMPLE = 100  # of those who are to die: only when they are dead is it worth to look at everybody …
 _ROUND = 0.25  # … or after so many seconds
 _DYING = 10.0  # seconds until all that were killed must be gone
 _STOPPED = "Tt"
@@ -74,7 +76,7 @@ class Hunt:
         self.denied: set[ProcessKey] = set()  # whom we have no right to signal
         self.zombies = 0
         self._everybody: list[Proc] = []  # at the last look
-        self._living: list[Proc] | None = None  # those that a freeze has just left standing still
+        self.living: list[Proc] = []  # at the last look
 
     # -- who -------------------------------------------------------------------------------------------------------
 
@@ -100,6 +102,7 @@ class Hunt:
             else:
                 rest.append(p)
         self.zombies = sum(p.key in self.members or p.ppid in pids for p in ended)
+        self.living = living
         rest.sort(key=lambda p: (p.start_ticks, p.pid))
         found = -1
         while found and rest:  # pids and ticks are no order: somebody may come before his parent
@@ -112,6 +115,24 @@ class Hunt:
                 new = {p.key for p in born}
                 rest = [p for p in rest if p.key not in new]
         return living
+
+    # -- hold ------------------------------------------------------------------------------------------------------
+
+    def hold(self, gate: RescueGate) -> int:
+        """Puts them on the list of the gate, then who was born meanwhile, until a look finds nobody new; how many live.
+
+        Raises:
+            PidwardenError: the list is full.
+        """
+        held: set[ProcessKey] = set()
+        new = set(self.members)
+        for _ in range(_ROUNDS):
+            gate.hold(new)
+            held |= new
+            new = {p.key for p in self.look()} - held
+            if not new:
+                break
+        return len(self.living)
 
     # -- freeze ----------------------------------------------------------------------------------------------------
 
@@ -137,7 +158,6 @@ class Hunt:
                 self._on_pass(passes, len(fresh), len(living))
             if awake and not fresh:
                 time.sleep(_YIELD)  # they have the signal already, but did not get a processor to stop on
-        self._living = living
         return Frozen(len(living), passes, quiet >= _QUIET, max(0, len(self.members) - first))
 
     def _stop_groups(self, living: list[Proc]) -> None:
@@ -200,22 +220,25 @@ class Hunt:
 
     # -- kill ------------------------------------------------------------------------------------------------------
 
-    def kill(self) -> Killed:
-        """SIGKILLs them all, and whoever comes to light, until nobody is left or there is no more patience."""
+    def kill(self, *, held: bool = False) -> Killed:
+        """SIGKILLs them all, and whoever comes to light, until nobody is left or there is no more patience.
+
+        The first are those of the last look, which has to be of this moment: a freeze or a hold ends with one. With the
+        forks of all of them `held`, one look that finds nobody is enough.
+        """
         until = time.monotonic() + _DYING
         killed: set[ProcessKey] = set()
-        left = self.look() if self._living is None else self._living
-        self._living = None
+        left = self.living
         whole = self._kill_cgroups(left)
         quiet = 0
         while True:
             new = [p for p in left if p.key not in killed and self.signal(p, signal.SIGKILL)]
             killed.update(p.key for p in new)
             quiet = 0 if left else quiet + 1
-            if quiet >= _QUIET or time.monotonic() >= until:
+            if quiet >= (1 if held else _QUIET) or time.monotonic() >= until:
                 break
             if left:
-                _wait_for(new[:: max(1, len(new) // _SAMPLE)])
+                _wait_for(left[:: len(left) // _SAMPLE + 1])
             left = self.look()
         for key in (killed | whole) - {p.key for p in left}:
             self.frozen.pop(key, None)

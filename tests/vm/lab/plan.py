@@ -33,6 +33,7 @@ _CONTAIN = (
     "tests/contract/test_gates.py::test_the_limit_is_exact",
     "tests/contract/test_gates.py::test_calls_of_another_abi",
     "tests/contract/test_gates.py::test_members_that_wake_each_other",
+    "tests/host/test_rescue_gate.py",
 )
 # The rest, which takes most of an hour: `make vm-test PIDWARDEN_VM=all`.
 _MORE = (
@@ -91,6 +92,9 @@ RUNS = ALL_RUNS if os.environ.get("PIDWARDEN_VM") == "all" else tuple(r for r in
 # Named, not silently dropped: each is shown as skipped, with its reason.
 NOT_IN_GUEST = {
     "tests/host/test_look.py": "it asks and changes nothing; the history it asks is tested there by test_history.py",
+    "tests/host/test_orphans.py": "it asks and changes nothing; sessions and groups are the same on every kernel",
+    "tests/host/test_orphans_history.py": "the history it asks is tested there by test_history.py",
+    "tests/host/test_orphans_kill.py": "whom it may signal is decided above the kernel, the signals are two old ones",
     "tests/host/test_status.py": "it asks and changes nothing; test_recovery.py asks there while the table is full",
     "tests/host/test_corpus.py": "the corpus judges real workloads by seconds that an emulated processor does not keep",
     "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
