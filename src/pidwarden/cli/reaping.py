@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from pidwarden.act import reap
-from pidwarden.cli import reaptext
-from pidwarden.cli.zombies import _guard, _meant
+from pidwarden.cli import debtors, reaptext
 from pidwarden.diagnose.zombies import diagnose
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.scope import protection
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from pidwarden.model.zombie import Case
     from pidwarden.settings import Settings
 
+_WITHOUT = "which zombies were adopted"
 _HANGS = "pidwarden reap: process {} hangs in the midst; waiting to give it back: thaw it, and do not kill this program"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     bounds = reap.Bounds(args.up_to, args.inject)
     settings = _settings(args.config)
     reader = patience.Reader()
-    taken, guard = _guard(args)
+    taken, guard = debtors.ask(args, _WITHOUT)
     seen: list[Table] = []
-    pick = _meant(args.selector, guard)
+    pick = debtors.meant(args.selector, guard)
 
     def meant(table: Table) -> Sequence[int]:
         seen.append(table)
