@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("contain.py", "lost.py", "cost.py", "memory.py", "judge.py", "ps.py", "zombies.py", "help.py")
+BENCHES = ("contain.py", "lost.py", "cost.py", "memory.py", "judge.py", "ps.py", "zombies.py", "reap.py", "help.py")
 
 
 def main() -> int:

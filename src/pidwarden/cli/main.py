@@ -26,6 +26,7 @@ COMMANDS = {
     "tree": ("tree", "families as trees, with their dead: who created whom"),
     "history": ("history", "where a process came from, up to its family's founder"),
     "zombies": ("zombies", "who owes a wait, why he does not wait, and what helps"),
+    "reap": ("reap", "clear zombies: the gentlest step that helps, and no other"),
     "orphans": ("orphans", "what lost the parent that made it and is no daemon; end what leaked"),
     "stuck": ("stuck", "threads that do not wake up: what they wait for, and what helps"),
     "rescue": ("rescue", "bring back a machine where nothing can be started any more"),

@@ -87,7 +87,7 @@ def notify(pid: int, times: int) -> Rung:
 
 def inject(pid: int) -> Rung:
     """A wait that the parent is made to do."""
-    risk = "the program never learns these statuses; a call it sleeps in may end with EINTR"
+    risk = "the program never learns these statuses; the time limit of a call it sleeps in may start anew"
     return Rung(Step.INJECT, f"pidwarden reap pid:{pid} --inject", risk, pid)
 
 
