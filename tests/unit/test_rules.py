@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pidwarden.act.spare import UNPROTECTED
 from pidwarden.diagnose.cause import Cause
-from pidwarden.guard.rules import room, surroundings
+from pidwarden.guard.rules import Rules, room, surroundings
 from pidwarden.guard.rules.episodes import MOST, Episodes, Finding
 from pidwarden.guard.rules.ladder import Parent, plan
 from pidwarden.guard.rules.orphans import answered_for, may_be_orphan
@@ -27,7 +27,7 @@ from pidwarden.kernel.procfs import Stat
 from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.record import GroupFlag, ProcFlag
 from pidwarden.model.task import Status
-from pidwarden.settings import Settings
+from pidwarden.settings import Settings, parse
 from pidwarden.settings.rules import STEPS, HeadroomRule
 
 SECOND = 1_000_000_000
@@ -211,6 +211,26 @@ def test_no_step_is_beyond_what_is_allowed(up_to, state, masks, terminal, tried)
 def test_against_what_no_signal_helps_none_is_sent(cause):
     assert steps("sigkill", cause=cause, caught=CHLD).steps == ()
     assert steps("sigkill", cause=cause, caught=CHLD).why_not
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_a_mistake_in_a_rule_is_said_once_and_ends_only_the_look(monkeypatch):
+    def fails(*_arguments):
+        raise ValueError("no number")
+
+    said = []
+    told = parse('[rules.headroom]\nmode = "warn"', "a test")
+    nothing, responder = SimpleNamespace(), SimpleNamespace(settings=told)
+    watching = Rules(nothing, responder, nothing, lambda _event, text: said.append(text))
+    monkeypatch.setattr(watching._room, "look", fails)
+    for _ in range(3):
+        watching._next_ns = 0
+        watching.tick()
+    assert said == ["rules: a look was given up: ValueError: no number; the rules look again in 10 s"]
+    assert watching._looks == 3
+    assert watching.next_ns() > 0
 
 
 # -- whom they speak of ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from pidwarden.kernel import limits
 from pidwarden.kernel.clock import boot_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pidwarden.guard.report import Reporter
     from pidwarden.guard.respond import Responder
@@ -63,17 +63,13 @@ class Rules:
     def tick(self) -> None:
         """A slice of a look, if it is time."""
         now = boot_ns()
-        self._zombies.tick(now)
+        self._survive(lambda: self._zombies.tick(now))
         if now < self._next_ns or (self._look is None and not self._settings.rules.on):
             return
         if self._look is None:
             self._look, self._began_ns = self._looking(now), now
             self._busy_ns = self._slices = self._tasks = 0
-        try:
-            done = self._slice(now + _SLICE_NS)
-        except OSError as why:
-            done = True
-            self._note(f"a look was given up: {why.strerror or why}; the rules look again in {self._every():g} s")
+        done = self._survive(lambda: self._slice(now + _SLICE_NS)) is not False
         self._busy_ns += boot_ns() - now
         self._slices += 1
         if done:
@@ -88,6 +84,15 @@ class Rules:
         if done:
             rest = self._began_ns + int(self._every() * SECOND)
             self._next_ns = max(self._next_ns, rest, boot_ns() + _SHARE * self._busy_ns)
+
+    def _survive(self, step: Callable[[], bool | None]) -> bool | None:
+        """What a step says; None if it failed. A mistake in a rule is no reason for the guard to end."""
+        try:
+            return step()
+        except Exception as why:  # noqa: BLE001
+            what = (why.strerror or str(why)) if isinstance(why, OSError) else f"{type(why).__name__}: {why}"
+            self._note(f"a look was given up: {what}; the rules look again in {self._every():g} s")
+            return None
 
     def _every(self) -> float:
         return self._settings.rules.every
