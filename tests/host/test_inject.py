@@ -336,7 +336,9 @@ def test_killed_at_any_moment(moment):
         result = parent.inject()
         killer.join()
         until(lambda: procfs.has_ended(parent.key), "it to end")
-        assert parent.running.process.wait(20) == -signal.SIGKILL
+        # This test is both parent and tracer, and who has seen the end as the one does not see it as the other: then
+        # Popen says 0.
+        assert parent.running.process.wait(20) in (-signal.SIGKILL, 0)
         assert len(result.taken) <= 400
 
 

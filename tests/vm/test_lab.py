@@ -13,7 +13,7 @@ from lab.errors import LabError, Unavailable
 from lab.kernels import Kernel
 from lab.machine import Died, Hardware, Machine
 from lab.plan import ALL_RUNS, NOT_IN_GUEST
-from lab.plugin import Runner
+from lab.plugin import Runner, stands_still
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,6 +171,22 @@ def test_a_machine_that_is_lost_once_is_told_with_the_result_of_the_next(monkeyp
     )
     assert made.result("a")["outcome"] == "passed"
     assert made.result("a")["figures"] == {"a machine that was lost at it before": "EFLAGS: 857806a6"}
+
+
+def stalled(*places, code="e8 ef 9a 1c 00 <66> 90 48 8d"):
+    """What the kernel writes when a processor does not get on; 6.1 stood like this for six minutes."""
+    return "\n".join(
+        f"[  {n}.0] RIP: 0010:{place}\n[  {n}.0] Code: cc {code}\n[  {n}.0] RSP: 0" for n, place in enumerate(places)
+    )
+
+
+def test_a_processor_that_stands_before_an_instruction_that_does_nothing_has_failed():
+    here = "delayed_put_task_struct+0x21/0xa0"
+    assert stands_still(stalled(here, here, here))
+    assert not stands_still(stalled(here, here))
+    assert not stands_still(stalled(here, "elsewhere+0x1/0x2", here))
+    assert not stands_still(stalled(here, here, here, code="e8 ef 9a 1c 00 <f3> 90 48 8d"))  # pause: it spins
+    assert not stands_still("")
 
 
 def test_a_machine_that_never_comes_up_is_tried_twice_and_fails_them_all(monkeypatch):

@@ -308,7 +308,7 @@ class Borrowed:
         self._finds_back = True
         self._run()
         meanwhile()
-        while not self._peek(area + HEAD, 1)[0] and time.monotonic() < end:
+        while self._peek(area + HEAD, 1) == b"\0" and time.monotonic() < end:  # it is empty once its memory is gone
             if stop := ptrace.look(self._tid):
                 self._heed(self._note(stop))
             if self._trapped or self._stopping:
@@ -317,7 +317,10 @@ class Borrowed:
         self._to_trap(time.monotonic() + _BACK_SECONDS)
         self._finds_back = False
         words = self._machine.unpack(ptrace.registers(self._tid)) or []
-        answers = struct.unpack(f"={len(pids)}i", self._peek(area + PIDS, 4 * len(pids)))
+        noted = self._peek(area + PIDS, 4 * len(pids))
+        if len(noted) < 4 * len(pids):
+            raise LostError
+        answers = struct.unpack(f"={len(pids)}i", noted)
         if area <= self._machine.get(words, self._machine.pc) < area + AREA:
             done = (self._machine.get(words, self._machine.loop_words[1]) - area - PIDS) // 4
             if done < len(pids) and self._machine.answer(words) == pids[done]:

@@ -33,7 +33,8 @@ _CONTAIN = (
     "tests/contract/test_gates.py::test_the_limit_is_exact",
     "tests/contract/test_gates.py::test_calls_of_another_abi",
     "tests/contract/test_gates.py::test_members_that_wake_each_other",
-    "tests/host/test_rescue_gate.py",
+    "tests/host/test_rescue_gate.py::test_no_way_into_fork",
+    "tests/host/test_rescue_gate.py::test_who_is_born",
 )
 # The rest, which takes most of an hour: `make vm-test PIDWARDEN_VM=all`.
 _MORE = (
@@ -59,6 +60,7 @@ _MORE = (
     "tests/host/test_pen.py",
     "tests/host/test_prompt.py",
     "tests/host/test_protection.py",
+    "tests/host/test_rescue_gate.py",
     "tests/host/test_retention.py",
     "tests/host/test_stuck.py::test_a_vfork_child",
     "tests/host/test_stuck.py::test_execve_that_waits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -24,6 +25,14 @@ _PLAN = "plan.py"
 GUEST_SECONDS = 300.0  # for one test in the guest; an emulated processor takes ten times as long
 _SLACK = 60.0  # for pytest in the guest to import, or to notice and report its own timeout
 _NO_PROCESSOR = re.compile(r"EFLAGS: (?!00)[0-9a-f]{8}")  # bits 24 to 31 are always 0
+# What a stalled processor was at, and the byte of its code that it stood before.
+_STALLED = re.compile(r"RIP: 0010:(\S+)\n(?:.*\n)?.*Code: [0-9a-f ]*<([0-9a-f]{2})> ([0-9a-f]{2})")
+_NOPS = (
+    ("66", "90"),
+    ("0f", "1f"),
+    ("90", "90"),
+)  # they do nothing: jump labels, which the kernel patches
+_STALLS = 3  # reports, a minute from each other
 _BOOTS_WITHOUT_A_RESULT = 2  # then the machine is broken and nothing else of it is tried
 
 
@@ -97,18 +106,27 @@ class Runner:
     def _lost(self, test: str, why: str) -> None:
         """A test that has no result of its own; the others get another boot, unless booting is what does not work.
 
-        So does it, once, and that is told, if flags show that no processor can have: the emulated one failed.
+        So does it, once, and that is told, if the emulated processor failed: it shows flags that no processor can have,
+        or stood for minutes before an instruction that does nothing.
         """
         if not self._progress:
             self._idle_boots += 1
         hopeless = self._idle_boots >= _BOOTS_WITHOUT_A_RESULT
-        if _NO_PROCESSOR.search(why) and test not in self._lost_at and not hopeless:
+        if self._emulator_failed(why) and test not in self._lost_at and not hopeless:
             self._lost_at[test] = why.partition("\n")[0]
             self.close()
             return
         for name in [t for t in self.tests if t not in self._results] if hopeless else [test]:
             self._results[name] = {"outcome": "failed", "text": why, "figures": {}}
         self.close()
+
+    def _emulator_failed(self, why: str) -> bool:
+        if _NO_PROCESSOR.search(why):
+            return True
+        assert self._machine is not None
+        with contextlib.suppress(OSError), open(self._machine.log, encoding="utf-8", errors="replace") as log:
+            return stands_still(log.read())
+        return False
 
     def _not_up(self, why: str) -> None:
         """A boot that came to no test says nothing about one: tried again, and told with the next result."""
@@ -133,6 +151,12 @@ class Runner:
         if self._machine is not None:
             self._machine.__exit__(None, None, None)
             self._machine = None
+
+
+def stands_still(log: str) -> bool:
+    """Whether a processor stood before one and the same instruction that does nothing whenever the kernel looked."""
+    found = _STALLED.findall(log)
+    return len(found) >= _STALLS and len(set(found)) == 1 and found[0][1:] in _NOPS
 
 
 class PlanFile(pytest.File):
