@@ -1,8 +1,9 @@
 """How long it takes to win a full pen back: `pidwarden rescue --auto` beside the classic loop of shell built-ins.
 
-``bench/rescue.py [TASKS [ROUNDS]]``. Each round fills a pen anew for each of them, in turn, with tight loops. They run
-outside of it: in a cgroup of a kernel that groups real-time tasks as well (RT_GROUP_SCHED) neither gets to run beside
-thousands. The time runs from the start of the program to its end, with nobody left. Exit code 1 if a target is missed.
+``bench/rescue.py [TASKS [ROUNDS [WAY …]]]``; without a WAY all of them, and the prompt. Each round fills a pen anew for
+each of them, in turn, with tight loops. They run outside of it: in a cgroup of a kernel that groups real-time tasks as
+well (RT_GROUP_SCHED) neither gets to run beside thousands. The time runs from the
+start of the program to its end, with nobody left. Exit code 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def told(command: list[str], bomb: str) -> list[str]:
     if command[: len(RESCUE)] != RESCUE:
         return command
     look = [*NICE, *CONSOLE, "--auto", "--dry-run", "--json"]
-    found = json.loads(subprocess.run(look, capture_output=True, text=True, check=True).stdout)
+    found = json.loads(subprocess.run(look, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout)
     (number,) = (s["suspect"] for s in found["suspects"] if s["program"] == bomb)
     return [*command, "--suspect", str(number)]
 
@@ -86,9 +87,9 @@ def measure(command: list[str], bomb: str, tasks: int) -> float:
     with DeadMan(pen.directories, 300), pen:
         process = fill(pen, bomb, tasks)
         try:
-            command = told(command, bomb)
-            began = time.monotonic()
             try:
+                command = told(command, bomb)
+                began = time.monotonic()
                 done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 return math.inf
@@ -134,23 +135,27 @@ def prompts(bomb: str, tasks: int) -> tuple[list[float], list[float]]:
 
 def main() -> int:
     """Measures and prints; 1 if a target is missed."""
-    tasks, rounds = [*map(int, sys.argv[1:]), *(4000, 5)[len(sys.argv) - 1 :]][:2]
+    numbers = sys.argv[1:3]
+    tasks, rounds = [*map(int, numbers), *(4000, 5)[len(numbers) :]]
+    wanted = {name: command for name, command in WAYS.items() if name in sys.argv[3:] or not sys.argv[3:]}
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    found: dict[str, list[float]] = {name: [] for name in WAYS}
+    found: dict[str, list[float]] = {name: [] for name in wanted}
     with tempfile.TemporaryDirectory() as folder:
         bomb = f"{folder}/pwrescued"
         subprocess.run(["gcc", "-O2", "-pthread", "-o", bomb, str(BOMB)], check=True)
         for _ in range(rounds):
-            for name, command in WAYS.items():
+            for name, command in wanted.items():
                 found[name].append(measure(command, bomb, tasks))
                 print(f"{name}: {found[name][-1]:.2f} s", file=sys.stderr, flush=True)
-        idle, busy = prompts(bomb, tasks)
-    for where, times in (("idle", idle), ("beside a running bomb", busy)):
-        print(f"prompt, {where}: median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms")
-    print(f"(target when idle: {TARGET_PROMPT:.0f} ms)")
+        idle, busy = prompts(bomb, tasks) if wanted.keys() == WAYS.keys() else ([], [])
     print(f"{tasks:,} tasks, {rounds} rounds, seconds (median, fastest, slowest)")
     for name, times in found.items():
         print(f"{name:<17} {statistics.median(times):7.2f} {min(times):7.2f} {max(times):7.2f}")
+    if not idle:
+        return 0
+    for where, times in (("idle", idle), ("beside a running bomb", busy)):
+        print(f"prompt, {where}: median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms")
+    print(f"(target when idle: {TARGET_PROMPT:.0f} ms)")
     passes, gated = (statistics.median(found[name]) for name in ("passes", "kernel gate"))
     ratios = {}
     for name in (TYPED, NICED):
