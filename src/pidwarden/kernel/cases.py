@@ -51,7 +51,7 @@ def look(  # noqa: PLR0913  (each has a default, and who asks names what he want
     table = zombies.first(root, without)
     chosen = list(table.groups) if meant is None else [p for p in meant(table) if p in table.groups]
     time.sleep(max(0.0, zombies.wait_from(table, frozenset(chosen), pause)))
-    again = zombies.second(table, chosen, root)
+    again = zombies.second(table, chosen, root, without)
     seconds = time.monotonic() - began
     closer = _Closer(table, read, history, root, without)
     found = [closer.case(ppid, again[ppid]) for ppid in chosen]

@@ -113,13 +113,13 @@ def wait_from(table: Table, meant: Container[int], pause: float = PAUSE) -> floa
     return max((pause - (now - group.first_ns) / 1e9 for group in small), default=0.0)
 
 
-def second(table: Table, meant: Iterable[int], root: str = PROC) -> dict[int, Second]:
-    """Looks again for the zombies of these parents.
+def second(table: Table, meant: Iterable[int], root: str = PROC, without: Iterable[int] = ()) -> dict[int, Second]:
+    """Looks again for the zombies of these parents, at nobody `without`.
 
     Raises:
         OSError: /proc cannot be listed.
     """
-    there = set(map(int, filter(str.isdecimal, os.listdir(root))))
+    there = set(map(int, filter(str.isdecimal, os.listdir(root)))).difference(without)
     known = {ppid: {pid for pid, _stat in group.rows} for ppid, group in table.groups.items()}
     fresh = _fresh(table, there.difference(table.living, *known.values()), frozenset(meant), root)
     return {ppid: _again(ppid, table.groups[ppid], known[ppid] - there, fresh.get(ppid, 0), root) for ppid in meant}
