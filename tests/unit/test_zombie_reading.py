@@ -125,6 +125,9 @@ def test_no_pause_for_who_has_many(proc):
     table = proc.first()
     assert zombies.wait_from(table, {PARENT}, 5.0) > 4
     assert zombies.wait_from(table, set(), 5.0) == 0
+    table.groups[8] = zombies.Group(time.monotonic_ns(), [zombie(8)])
+    assert zombies.wait_from(table, {8}) > zombies.BRIEF  # another parent, who is not meant, hurries nobody
+    del table.groups[8]
     table.groups[PARENT].rows *= zombies.MANY
     assert zombies.wait_from(table, {PARENT}, 5.0) == 0
     table.groups[7] = zombies.Group(time.monotonic_ns(), [zombie(9)])

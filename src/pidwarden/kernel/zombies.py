@@ -108,8 +108,8 @@ def _start_of(data: bytes) -> bytes:
 def wait_from(table: Table, meant: Container[int], pause: float = PAUSE) -> float:
     """How many seconds are left until the second look may be taken; reading a large table takes as long."""
     now, small = time.monotonic_ns(), [g for p, g in table.groups.items() if p in meant and len(g.rows) < MANY]
-    if pause == PAUSE and len(small) < len(table.groups):  # not one that somebody chose
-        pause = min(pause, BRIEF)
+    if pause == PAUSE and any(len(g.rows) >= MANY for g in table.groups.values()):  # not one that somebody chose
+        pause = BRIEF
     return max((pause - (now - group.first_ns) / 1e9 for group in small), default=0.0)
 
 
