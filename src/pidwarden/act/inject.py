@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 SECONDS = 10.0  # for one parent in all; twenty thousand take half a second
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h; field 9 of stat (proc_pid_stat(5))
 _FAITHFUL = 64  # threads that are looked at to find one that waits for something
-_STAT_BYTES = 1500
 _FILTER = 2  # of `Seccomp:` in status; 1 is strict
 
 
@@ -207,26 +206,7 @@ def _flags(pid: int) -> int:
 def _all_owed(parent: ProcessKey, keys: Iterable[ProcessKey]) -> list[_Owed]:
     """Those of them that still are zombies, without living threads, and this parent's."""
     depth = _depth(parent.tgid)
-    directory = os.open(procfs.PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    opened, read, close, flags = os.open, os.read, os.close, os.O_RDONLY | os.O_CLOEXEC
-    found = []
-    try:
-        for key in keys:
-            try:
-                fd = opened(f"{key.tgid}/stat", flags, dir_fd=directory)
-            except OSError:
-                continue
-            try:
-                data = read(fd, _STAT_BYTES)
-            except OSError:
-                continue
-            finally:
-                close(fd)
-            if owed := _owed(parent, key, depth, data):
-                found.append(owed)
-    finally:
-        os.close(directory)
-    return found
+    return [owed for key, data in procfs.stats_of(keys) if (owed := _owed(parent, key, depth, data))]
 
 
 def _owed(parent: ProcessKey, key: ProcessKey, depth: int, data: bytes) -> _Owed | None:

@@ -112,26 +112,11 @@ def ordered(rungs: Iterable[Rung]) -> list[Rung]:
 
 def remaining(keys: Iterable[ProcessKey]) -> list[ProcessKey]:
     """Those that are zombies still, whoever their parent is by now."""
-    directory = os.open(procfs.PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    opened, read, close, flags = os.open, os.read, os.close, os.O_RDONLY | os.O_CLOEXEC
     found = []
-    try:
-        for key in keys:
-            try:
-                fd = opened(f"{key.tgid}/stat", flags, dir_fd=directory)
-            except OSError:
-                continue
-            try:
-                data = read(fd, 1500)
-            except OSError:
-                continue
-            finally:
-                close(fd)
-            rest = data[data.rindex(b")") + 2 :].split(None, 20)
-            if rest[0] == b"Z" and int(rest[19]) == key.start_ticks:
-                found.append(key)
-    finally:
-        os.close(directory)
+    for key, data in procfs.stats_of(keys):
+        rest = data[data.rindex(b")") + 2 :].split(None, 20)
+        if rest[0] == b"Z" and int(rest[19]) == key.start_ticks:
+            found.append(key)
     return found
 
 

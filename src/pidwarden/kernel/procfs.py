@@ -10,10 +10,13 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from pidwarden.model.key import ProcessKey
 
 PROC = "/proc"
 PAGE = os.sysconf("SC_PAGE_SIZE")
+_STAT_BYTES = 1500
 
 
 class Stat(NamedTuple):
@@ -58,6 +61,31 @@ def stat(pid: int, root: str = PROC) -> Stat | None:
     """A process's ``stat``, None if it is gone (or hidden from us)."""
     data = read_bytes(f"{root}/{pid}/stat")
     return parse_stat(data) if data else None
+
+
+def stats_of(keys: Iterable[ProcessKey], root: str = PROC) -> Iterator[tuple[ProcessKey, bytes]]:
+    """The ``stat`` lines of those pids that are there: quickly, for tens of thousands. Who has them now is not checked.
+
+    Raises:
+        OSError: /proc cannot be opened.
+    """
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    opened, read, close, flags = os.open, os.read, os.close, os.O_RDONLY | os.O_CLOEXEC
+    try:
+        for key in keys:
+            try:
+                fd = opened(f"{key.tgid}/stat", flags, dir_fd=directory)
+            except OSError:
+                continue
+            try:
+                data = read(fd, _STAT_BYTES)
+            except OSError:
+                continue
+            finally:
+                close(fd)
+            yield key, data
+    finally:
+        os.close(directory)
 
 
 def stat_of(key: ProcessKey, root: str = PROC) -> Stat | None:
