@@ -72,9 +72,11 @@ def test_a_loop_at_the_prompt_ends_where_its_job_is_held_and_the_shell_lives(arg
         running.wait("held")
         until(lambda: shell.read().rstrip(b" ").endswith(PROMPT.rstrip()), "the prompt to come back")
         assert procfs.stat(shell.pid).state == "S"
-        count = len(members(made))
-        assert count < 4 * HOLD_AT
+        before = set(members(made))
+        assert len(before) < 4 * HOLD_AT
         shell.type("echo still $((40 + 2))\n")
         until(lambda: b"still 42" in shell.read(), "the shell to answer")
         assert ask(running.run_dir, "status")["incidents"]
-        assert len(members(made)) == count
+        # One fewer at times: the fork that SIGINT interrupted is done again, and that child ends before it has run `sleep`.
+        assert HOLD_AT / 2 < len(after := set(members(made)))
+        assert after <= before, "the loop goes on"
