@@ -77,6 +77,7 @@ def test_a_loop_at_the_prompt_ends_where_its_job_is_held_and_the_shell_lives(arg
         shell.type("echo still $((40 + 2))\n")
         until(lambda: b"still 42" in shell.read(), "the shell to answer")
         assert ask(running.run_dir, "status")["incidents"]
-        # One fewer at times: the fork that SIGINT interrupted is done again, and that child ends before it has run `sleep`.
-        assert HOLD_AT / 2 < len(after := set(members(made)))
+        # One fewer at times: the fork that SIGINT interrupted is done again, and that child ends before `sleep` runs.
+        after = set(members(made))
+        assert len(after) > HOLD_AT / 2
         assert after <= before, "the loop goes on"
