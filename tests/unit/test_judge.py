@@ -377,6 +377,8 @@ def test_threads_of_an_old_process_are_a_load(age, kind):
     root = h.found(b"java", age=age * SECOND)
     h.threads(root, LIMIT)
     assert verdict(h, strikes=1).kind is kind
+    slower = Rules(slow_ns=(age + 1) * SECOND)
+    assert judge(h.case(strikes=1), slower).kind is Kind.BOMB
 
 
 def test_threads_do_not_outlive_an_exec():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pidwarden.act.spare import Protection, system_units
 from pidwarden.errors import ConfigError
-from pidwarden.guard.policy import Strikes, budget, budgets, decide
+from pidwarden.guard.policy import Strikes, budget, budgets, decide, rules
 from pidwarden.guard.scope import protection
 from pidwarden.kernel import cgroup
 from pidwarden.kernel.limits import Limit
@@ -17,6 +17,12 @@ from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import Group, GroupKind
 from pidwarden.model.verdict import Kind
 from pidwarden.settings import Settings, parse
+
+
+def test_the_judges_numbers_are_the_settings():
+    found = rules(Settings(min_members=7, branch_age=2.5, slow_after=60))
+    assert (found.min_members, found.branch_age_ns, found.slow_ns) == (7, SECOND * 5 // 2, 60 * SECOND)
+
 
 # -- what is done ------------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,11 @@ class Action(NamedTuple):
 def rules(settings: Settings) -> Rules:
     """The judge's numbers."""
     least = min(settings.min_members, max(2, settings.hold_at // 3))
-    return Rules(min_members=least, branch_age_ns=int(settings.branch_age * SECOND))
+    return Rules(
+        min_members=least,
+        branch_age_ns=int(settings.branch_age * SECOND),
+        slow_ns=int(settings.slow_after * SECOND),
+    )
 
 
 def decide(settings: Settings, kind: Kind) -> Action:

@@ -14,10 +14,11 @@ SECOND = 1_000_000_000
 
 
 class Rules(NamedTuple):
-    """The judge's numbers. ``min_members`` and ``branch_age_ns`` are settings, the others follow from measurements."""
+    """The judge's numbers. ``min_members`` and the first two times are settings, the rest is measured."""
 
     min_members: int = 10  # a subtree lighter than this is never guilty (the 2011 patch hard-coded ten)
     branch_age_ns: int = SECOND  # a parent that lived this long before is not part of what it started
+    slow_ns: int = 10 * SECOND  # zombies or threads that took longer are a leak or a load, not an explosion
     heavy_share: float = 0.15  # of the growth, and of the heaviest subtree: what is lighter is not why the alarm rang
     witness_ns: int = SECOND // 10  # a sibling this much older than the heavy one was there first
     patience: int = 2  # a burst is released so many times, then a person decides

@@ -32,7 +32,6 @@ _DEEP_ALONE = 40  # a row of copies of copies as long as that, however few of al
 _DEEP_THREADS = 4  # threads made by threads made by threads: a pool's are made by one or two
 _HALVES = 4  # children of each of the copies that work on parts of one thing; a bomb's first has more
 _LEVELS = 3  # of the tree on which there are processes that start others without end
-_SLOW_NS = 10 * SECOND  # zombies or threads that took this long are a leak or a load, not an explosion
 
 
 class Opinion(NamedTuple):
@@ -47,14 +46,14 @@ class Opinion(NamedTuple):
 def opinion(case: Case, rules: Rules, suspect: Suspect, seen: Evidence, hoards: Hoard) -> Opinion:
     """The first of the shapes that fits; what fits none is honest for as long as there is patience."""
     # Somebody excused who is heavy by many small children: whatever they do, his own hands are clean.
+    guilty = None
     if not suspect.excuse:
-        for shape in (_copies, _starts_itself, _becomes_others):
-            if found := shape(case, seen):
-                return found
+        guilty = _copies(case, rules, seen) or _starts_itself(case, seen) or _becomes_others(case, seen)
     return (
-        _zombies(case, rules, suspect, seen, hoards)
+        guilty
+        or _zombies(case, rules, suspect, seen, hoards)
         or _threads(case, rules, suspect, seen)
-        or _leaves_behind(case, seen, hoards)
+        or _leaves_behind(case, rules, seen, hoards)
         or _floods(case, rules, suspect, seen, hoards)
         or by_patience(case, rules)
     )
@@ -91,7 +90,7 @@ def _doubtful(why: str) -> Opinion:
     return Opinion(Kind.BURST, f"{why}: a little more, and watched", doubtful=True)
 
 
-def _copies(case: Case, seen: Evidence) -> Opinion | None:
+def _copies(case: Case, rules: Rules, seen: Evidence) -> Opinion | None:
     """Copies that copy themselves, many of them and deep: the shape that honest programs do not have."""
     theirs = seen.idle > _HALF * seen.slots  # most of it is one parent's workers
     if seen.depth >= _DEEP_ALONE and seen.copies >= _HALF * seen.known and not theirs:
@@ -100,7 +99,7 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
         )
     pure = seen.known - seen.copies <= _FEW * seen.known
     if seen.breeders < max(2, _FEW * (seen.known - seen.hidden)) or theirs:
-        return _first_of_many(case, seen) if pure else None
+        return _first_of_many(case, rules, seen) if pure else None
     why = f"copies that copy themselves, {seen.depth} deep, {seen.eager} of {seen.living} were about to do it again"
     if case.rule is Rule.GENERATIONS and seen.depth >= _DEEP_MIXED and seen.copies >= _HALF * seen.known:
         why = f"a chain of copies of itself, {max(seen.depth, seen.generation)} deep, each by a young one"
@@ -114,14 +113,14 @@ def _copies(case: Case, seen: Evidence) -> Opinion | None:
     return Opinion(Kind.BOMB, why, copying=True)
 
 
-def _first_of_many(case: Case, seen: Evidence) -> Opinion | None:
+def _first_of_many(case: Case, rules: Rules, seen: Evidence) -> Opinion | None:
     """Hardly any copy came to copy itself, but those that did are deep: workers, or copies that had no time yet."""
     if seen.breeders < _GRANDPARENTS or seen.depth < _DEEP_PURE:
         return None
     why = f"{seen.breeders} of {seen.known} copies copied themselves, {seen.depth} deep, the others did not come to it"
     if not case.strikes:
         return _doubtful(why)
-    sure = seen.breeders >= _SEVERAL and seen.depth > _DEEP_PURE and seen.since_ns <= _SLOW_NS
+    sure = seen.breeders >= _SEVERAL and seen.depth > _DEEP_PURE and seen.since_ns <= rules.slow_ns
     return Opinion(Kind.BOMB, f"{why}, in a larger budget as well", copying=True) if sure else None
 
 
@@ -161,7 +160,7 @@ def _zombies(case: Case, rules: Rules, suspect: Suspect, seen: Evidence, hoards:
     if seen.zombies <= _HALF * seen.slots or seen.known < _HALF * seen.started:
         return None
     text = f"{seen.zombies} of its slots are children that ended and are not reaped"
-    if seen.since_ns > _SLOW_NS:
+    if seen.since_ns > rules.slow_ns:
         return Opinion(Kind.UNSURE, f"{text}: they came slowly, a leak; a person decides")
     if not suspect.excuse and seen.copies >= _MOST * seen.known:
         return Opinion(Kind.BOMB, text)
@@ -181,7 +180,7 @@ def _threads(case: Case, rules: Rules, suspect: Suspect, seen: Evidence) -> Opin
         not suspect.excuse
         and seen.thread_depth >= _DEEP_THREADS
         and seen.made_by_threads >= _HALF * seen.threads
-        and seen.since_ns <= _SLOW_NS
+        and seen.since_ns <= rules.slow_ns
     ):
         return Opinion(
             Kind.BOMB, f"threads that make threads, {seen.thread_depth} deep, {seen.made_by_threads} of them"
@@ -190,18 +189,18 @@ def _threads(case: Case, rules: Rules, suspect: Suspect, seen: Evidence) -> Opin
         return Opinion(Kind.BURST, "many threads at once can be a pool: a larger budget, once, and watched again")
     if seen.crowd <= _HALF * seen.threads:
         return None  # of many processes, as a browser's or a database's
-    if seen.since_ns <= _SLOW_NS and not suspect.excuse:
+    if seen.since_ns <= rules.slow_ns and not suspect.excuse:
         why = f"threads of one process filled a larger budget at once as well ({case.strikes + 1} times)"
         return Opinion(Kind.BOMB, why)
     return Opinion(Kind.UNSURE, f"threads filled {case.strikes + 1} budgets, but not at once; a person decides")
 
 
-def _leaves_behind(case: Case, seen: Evidence, hoards: Hoard) -> Opinion | None:
+def _leaves_behind(case: Case, rules: Rules, seen: Evidence, hoards: Hoard) -> Opinion | None:
     """A supervisor that restarts what ends at once, and each restart leaves something running behind."""
     if hoards.known < _SEVERAL or hoards.orphans < _MOST * seen.slots:
         return None
     same = hoards.one_program >= _NEARLY_ALL * hoards.known and hoards.orphans_alike >= _NEARLY_ALL * hoards.orphans
-    if not same or hoards.ended < _MOST * hoards.known or seen.since_ns > _SLOW_NS:
+    if not same or hoards.ended < _MOST * hoards.known or seen.since_ns > rules.slow_ns:
         return None
     why = f"it started {hoards.started} times what ended at once and left {hoards.orphans} slots behind"
     if case.strikes and seen.copies <= _HALF * seen.known:
@@ -211,7 +210,7 @@ def _leaves_behind(case: Case, seen: Evidence, hoards: Hoard) -> Opinion | None:
 
 def _floods(case: Case, rules: Rules, suspect: Suspect, seen: Evidence, hoards: Hoard) -> Opinion | None:
     """One process starts one program without end, and what it starts neither does anything nor ends: no build is so."""
-    if case.strikes < rules.patience or suspect.older or seen.since_ns > _SLOW_NS:
+    if case.strikes < rules.patience or suspect.older or seen.since_ns > rules.slow_ns:
         return None
     same = hoards.one_program >= _NEARLY_ALL * hoards.known and seen.execs >= _NEARLY_ALL * seen.known
     if not same or hoards.known < _TENTH * seen.known or hoards.ended or seen.asleep < _NEARLY_ALL * seen.processes:

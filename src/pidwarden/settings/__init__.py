@@ -190,6 +190,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             description="Seconds without a new alarm after which a family's earlier bursts are forgotten.",
         ),
     ] = 30.0
+    slow_after: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400,
+            description="Seconds. Threads or zombies that took longer are a leak or a load: a person decides.",
+        ),
+    ] = 10.0
     kill_timeout: Annotated[
         float,
         Meta(
