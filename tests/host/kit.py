@@ -12,15 +12,16 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
+import loaded
 import pytest
 
-from pidwarden.kernel.bpf import Programs
 from pidwarden.kernel.config import Config
-from pidwarden.kernel.gates import Choice
 from pidwarden.model.record import GroupFlag, ProcFlag, Record, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pidwarden.kernel.bpf import Programs
 
 PROPS = Path(__file__).parent.parent / "props"
 _BUILT = Path(tempfile.gettempdir()) / f"pidwarden-props-{os.getuid()}"
@@ -135,8 +136,8 @@ def tracking(*, gate: bool | str = False, records: int = 16384, **changes: objec
 
     `gate`: none, the best there is, or that of a name.
     """
-    choice = Choice(gate if isinstance(gate, str) else "auto")
-    programs = choice.load(max_records=records) if gate else Programs.load(max_records=records)
+    key = gate if isinstance(gate, str) else "auto" if gate else ""
+    choice, programs = loaded.take(key, records)
     try:
         configure(programs, **changes)
         programs.attach_history()
@@ -144,8 +145,10 @@ def tracking(*, gate: bool | str = False, records: int = 16384, **changes: objec
         if gate:
             choice.put_up(programs)
         yield programs
-    finally:
+    except BaseException:
         programs.close()
+        raise
+    loaded.give_back(key, records, choice, programs)
 
 
 def record_of(programs: Programs, pid: int) -> Record | None:
