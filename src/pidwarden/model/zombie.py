@@ -94,6 +94,7 @@ class Sleep(NamedTuple):
     searched: bool = False
     remark: str = ""  # what else is known of the other end, in words
     awaited: int = 0  # the pid that a wait with a pidfd is for, 0 if not known
+    anybody: bool = False  # whether there is no other end: whoever wants may send there
 
 
 class Thread(NamedTuple):
