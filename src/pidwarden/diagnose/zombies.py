@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pidwarden.model.zombie import Case, Parent, Zombie
 
 PATIENCE_NS = 5_000_000_000  # process 1 may take its time; some look only now and then
+_V2 = 2
 _ASKED = 64  # zombies whose end's signal is looked at
 INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
 
@@ -159,7 +160,11 @@ def _frozen(parent: Parent) -> _Verdict | None:
                 Cause.FROZEN, [f"every thread is in the freezer ({where}); its cgroup is not to be seen from here"]
             )
         return None
-    file = "cgroup.events: frozen 1" if freeze.version == 2 else "freezer.state: FROZEN or FREEZING"  # noqa: PLR2004
+    if freeze.version == _V2 and not freeze.whole and not any(sleeping.is_frozen(t) for t in parent.threads):
+        return None  # it is what keeps the others from being frozen
+    asks, has = ("cgroup.freeze: 1", "cgroup.events: frozen 1") if freeze.version == _V2 else (
+        "freezer.state: FREEZING", "freezer.state: FROZEN")  # fmt: skip
+    file = has if freeze.whole else f"{asks}, and not all in there are frozen yet"
     evidence = [f"{freeze.directory}: {file} (cgroup v{freeze.version})"]
     if freeze.asked != freeze.directory:
         evidence.append(f"asked for above it, by {freeze.asked}")

@@ -124,11 +124,9 @@ def frozen(pid: int, root: str = PROC) -> Freeze | None:
         directory = cgroup.directory_of(pid, hierarchy, found, root)
         if directory is None or not freezer.exists(directory):
             continue
-        asked = _asked(directory)
-        if freezer.is_frozen(directory) or (
-            asked and version == 1
-        ):  # FREEZING: some are, and who is waits for the rest
-            return Freeze(version, directory, asked or directory)
+        asked, whole = _asked(directory), freezer.is_frozen(directory)
+        if asked or whole:
+            return Freeze(version, directory, asked or directory, whole)
     return None
 
 

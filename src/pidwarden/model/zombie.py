@@ -107,11 +107,15 @@ class Thread(NamedTuple):
 
 
 class Freeze(NamedTuple):
-    """A frozen cgroup: ``version`` of its hierarchy, its directory, and the one that was asked for (it or above)."""
+    """A frozen cgroup: ``version`` of its hierarchy, its directory, and the one that was asked for (it or above).
+
+    ``whole``: everybody in it is frozen; else somebody in there cannot be yet, who is in state D.
+    """
 
     version: int
     directory: str
     asked: str
+    whole: bool = True
 
 
 class Parent(NamedTuple):
