@@ -11,7 +11,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import vforks
 from pidwarden.kernel.evidence import fdinfo
 from pidwarden.kernel.procfs import PROC
 from pidwarden.kernel.zombies import ppid_of
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 SECONDS = 1.0  # for all descriptors of everybody, for one parent
 _WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg", "sendfile")
 _LOCKS = ("flock", "fcntl")
+_FORKS = ("vfork", "clone", "clone3")
 _MOST = 20  # holders that are named
 _CUT = "not all processes could be looked at in time"
 
@@ -60,7 +60,7 @@ def _search(sleep: Sleep) -> Callable[[int, int, Sleep, Mapping[int, bytes], str
 
 
 def _is_vfork(thread: Thread) -> bool:
-    return thread.state == "D" and thread.sleep.name in vforks.CALLS
+    return thread.state == "D" and thread.sleep.name in _FORKS
 
 
 def _name(pid: int, living: Mapping[int, bytes]) -> bytes:
@@ -178,5 +178,7 @@ def _lock(pid: int, fd: int, sleep: Sleep, living: Mapping[int, bytes], root: st
 
 
 def _vfork(pid: int, tid: int, sleep: Sleep, living: Mapping[int, bytes], root: str) -> Sleep:
+    from pidwarden.kernel import vforks  # noqa: PLC0415  (few sleep there)
+
     children = vforks.children(pid, tid, root)
     return sleep._replace(holders=[Holder(c, _name(c, living)) for c in children], searched=bool(children))

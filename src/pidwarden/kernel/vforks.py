@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pidwarden.kernel.procfs import PROC, read_bytes
-from pidwarden.kernel.surroundings import read_all
 
 CALLS = frozenset(("vfork", "clone", "clone3"))
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h; field 9 of stat
@@ -14,10 +13,18 @@ def children(pid: int, tid: int, root: str = PROC) -> list[int]:
 
     Memory that is shared has one size; if no child's is the parent's, none is passed over for it.
     """
-    found = list(map(int, read_all(f"{root}/{pid}/task/{tid}/children").split()))
+    found = _born(f"{root}/{pid}/task/{tid}/children")
     copies = [child for child in found if _is_copy(child, root)]
     memory = read_bytes(f"{root}/{pid}/statm")
     return [child for child in copies if read_bytes(f"{root}/{child}/statm") == memory] or copies
+
+
+def _born(path: str) -> list[int]:
+    try:
+        with open(path, "rb") as file:  # in several reads: the kernel gives one page at a time
+            return list(map(int, file.read().split()))
+    except OSError:
+        return []
 
 
 def _is_copy(pid: int, root: str) -> bool:
