@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "host"))
 
-from zombiekit import NEAR, PROPS, Prop  # noqa: E402  (the props of the tests)
+from cli_kit import guard  # noqa: E402
+from zombiekit import NEAR, PROPS, Prop, run  # noqa: E402  (the props of the tests)
 
+from pidwarden.diagnose.cause import Cause  # noqa: E402
 from pidwarden.drill.pen import DeadMan, Pen  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PAGE = ROOT / "docs" / "zombies.md"
 BEGIN, END = "<!-- table: python bench/zombies.py table -->\n", "<!-- end of table -->"
@@ -53,9 +55,9 @@ print(1000 * (time.perf_counter() - began), file=out)
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-def ask() -> dict[int, list[str]]:
+def ask(command: Sequence[str] = COMMAND) -> dict[int, list[str]]:
     """The causes by parent, out of one run of the command."""
-    done = subprocess.run(COMMAND, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return {p["pid"]: [c["cause"] for c in p["causes"]] for p in json.loads(done.stdout)["parents"]}
 
 
@@ -69,7 +71,17 @@ def confusion() -> dict[tuple[str, str], list[str]]:
         for prop, it in made:
             named = answers.get(it.pid) or _again(prop, it.pid)
             found.setdefault((prop.cause, " and ".join(named) or "no zombie"), []).append(prop.name)
+    named = with_history()
+    found.setdefault((str(Cause.EXECED), " and ".join(named) or "no zombie"), []).append("exec")
     return found
+
+
+def with_history() -> list[str]:
+    """What is named where a parent called exec after it forked: only a guard can know."""
+    run_dir = f"/run/pidwarden-bench-{os.getpid()}"
+    command = [*COMMAND[:-1], "--run-dir", run_dir]
+    with guard(run_dir, "--mode", "observe", only=os.getpid()), run("exec") as (_running, pid, _other):
+        return ask(command).get(pid, [])
 
 
 def _again(prop: Prop, pid: int) -> list[str]:

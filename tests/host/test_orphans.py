@@ -9,29 +9,18 @@ import subprocess
 import sys
 
 import pytest
-from cli_kit import NOBODY, forget_copy, nobody_cli
+from cli_kit import NOBODY, nobody_cli
 from kit import child
-from orphankit import Asked, copy_of, group, orphan, take_away, written
+from orphankit import copy_of, group, orphan, take_away, written
 
 from pidwarden.kernel import cgroup, procfs
 from pidwarden.kernel.orphans import login_uid
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_copy_left")]
 USER = 64123  # nobody's
 UNIT = f"pidwarden-test-{os.getpid()}.service"
 SESSION = f"9{os.getpid()}"
 BARE = {"never-detached", *(["no-login"] if login_uid(os.getpid()) is None else [])}  # what speaks of any job
-
-
-@pytest.fixture
-def asked(capsys):
-    return Asked(capsys, "--no-guard")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def copy():
-    yield
-    forget_copy()
 
 
 def test_the_job_of_a_shell_that_is_gone(asked):

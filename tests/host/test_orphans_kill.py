@@ -11,27 +11,16 @@ import subprocess
 import sys
 
 import pytest
-from cli_kit import forget_copy, nobody_cli, pidwarden_cli
+from cli_kit import nobody_cli, pidwarden_cli
 from kit import until
-from orphankit import Asked, group, orphan, take_away, written
+from orphankit import group, orphan, take_away, written
 
 from pidwarden.kernel import cgroup, procfs
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_copy_left")]
 USER = 64124  # nobody's: what these tests end is his, or is named by its pid
 OTHER = f"9{os.getpid()}"
 DONE = "nobody of them is left"
-
-
-@pytest.fixture
-def asked(capsys):
-    return Asked(capsys, "--no-guard")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def copy():
-    yield
-    forget_copy()
 
 
 def runs(pid):

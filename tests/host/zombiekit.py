@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -187,13 +186,6 @@ def has_freezer(version: int) -> bool:
     return bool(found.v2) if version == 2 else "freezer" in found.v1
 
 
-def _has_unix_diag() -> bool:
-    """Whether the kernel tells who is at the other end of a Unix socket."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        return socketpeer.unix_peer(os.fstat(ours.fileno()).st_ino) > 0
-
-
 PROPS = [
     Prop("never", "never-waits", (), usr1, "no thread of it waits"),
     Prop("many", "never-waits", (), usr1, "no thread of it waits", "never 100"),
@@ -216,7 +208,7 @@ PROPS = [
     Prop("pipe", "blocked", ("never-waits",), kill_other, "holder"),
     Prop("write-pipe", "blocked", ("never-waits",), kill_other, "holder"),
     Prop("fifo", "blocked", ("never-waits",), kill_other, "holder", "fifo FILE"),
-    Prop("socket", "blocked", ("never-waits",), kill_other, "holder" if _has_unix_diag() else "socket:"),
+    Prop("socket", "blocked", ("never-waits",), kill_other, "holder" if socketpeer.unix_diag() else "socket:"),
     Prop("eventfd", "blocked", (), usr1, "holder"),
     Prop("tcp", "blocked", (), usr1, "127.0.0.1:"),
     Prop("open-fifo", "blocked", (), usr1, "open", "open-fifo FILE"),
@@ -225,7 +217,7 @@ PROPS = [
     Prop("futex", "blocked", (), usr1, "futex"),
     Prop("join", "blocked", ("never-waits",), kill_other, "read"),
     Prop("msgrcv", "blocked", (), usr1, "msgrcv"),
-    Prop("vfork", "blocked", ("never-waits",), kill_sleeper, "D"),
+    Prop("vfork", "blocked", ("never-waits",), kill_sleeper, "held by vforked ("),
     Prop("signalfd-pipe", "blocked", ("sigchld-blocked",), kill_other, "holder"),
     Prop("blocked", "sigchld-blocked", ("never-waits",), usr1, "pending"),
     Prop("blocked-plain", "sigchld-blocked", ("never-waits",), usr1, "pending"),

@@ -22,6 +22,7 @@ LINES = [
     ("sh: 1: Cannot fork", "EAGAIN", FORK, "dash"),
     ("/bin/sh: 12: Cannot fork", "EAGAIN", FORK, "dash"),
     ("zsh: fork failed: resource temporarily unavailable", "EAGAIN", FORK, "zsh"),
+    (f"ssh: fork failed: {AGAIN}", "EAGAIN", FORK, ""),
     ("No more processes.", "EAGAIN", FORK, "csh"),
     ("/bin/sh: can't fork: Out of memory", "ENOMEM", FORK, "busybox"),
     (f"BlockingIOError: [Errno 11] {AGAIN}", "EAGAIN", FORK, "Python"),
@@ -31,6 +32,19 @@ LINES = [
      "reached", "EAGAIN", THREAD, "Java"),
     ('[warning][os,thread] Failed to start thread "GC Thread#1" - pthread_create failed (EAGAIN) for attributes: '
      "stacksize: 1024k, guardsize: 4k, detached.", "EAGAIN", THREAD, "Java"),
+    ('java.io.IOException: Cannot run program "ls": error=12, Cannot allocate memory', "ENOMEM", FORK, "Java"),
+    ("fatal error: newosproc", "EAGAIN", THREAD, "Go"),
+    ("runtime: may need to increase max user processes (ulimit -u)", "EAGAIN", THREAD, "Go"),
+    ("Error: EAGAIN: resource temporarily unavailable, read", "EAGAIN", OPEN, "Node.js"),
+    ("BlockingIOError: [Errno 11] write could not complete without blocking", "EAGAIN", OPEN, "Python"),
+    ("Can't create a new thread (errno 11); if you are not out of available memory", "EAGAIN", THREAD, "MySQL"),
+    ("Can't create thread to handle new connection(errno= 11)", "EAGAIN", THREAD, "MySQL"),
+    (f"terminate called after throwing 'std::system_error' what():  {AGAIN}", "EAGAIN", THREAD, "C++"),
+    (f"libgomp: Thread creation failed: {AGAIN}", "EAGAIN", THREAD, "OpenMP"),
+    (f"qemu: qemu_thread_create: {AGAIN}", "EAGAIN", THREAD, ""),
+    (f"setuid: {AGAIN}", "EAGAIN", EXEC, ""),
+    ("systemd[1]: foo.service: Failed to run 'start' task: Cannot allocate memory", "ENOMEM", FORK, "systemd"),
+    ("eagain", "EAGAIN", FORK, ""),
     ("fork/exec /bin/x: resource temporarily unavailable", "EAGAIN", FORK, "Go"),
     ("fork/exec /usr/bin/git: cannot allocate memory", "ENOMEM", FORK, "Go"),
     (f"runtime/cgo: pthread_create failed: {AGAIN}", "EAGAIN", THREAD, "Go"),
@@ -130,3 +144,16 @@ def test_any_line_is_understood_or_not_and_nothing_else(line):
 def test_of_a_line_without_end_the_beginning_counts():
     assert parse("x" * 10_000_000 + " EAGAIN") is None
     assert parse("EAGAIN" + " x" * 5_000_000).error == "EAGAIN"
+
+
+def test_what_errors_are_called_in_the_language_of_the_reader():
+    line = "bash: fork: Nicht genügend Hauptspeicher verfügbar"
+    found = parse(line, {"nicht genügend hauptspeicher verfügbar": "ENOMEM"})
+    assert found == message.Message("ENOMEM", FORK, "bash")
+    assert parse(line) == message.Message("EAGAIN", FORK, "bash", guessed=True)
+
+
+def test_the_path_of_a_cgroup_may_have_spaces():
+    found = parse("[12.3] cgroup: fork rejected by pids controller in /a b/c d\n")
+    assert found is not None
+    assert found.cgroup == "/a b/c d"

@@ -37,7 +37,7 @@ def test_selectors_come_back_as_they_were_typed(text):
     [
         "", ":", "pid", "pid:", "pid:0", "pid:-1", "pid:+1", "pid:1.0", "pid: 1", "pid:1 ", "pid:0x1", "pid:abc",
         "pid:\u0661", "pid:\u00b2", f"pid:{PID_MAX + 1}", "pid:" + "9" * 30, "PID:1", "user:", "user:a\0b", "group:a",
-        "cgroup:", "cgroup:user.slice", "cgroup:/a\0", "1", "\n", "nspid:1",
+        "cgroup:", "cgroup:user.slice", "cgroup:/a\0", "cgroup:/..", "cgroup:/a/../../b", "1", "\n", "nspid:1",
     ],
 )  # fmt: skip
 def test_what_is_no_selector_is_refused_with_what_to_type(text):

@@ -147,3 +147,9 @@ def test_status_says_where_to_ask_when_room_is_short(used, said):
     room = Headroom([Limit("pid_max", used, 100)], 0.0, 1.0)
     assert bool(status._pointer(room)) == said
     assert status._pointer(Headroom([], 0.0, 1.0)) == []
+
+
+@pytest.mark.parametrize("kind", [Kind.PIDS, Kind.NPROC])
+def test_a_limit_of_nothing_answers_as_any_other_limit_on_tasks(kind):
+    assert first(table(1, 0, kind, binds=True)).startswith("fork fails (EAGAIN)")
+    assert first(table(0, 0, Kind.DEAD_INIT, binds=True)).startswith("fork fails (ENOMEM)")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zombieparts import PARENT, PAUSE, case, parent, sleep, thread, zombie
 
+from pidwarden.diagnose import remedies
 from pidwarden.diagnose.account import GUARD, LOOKS, Account
 from pidwarden.diagnose.cause import Cause
 from pidwarden.diagnose.ladders import unit_of
@@ -32,6 +33,7 @@ def cause(of, zombies=None, **fields):
 
 
 V2 = Freeze(2, "/sys/fs/cgroup/a/b", "/sys/fs/cgroup/a")
+PART = V2._replace(whole=False)
 
 TABLE = [
     ("asleep", parent(), Cause.NEVER_WAITS),
@@ -42,6 +44,8 @@ TABLE = [
     ("traced", parent(thread(state="t", tracer=9)), Cause.STOPPED),
     ("frozen", parent(freeze=V2), Cause.FROZEN),
     ("frozen out of sight", parent(thread(asleep=sleep(wchan="__refrigerator"), state="D")), Cause.FROZEN),
+    ("frozen, not all", parent(thread(asleep=sleep(wchan="get_signal")), freeze=PART), Cause.FROZEN),
+    ("keeps others from it", parent(thread(asleep=sleep(wchan="fuse"), state="D"), freeze=PART), Cause.BLOCKED),
     ("frozen and stopped", parent(thread(state="T"), freeze=V2), Cause.FROZEN),
     ("frozen in a wait", parent(thread(asleep=sleep("wait4", ANY, wchan="do_freezer_trap")), freeze=V2), Cause.FROZEN),
     ("wait4", parent(thread(asleep=sleep("wait4", 7))), Cause.WAITS_FOR_ANOTHER),
@@ -245,3 +249,20 @@ def test_the_age_says_where_it_is_from():
     assert "oldest 1s (by exit events)" in by_guard.lines(None)[1]
     assert by_looks.object(None)["bytes"] is None
     assert by_looks.object(None)["per_second"] == 15
+
+
+def test_who_is_in_the_freezer_while_others_cannot_be_is_frozen_and_thawed():
+    found = only(case(parent(thread(asleep=sleep(wchan="get_signal")), freeze=PART)))
+    assert "not all in there are frozen yet" in found.evidence[0]
+    assert found.ladder[0] == remedies.thaw(V2.asked)
+
+
+def test_what_is_hidden_is_not_said_to_be_seen():
+    words = " ".join(only(case(parent(thread(asleep=HIDDEN)))).evidence)
+    assert "nothing is set for SIGCHLD" in words
+    assert "no thread of it waits" not in words
+
+
+def test_a_parent_that_no_thread_can_be_borrowed_of_is_not_injected():
+    steps = [{rung.step for rung in only(case(parent(thread(state=state)))).ladder} for state in "SD"]
+    assert [Step.INJECT in them for them in steps] == [True, False]

@@ -9,6 +9,7 @@ import argparse
 import importlib
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pidwarden import __version__
@@ -16,6 +17,8 @@ from pidwarden.errors import NoPermission, PidwardenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_WIDTH, _DIGITS = 80, 5  # where there is no terminal; of a width that is believed
 
 # name: (module below pidwarden.cli, what it does). Each module has `arguments(parser)` and `run(args) -> int`.
 COMMANDS = {
@@ -38,13 +41,28 @@ COMMANDS = {
 }
 
 
+def _formatter(kind: type[argparse.HelpFormatter]) -> partial[argparse.HelpFormatter]:
+    """Makes one that knows how wide the terminal is: else each argument makes it import all that archives need.
+
+    The width is found as :func:`shutil.get_terminal_size` does.
+    """
+    given = os.environ.get("COLUMNS", "")
+    width = int(given) if given.isascii() and given.isdecimal() and len(given) < _DIGITS else 0
+    if not width:
+        try:
+            width = os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns
+        except (OSError, ValueError):  # no terminal, or closed
+            width = 0
+    return partial(kind, width=(width or _WIDTH) - 2)
+
+
 def _parser() -> argparse.ArgumentParser:
     commands = "\n".join(f"  {name:<9} {text}" for name, (_module, text) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="pidwarden",
         description="Keeps the process table of a Linux machine usable: contains fork bombs while they explode.",
         epilog=f"commands:\n{commands}\n\n`pidwarden COMMAND --help` tells more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_formatter(argparse.RawDescriptionHelpFormatter),
     )
     parser.add_argument("--version", action="version", version=f"pidwarden {__version__}")
     parser.add_argument("command", choices=[*COMMANDS], metavar="COMMAND", help="what to do")
@@ -67,8 +85,9 @@ def _run(chosen: argparse.Namespace) -> int:
     try:
         module = importlib.import_module(f"pidwarden.cli.{name}")
         parser = argparse.ArgumentParser(
-            prog=f"pidwarden {chosen.command}", description=text[0].upper() + text[1:] + "."
-        )
+            prog=f"pidwarden {chosen.command}", description=text[0].upper() + text[1:] + ".",
+            formatter_class=_formatter(argparse.HelpFormatter),
+        )  # fmt: skip
         module.arguments(parser)
         args = parser.parse_args(chosen.arguments)
         args.command = chosen.command

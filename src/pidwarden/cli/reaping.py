@@ -17,7 +17,7 @@ from pidwarden.guard.scope import protection
 from pidwarden.kernel import apart, cases, patience, procfs, zombies
 from pidwarden.kernel.procfs import PROC
 from pidwarden.rescue.sparing import Sparing
-from pidwarden.rescue.table import Proc
+from pidwarden.rescue.table import parse as parse_stat
 from pidwarden.settings import DEFAULT_CONFIG, load, parse
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pidwarden.kernel.zombies import Table
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.zombie import Case
+    from pidwarden.rescue.table import Proc
     from pidwarden.settings import Settings
 
 _WITHOUT = "which zombies were adopted"
@@ -178,16 +179,10 @@ def _record(case: Case) -> Proc | None:
 
 def _proc(pid: int, data: bytes) -> Proc | None:
     try:
-        end = data.rindex(b")")
-        rest = data[end + 2 :].split(None, 20)
-        ppid, pgrp, session, tty, tpgid, flags = map(int, rest[1:7])
+        one = parse_stat(pid, data, procfs.owner(pid))
     except (ValueError, IndexError):
         return None
-    exe = ""
-    if ppid not in (0, 2):  # not for threads of the kernel
+    if not one.kernel:
         with suppress(OSError):
-            exe = os.readlink(f"{procfs.PROC}/{pid}/exe")
-    comm, state = data[data.index(b"(") + 1 : end], chr(rest[0][0])
-    return Proc(
-        pid, int(rest[19]), comm, state, ppid, pgrp, session, tty, tpgid, flags, int(rest[17]), procfs.owner(pid), exe
-    )
+            return one._replace(exe=os.readlink(f"{procfs.PROC}/{pid}/exe"))
+    return one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -32,13 +33,24 @@ _BETWEEN_SECONDS = 0.5  # the two looks: long enough to see a bomb, short enough
 _SYSTEMD = "/run/systemd/system"  # sd_booted(3)
 
 
+def _own_words() -> dict[str, str]:
+    """What the C library calls the errors in the caller's language, in lower case."""
+    import locale  # noqa: PLC0415  (for a message only)
+
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_MESSAGES, "")
+    words = {os.strerror(number).lower(): name for number, name in message.names().items()}
+    locale.setlocale(locale.LC_MESSAGES, "C")
+    return words
+
+
 class _Look:
     """One look after the other at the same subject."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
         self._wanted: Selector | None = why_who.selector(args)
-        self.said = message.parse(args.message) if args.message is not None else None
+        self.said = message.parse(args.message, _own_words()) if args.message is not None else None
         self.meant = message.meaning(self.said) if self.said else None
         self._first: tuple[float, list[Binding]] | None = None
 

@@ -80,7 +80,7 @@ class Account(NamedTuple):
         whom = f"{name} ({self.case.ppid})" if self.case.ppid else "a parent outside of this pid namespace"
         lines = [f"{whom}{f', user {self.user},' if self.user else ''} owes {count(self.owed, 'zombie')}"]
         memory = self.bytes(each)
-        size = f", {_kib(memory)} of kernel memory" if memory is not None else ""
+        size = f", {_kib(memory)} of kernel memory" if memory else ""
         exact = "oldest " if self.oldest_from == GUARD else "oldest at least "
         age = f"{exact}{span(self.oldest_ns)} (by {self.oldest_from})"
         rate = f", {self.fresh} more in {self.watched:.1f} s" if self.fresh else ""

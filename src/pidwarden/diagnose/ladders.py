@@ -91,7 +91,7 @@ def _blocked(parent: Parent) -> Iterator[Rung]:
         return
     if thread.state == "D":
         yield Rung(Step.INSPECT, "pidwarden stuck: what it waits for, and what ends that", "none", parent.key.tgid)
-    for holder in list(thread.sleep.holders)[:3]:
+    for holder in [h for h in thread.sleep.holders if h.pid != parent.key.tgid][:3]:
         risk = "it has the other end, and may be at work: its own work is lost"
         yield Rung(
             Step.UNBLOCK,
@@ -108,7 +108,7 @@ def _of_parent(cause: Cause, parent: Parent, zombies: Sequence[Zombie]) -> Itera
         return  # nobody ends the machine's own init; a container's own view ends here as well
     if parent.status.is_caught(SIGCHLD) and cause is not Cause.SIGCHLD_BLOCKED:
         yield remedies.notify(pid, len(zombies) if cause is Cause.ONE_PER_SIGNAL else 1)
-    if not any(t.status.tracer for t in parent.threads):
+    if not any(t.status.tracer for t in parent.threads) and any(t.state != "D" for t in parent.threads):
         yield remedies.inject(pid)
     if cause is Cause.CONTAINER_INIT:
         yield Rung(Step.RESTART, f"recreate the container, and {_INIT_WRAPPER}", "all in the container ends", pid)

@@ -139,7 +139,7 @@ def soonest(bindings: Iterable[Binding]) -> Binding | None:
 
 def error_of(binding: Sequence[Binding]) -> str:
     """What fork(2) answers where these bind: it checks users and threads before memory (copy_process())."""
-    return "EAGAIN" if any(b.unit == "tasks" and b.allowed for b in binding) else "ENOMEM"
+    return "EAGAIN" if any(b.unit == "tasks" and b.kind is not Kind.DEAD_INIT for b in binding) else "ENOMEM"
 
 
 def amount(binding: Binding, number: int) -> str:

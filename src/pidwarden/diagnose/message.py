@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.diagnose.limits import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Call(StrEnum):
@@ -68,20 +71,26 @@ _TEXTS = (
 
 # Lines of programs: what they look like, who writes them, what was tried, the error where the line has none (or lies).
 _LINES: tuple[tuple[str, str, Call, str], ...] = (
-    (r"cgroup: fork rejected by pids controller in (?P<cgroup>\S+)", "the kernel", Call.FORK, "EAGAIN"),
+    (r"cgroup: fork rejected by pids controller in (?P<cgroup>.+)", "the kernel", Call.FORK, "EAGAIN"),
     (r"VFS: file-max limit \d+ reached", "the kernel", Call.OPEN, "ENFILE"),
     (r"Out of memory: Kill(ed)? process|Memory cgroup out of memory|oom-kill:", "the kernel", Call.FORK, "ENOMEM"),
     # bash tries again after EAGAIN alone, and names the error of the wait in between.
     (r"fork: retry: (No child processes|Resource temp)", "bash", Call.FORK, "=EAGAIN"),
     (r"fork: retry:|\bbash: .*fork:", "bash", Call.FORK, "EAGAIN"),
-    (r"unable to create (new )?native thread|pthread_create failed \(E\w+\)", "Java", Call.THREAD, "EAGAIN"),
-    (r"failed to create new OS thread", "Go", Call.THREAD, "EAGAIN"),
+    (r"(EAGAIN|EWOULDBLOCK): .*, (read|write|open|recv|send)\b", "Node.js", Call.OPEN, ""),
+    (r"could not complete without blocking", "Python", Call.OPEN, "EAGAIN"),
+    (r"unable to create (new )?native thread|pthread_create (failed )?\(E\w+\)", "Java", Call.THREAD, "EAGAIN"),
+    (r"java\.io\.IOException: .*\berror=\d", "Java", Call.FORK, ""),
+    (r"failed to create new OS thread|newosproc|increase max user processes", "Go", Call.THREAD, "EAGAIN"),
     (r"runtime/cgo: pthread_create failed", "Go", Call.THREAD, "EAGAIN"),
     (r"can't start new thread", "Python", Call.THREAD, "EAGAIN"),
     (r"BlockingIOError: \[Errno", "Python", Call.FORK, "EAGAIN"),
+    (r"can't create (a new )?thread (\(errno|to handle)", "MySQL", Call.THREAD, "EAGAIN"),
     (r"can't create Thread", "Ruby", Call.THREAD, "EAGAIN"),
+    (r"std::system_error", "C++", Call.THREAD, ""),
     (r"failed to spawn thread", "Rust", Call.THREAD, "EAGAIN"),
     (r"blas_thread_init", "OpenBLAS", Call.THREAD, "EAGAIN"),
+    (r"libgomp: Thread creation failed", "OpenMP", Call.THREAD, "EAGAIN"),
     (r"\bspawn(Sync)? (\S+ )?(?-i:E[A-Z]{3,})", "Node.js", Call.FORK, ""),
     (r"uv_thread_create|node::.*thread", "Node.js", Call.THREAD, "EAGAIN"),
     (r"OCI runtime|runc(\[\d+\])?:|container_linux\.go|process_linux\.go", "a container runtime", Call.FORK, ""),
@@ -92,19 +101,19 @@ _LINES: tuple[tuple[str, str, Call, str], ...] = (
     (r"CLONE_NEW\w+", "", Call.NAMESPACE, ""),
     (r"sshd\S*: .*fork|fork of unprivileged child failed", "sshd", Call.FORK, "EAGAIN"),
     (r"\bcron\S*: .*fork|\(CRON\) .*fork", "cron", Call.FORK, "EAGAIN"),
-    (r"systemd\S*: .*(fork|spawn)|Failed to fork|Failed to spawn executor", "systemd", Call.FORK, "EAGAIN"),
+    (r"systemd\S*: .*(fork|spawn|task)\b|Failed to fork|Failed to spawn executor", "systemd", Call.FORK, "EAGAIN"),
     (r"unable to create threaded", "git", Call.THREAD, ""),
     (r"cannot fork\(\)|cannot create async process", "git", Call.FORK, ""),
     (r"make(\[\d+\])?: (\*\*\* )?v?fork", "make", Call.FORK, ""),
     (r"No more processes", "csh", Call.FORK, "EAGAIN"),
-    (r"fork failed: ", "zsh", Call.FORK, ""),
+    (r"(\bzsh|^\S+:\d+): fork failed: ", "zsh", Call.FORK, ""),
     (r"^(\S*sh: )?(\d+: |line \d+: )?Cannot fork$", "dash", Call.FORK, "EAGAIN"),
     (r"sh: (.*: )?can't fork", "busybox", Call.FORK, "EAGAIN"),
     (r"(cannot|could not|can't|failed to|unable to) fork", "", Call.FORK, "EAGAIN"),
-    (r"(cannot|could not|can't|failed to|unable to) (create|start)( a| new)? thread", "", Call.THREAD, "EAGAIN"),
-    (r"pthread_create", "", Call.THREAD, "EAGAIN"),
+    (r"(cannot|could not|can't|failed to|unable to) (create|start)( a)?( new)? thread", "", Call.THREAD, "EAGAIN"),
+    (r"thread_create|thread creation failed", "", Call.THREAD, "EAGAIN"),
     (r"\b(v?fork|clone3?|posix_spawn|popen)\b", "", Call.FORK, ""),
-    (r"(failed to|unable to|cannot) exec|\bexecve?\b|cannot set user id", "", Call.EXEC, ""),
+    (r"(failed to|unable to|cannot) exec|\bexecve?\b|cannot set user id|\bset(re|res)?uid\b", "", Call.EXEC, ""),
 )
 _SYMBOL = re.compile(r"(?<![A-Za-z0-9_])(E[A-Z0-9]{3,})(?![A-Za-z0-9_])")
 _ALONE = re.compile(r"\W*(no space left on device|\w+|errno\W*\d+)\W*", re.IGNORECASE)  # a disk says it with a name
@@ -185,18 +194,23 @@ _OTHERS: dict[tuple[Call, str], Meaning] = {
         "the disk is full, or its inodes, or inotify's watches; only of fork, clone or unshare "
         "would it mean that there are too many namespaces"
     ),
-    (Call.OPEN, "EAGAIN"): Meaning("nothing was there to be read: no limit answers that"),
+    (Call.OPEN, "EAGAIN"): Meaning("nothing was there to be read, or no room to write: no limit answers that"),
 }
-GIVEN = "an error's name or number (EAGAIN, 11), or a whole line of a program's, such as `sh: 0: Cannot fork`"
+GIVEN = (
+    "an error's name or number (EAGAIN, 11), or a whole line of a program's, such as `sh: 0: Cannot fork`, in English "
+    "(run it with LC_ALL=C) or in the language that is set here"
+)
 
 
-def parse(line: str) -> Message | None:
+def parse(line: str, own: Mapping[str, str] | None = None) -> Message | None:
     """What a line says; None if nothing in it is known. The first error wins that it names by a symbol, text, number.
+
+    `own`: what the errors are called in the reader's language: texts in lower case, and names.
 
     Lines of any length are cut after 4,096 characters; they are somebody else's bytes and are never shown as they are.
     """
     line = line[:_MOST_CHARACTERS].strip()
-    error = _error(line)
+    error = _error(line, own or {})
     for pattern, program, call, usual in _LINES:
         if (found := re.search(pattern, line, re.IGNORECASE)) and (error or usual):
             stated = bool(error) or program == "the kernel"
@@ -215,12 +229,17 @@ def _really(call: Call, error: str) -> Call:
     return Call.NAMESPACE if error == "ENOSPC" and call is Call.FORK else call
 
 
-def _error(line: str) -> str:
-    for found in _SYMBOL.finditer(line):
+def names() -> dict[int, str]:
+    """The errors that are known, by number."""
+    return dict(_NUMBERS)
+
+
+def _error(line: str, own: Mapping[str, str]) -> str:
+    for found in _SYMBOL.finditer(line if _SYMBOL.search(line) else line.upper() if line.isalpha() else ""):
         if found[1] in _NAMES:
             return "EAGAIN" if found[1] == "EWOULDBLOCK" else found[1]
     lower = line.lower()
-    for text, name in _TEXTS:
+    for text, name in (*_TEXTS, *own.items()):
         if text in lower and not (name == "ENOMEM" and "native thread" in lower):
             return name
     for number in _NUMBER.finditer(line):

@@ -44,7 +44,11 @@ _LOOPS = frozenset(
     ]
 )
 # Descriptors that a loop reads, which is no more a hold-up than poll.
-_EVENTS = ("anon_inode:[signalfd]", "anon_inode:[timerfd]", "anon_inode:inotify", "anon_inode:[fanotify]")
+_EVENTS = (
+    "anon_inode:[signalfd]", "anon_inode:[timerfd]", "anon_inode:inotify", "anon_inode:[fanotify]", "/dev/fuse",
+    "/dev/kmsg", "/proc/kmsg", "/dev/input/", "/dev/uinput",
+)  # fmt: skip
+_TERMINALS = ("/dev/pts/", "/dev/ptmx", "/dev/tty", "/dev/console")
 # The same by the kernel's functions, where the call has no name here.
 _BLOCKED_IN = (
     "pipe_read",
@@ -188,7 +192,7 @@ def _passed_over(thread: Thread, zombies: Sequence[Zombie], options: int) -> str
     """Why a wait for any child does not take these, by its options; empty if it should."""
     odd = {z.exit_signal for z in zombies[:1]} - {SIGCHLD}
     if odd and not options & (_WALL | _WCLONE):
-        return f"without __WALL: it passes over children whose end sends signal {odd.pop()} in place of SIGCHLD"
+        return f"without __WALL: it passes over children whose end sends {sent(odd.pop())} in place of SIGCHLD"
     if options & _WCLONE and not options & _WALL and not odd:
         return "with __WCLONE: only for children whose end does not send SIGCHLD"
     if options & _WNOTHREAD:
@@ -207,6 +211,11 @@ def awaited(thread: Thread) -> int:
     return max(0, syscalls.signed(call.args[0]))
 
 
+def sent(signal: int) -> str:
+    """The signal of a child's end, in words."""
+    return f"signal {signal}" if signal else "no signal"
+
+
 # -- hold-ups ----------------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +230,8 @@ def blocking(parent: Parent) -> Blocking | None:  # noqa: PLR0911  (one for each
     leader, *others = parent.threads
     words = _held(leader)
     if words:
-        return Blocking((words, *other_end(leader)))
+        why = _perhaps_idle(leader)
+        return Blocking((words, *other_end(leader, parent)), not why, (why,) if why else ())
     if leader.sleep.name not in _FUTEX:
         return None
     if not others:
@@ -231,7 +241,9 @@ def blocking(parent: Parent) -> Blocking | None:  # noqa: PLR0911  (one for each
     found = [(t, held) for t in others if (held := _held(t))]
     if found:
         thread, held = found[0]
-        return Blocking((f"{place(leader)}: it waits for another of its threads", held, *other_end(thread)), sure=False)
+        return Blocking(
+            (f"{place(leader)}: it waits for another of its threads", held, *other_end(thread, parent)), sure=False
+        )
     why = "Go's and Java's programs idle like this as well: then it never waits"
     return Blocking((f"{place(leader)}: a lock in memory, or another of its threads",), False, (why,))
 
@@ -252,11 +264,22 @@ def _held(thread: Thread) -> str:
     return ""
 
 
-def other_end(thread: Thread) -> list[str]:
+def _perhaps_idle(thread: Thread) -> str:
+    """Why what it sleeps in may be where it is at home, in words; empty if it is not."""
+    if thread.sleep.name in _READS and thread.sleep.anybody:
+        return "a program that serves whoever writes to it idles like this as well: then it never waits"
+    if thread.sleep.name in _READS and thread.sleep.target.startswith(_TERMINALS):
+        return "a program that waits for somebody to type idles like this as well: then it never waits"
+    return ""
+
+
+def other_end(thread: Thread, parent: Parent) -> list[str]:
     """Who could let it go on, in words."""
     sleep = thread.sleep
     found = [sleep.remark] if sleep.remark else []
-    if sleep.holders:
+    if sleep.holders and all(h.pid == parent.key.tgid for h in sleep.holders):
+        found.append("nobody but itself that may be seen has the other end")
+    elif sleep.holders:
         names = ", ".join(who(h.pid, h.comm) for h in sleep.holders[:5])
         more = f" and {len(sleep.holders) - 5} more" if len(sleep.holders) > 5 else ""  # noqa: PLR2004
         found.append(f"held by {names}{more}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pidwarden.model.zombie import Case, Parent, Zombie
 
 PATIENCE_NS = 5_000_000_000  # process 1 may take its time; some look only now and then
+_V2 = 2
+_ASKED = 64  # zombies whose end's signal is looked at
 INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
 
 
@@ -158,7 +160,11 @@ def _frozen(parent: Parent) -> _Verdict | None:
                 Cause.FROZEN, [f"every thread is in the freezer ({where}); its cgroup is not to be seen from here"]
             )
         return None
-    file = "cgroup.events: frozen 1" if freeze.version == 2 else "freezer.state: FROZEN or FREEZING"  # noqa: PLR2004
+    if freeze.version == _V2 and not freeze.whole and not any(sleeping.is_frozen(t) for t in parent.threads):
+        return None  # it is what keeps the others from being frozen
+    asks, has = ("cgroup.freeze: 1", "cgroup.events: frozen 1") if freeze.version == _V2 else (
+        "freezer.state: FREEZING", "freezer.state: FROZEN")  # fmt: skip
+    file = has if freeze.whole else f"{asks}, and not all in there are frozen yet"
     evidence = [f"{freeze.directory}: {file} (cgroup v{freeze.version})"]
     if freeze.asked != freeze.directory:
         evidence.append(f"asked for above it, by {freeze.asked}")
@@ -202,9 +208,9 @@ def _uninterruptible(parent: Parent) -> _Verdict | None:
     leader = parent.threads[0]
     if leader.state != "D":
         return None
-    where = sleeping.where(leader) or "the kernel function is not shown to us"
-    evidence = [f"state D, in {where}: it runs no code of its own until that ends; `pidwarden stuck` tells more"]
-    return _Verdict(Cause.BLOCKED, evidence + sleeping.other_end(leader))
+    where = f"state D, in {leader.sleep.wchan}" if leader.sleep.wchan else "state D, where is not shown to us"
+    evidence = [f"{where}: it runs no code of its own until that ends; `pidwarden stuck` tells more"]
+    return _Verdict(Cause.BLOCKED, evidence + sleeping.other_end(leader, parent))
 
 
 def _execed(case: Case, zombies: Sequence[Zombie]) -> _Verdict | None:
@@ -286,8 +292,8 @@ def _init(case: Case, parent: Parent) -> _Verdict | None:
 
 def _idle(case: Case, parent: Parent, zombies: Sequence[Zombie]) -> _Verdict:
     if hidden := sleeping.hidden(parent):
-        why = f"where it sleeps is not known, so it may wait for another child, be blocked, or never wait: {hidden}"
-        return _Verdict(Cause.UNKNOWN, _signals(parent), sure=False, unknown=[why])
+        why = f"it may wait for another child, be blocked, or never wait: {hidden}"
+        return _Verdict(Cause.UNKNOWN, _signals(parent, hidden=True), sure=False, unknown=[why])
     if parent.threads[0].state == "R":
         why = "it runs: whether it waits when it is done only its program can tell; look again"
         return _Verdict(Cause.UNKNOWN, _signals(parent), sure=False, unknown=[why])
@@ -297,17 +303,18 @@ def _idle(case: Case, parent: Parent, zombies: Sequence[Zombie]) -> _Verdict:
     if not parent.copy and case.history is None:
         unknown.append("whether it forked them before it became this program (exec): known while a guard runs")
     evidence = [*_signals(parent), *sleeping.rest(parent)]
-    if odd := {z.exit_signal for z in zombies[:1]} - {SIGCHLD}:
-        evidence.append(
-            f"its children send signal {odd.pop()} at their end: only a wait with __WALL or __WCLONE takes them"
-        )
+    asked = zombies[:_ASKED]
+    if odd := [signal for z in asked if (signal := z.exit_signal) != SIGCHLD]:
+        some = f"{len(odd)} of {len(asked)} children" if len(odd) < len(asked) else "its children"
+        sent = sleeping.sent(odd[0])
+        evidence.append(f"{some} sent {sent} at their end, not SIGCHLD: only a wait with __WALL or __WCLONE takes them")
     return _Verdict(Cause.NEVER_WAITS, evidence, sure=False, unknown=unknown)
 
 
-def _signals(parent: Parent) -> list[str]:
+def _signals(parent: Parent, *, hidden: bool = False) -> list[str]:
     if parent.status.is_caught(SIGCHLD):
         return ["it has a handler for SIGCHLD, but has never taken a child's status"]
     reaped = (
         "it has taken statuses of other children before" if parent.waited else "it has never taken a child's status"
     )
-    return [f"no thread of it waits, nothing is set for SIGCHLD, and {reaped}"]
+    return [f"{'' if hidden else 'no thread of it waits, '}nothing is set for SIGCHLD, and {reaped}"]

@@ -85,7 +85,9 @@ class _Closer(NamedTuple):
             return plain._replace(why=_GONE)
         parent = ends.with_ends(parent, self.table.living, self.root)
         parent = _with_names(_with_members(parent, self.table, self.root), tracers, self.root)
-        return plain._replace(parent=parent, history=self.history(ppid, seen.stayed) if self.history else None)
+        return plain._replace(
+            parent=parent, comm=parent.comm, history=self.history(ppid, seen.stayed) if self.history else None
+        )
 
 
 def _comm(stat: bytes) -> bytes:

@@ -18,20 +18,21 @@ from pidwarden.model import syscalls
 from pidwarden.model.zombie import Holder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pidwarden.model.zombie import Parent, Sleep, Thread
 
 SECONDS = 1.0  # for all descriptors of everybody, for one parent
 _WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg", "sendfile")
 _LOCKS = ("flock", "fcntl")
+_FORKS = ("vfork", "clone", "clone3")
 _MOST = 20  # holders that are named
 _CUT = "not all processes could be looked at in time"
 
 
 def with_ends(parent: Parent, living: Mapping[int, bytes], root: str = PROC) -> Parent:
     """The parent, with the holders of what its threads wait for; `living` is the ``stat`` of everybody who lives."""
-    if not any(t.sleep.target for t in parent.threads):
+    if not any(t.sleep.target or _is_vfork(t) for t in parent.threads):
         return parent
     near = {pid: stat for pid, stat in living.items() if ppid_of(stat) == parent.key.tgid}
     everybody = {**near, **living}  # children first, who have what the parent made, should time run out
@@ -41,18 +42,25 @@ def with_ends(parent: Parent, living: Mapping[int, bytes], root: str = PROC) -> 
 
 def _searched(pid: int, thread: Thread, living: Mapping[int, bytes], root: str) -> Sleep:
     sleep = thread.sleep
-    if sleep.call is None or not sleep.target:
-        return sleep
+    if _is_vfork(thread):
+        return _vfork(pid, thread.tid, sleep, living, root)
+    search = _search(sleep) if sleep.call and sleep.target else None
+    return search(pid, syscalls.signed(sleep.call.args[0]), sleep, living, root) if search and sleep.call else sleep
+
+
+def _search(sleep: Sleep) -> Callable[[int, int, Sleep, Mapping[int, bytes], str], Sleep] | None:
+    """How the other end of what it sleeps in is found; None if there is none."""
     if sleep.name in _LOCKS:
-        return _lock(pid, thread.tid, sleep, living, root)
-    fd = syscalls.signed(sleep.call.args[0])
+        return _lock
     if sleep.target.startswith("pipe:[") or _is_fifo(sleep):
-        return _pipe(pid, fd, sleep, living, root)
+        return _pipe
     if sleep.target == "anon_inode:[eventfd]":
-        return _eventfd(pid, fd, sleep, living, root)
-    if sleep.target.startswith("socket:["):
-        return _socket(pid, sleep, living, root)
-    return sleep
+        return _eventfd
+    return _socket if sleep.target.startswith("socket:[") else None
+
+
+def _is_vfork(thread: Thread) -> bool:
+    return thread.state == "D" and thread.sleep.name in _FORKS
 
 
 def _name(pid: int, living: Mapping[int, bytes]) -> bytes:
@@ -123,19 +131,23 @@ def _eventfd(pid: int, fd: int, sleep: Sleep, living: Mapping[int, bytes], root:
 # -- sockets -----------------------------------------------------------------------------------------------------------
 
 
-def _socket(pid: int, sleep: Sleep, living: Mapping[int, bytes], root: str) -> Sleep:
+def _socket(pid: int, _fd: int, sleep: Sleep, living: Mapping[int, bytes], root: str) -> Sleep:
     from pidwarden.kernel import socketpeer  # noqa: PLC0415  (few sleep there)
 
     inode = int(sleep.target[len("socket:[") : -1])
     peer = socketpeer.unix_peer(inode)
+    if peer is None:
+        words, anybody = socketpeer.remote(pid, inode, root)
+        if not words and "unix" in sleep.wchan:
+            words = "who has the other end is not known: it is in another network namespace, or there is no unix_diag"
+        return sleep._replace(remark=words, anybody=anybody)
+    if not peer and sleep.name == "connect":
+        return sleep._replace(remark="a Unix socket: who listens there has many that wait, and accepts none")
     if not peer:
-        hidden = "who has the other end is not known: a Unix socket, and the kernel has no unix_diag"
-        return sleep._replace(
-            remark=socketpeer.remote(pid, inode, root) or ("" if "unix" not in sleep.wchan else hidden)
-        )
+        return sleep._replace(remark="a Unix socket that is connected to nobody", anybody=True)
     found: dict[int, Holder] = {}
     remark = ""
-    for other, _fd, link in _links(living, root):
+    for other, _number, link in _links(living, root):
         if not other:
             remark = _CUT
         elif link == f"socket:[{peer}]":
@@ -146,32 +158,27 @@ def _socket(pid: int, sleep: Sleep, living: Mapping[int, bytes], root: str) -> S
 # -- locks of files ----------------------------------------------------------------------------------------------------
 
 
-def _lock(pid: int, tid: int, sleep: Sleep, living: Mapping[int, bytes], root: str) -> Sleep:
-    """The owner out of ``/proc/locks``: who waits stands below that lock, after an arrow (proc_locks(5))."""
-    owner = 0
-    for line in _locks(root):
-        words = line.split()
-        if "->" not in words:
-            owner = _owner(words)
-        elif _owner(words) in (pid, tid):
-            if owner in (0, -1):
-                return sleep._replace(remark="the lock belongs to an open file, not to one process (/proc/locks)")
-            return sleep._replace(holders=[Holder(owner, _name(owner, living))], searched=True)
-    return sleep
+def _lock(pid: int, fd: int, sleep: Sleep, living: Mapping[int, bytes], root: str) -> Sleep:
+    """Who has a lock on that file, by the fdinfo of everybody's descriptors of it (proc_pid_fdinfo(5)).
+
+    The pid in ``/proc/locks`` is no more than that of who asked for it: a lock of flock(2), or of an open file, passes
+    on to children, and outlives that process.
+    """
+    found: dict[int, Holder] = {}
+    remark = ""
+    for other, name, link in _links(living, root):
+        if not other:
+            remark = _CUT
+        elif link == sleep.target and (other, name) != (pid, str(fd)) and fdinfo(other, int(name), b"lock", root):
+            found[other] = Holder(other, _name(other, living))
+    return sleep._replace(holders=_first(found, pid), searched=True, remark=remark)
 
 
-def _locks(root: str) -> list[str]:
-    try:
-        with open(f"{root}/locks", encoding="ascii", errors="replace") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
+# -- vfork -------------------------------------------------------------------------------------------------------------
 
 
-def _owner(words: list[str]) -> int:
-    """The pid of a line: ``1: [->] FLOCK ADVISORY WRITE 123 00:2b:5 0 EOF``."""
-    at = 5 if "->" in words else 4
-    try:
-        return int(words[at])
-    except (IndexError, ValueError):
-        return 0
+def _vfork(pid: int, tid: int, sleep: Sleep, living: Mapping[int, bytes], root: str) -> Sleep:
+    from pidwarden.kernel import vforks  # noqa: PLC0415  (few sleep there)
+
+    children = vforks.children(pid, tid, root)
+    return sleep._replace(holders=[Holder(c, _name(c, living)) for c in children], searched=bool(children))

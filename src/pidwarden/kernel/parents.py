@@ -39,7 +39,9 @@ def parent(pid: int, read: Read | None = None, machine: str = "", root: str = PR
     end = data.rindex(b")")
     fields = data[end + 2 :].split()
     tids = evidence.threads(pid, root)
-    looked = [_thread(pid, tid, read, machine or os.uname().machine, root) for tid in tids[:THREADS]]
+    # A dead leader has neither descriptors nor namespaces any more, nor (in v1) its cgroup: another thread has them.
+    alive = pid if status.state not in _DEAD else next((t for t in tids if _lives(pid, t, root)), pid)
+    looked = [_thread(pid, tid, alive, read, machine or os.uname().machine, root) for tid in tids[:THREADS]]
     cminflt, cutime, cstime = int(fields[8]), int(fields[13]), int(fields[14])
     return Parent(
         ProcessKey(pid, int(fields[19]) * TICK_NS),
@@ -52,19 +54,24 @@ def parent(pid: int, read: Read | None = None, machine: str = "", root: str = PR
         bool(cminflt or cutime or cstime),
         bool(int(fields[6]) & _PF_FORKNOEXEC),
         bool(int(fields[6]) & _PF_EXITING),
-        _signalfd(pid, root),
-        frozen(pid, root),
-        namespaces.pid_namespace(pid, root),
-        cgroup=cgroup.path_in(pid, "name=systemd", root) or cgroup.path_in(pid, cgroup.V2, root) or "",
+        _signalfd(alive, root),
+        frozen(alive, root),
+        namespaces.pid_namespace(alive, root),
+        cgroup=cgroup.path_in(alive, "name=systemd", root) or cgroup.path_in(alive, cgroup.V2, root) or "",
     )
 
 
-def _thread(pid: int, tid: int, read: Read | None, machine: str, root: str) -> Thread | None:
+def _lives(pid: int, tid: int, root: str) -> bool:
+    found = evidence.status(evidence.path(pid, tid, root))
+    return found is not None and found.state not in _DEAD
+
+
+def _thread(pid: int, tid: int, alive: int, read: Read | None, machine: str, root: str) -> Thread | None:  # noqa: PLR0913
     folder = evidence.path(pid, tid, root)
     status = evidence.status(folder)
     if status is None:
         return None
-    sleep = _sleep(pid, folder, read, machine, root)
+    sleep = _sleep(alive, folder, read, machine, root)
     if sleep.hidden and not os.path.exists(folder):
         return None  # it ended meanwhile, which hides nothing
     return Thread(tid, status.state, status, sleep)
@@ -117,11 +124,9 @@ def frozen(pid: int, root: str = PROC) -> Freeze | None:
         directory = cgroup.directory_of(pid, hierarchy, found, root)
         if directory is None or not freezer.exists(directory):
             continue
-        asked = _asked(directory)
-        if freezer.is_frozen(directory) or (
-            asked and version == 1
-        ):  # FREEZING: some are, and who is waits for the rest
-            return Freeze(version, directory, asked or directory)
+        asked, whole = _asked(directory), freezer.is_frozen(directory)
+        if asked or whole:
+            return Freeze(version, directory, asked or directory, whole)
     return None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+from typing import NamedTuple
 
 from pidwarden.kernel.procfs import PROC
 
@@ -15,10 +17,22 @@ _UNIX_DIAG_PEER = 2
 _NO_COOKIE = 0xFFFFFFFF
 _HEADER, _MESSAGE, _ATTRIBUTE = 16, 16, 4  # bytes: nlmsghdr, unix_diag_msg, rtattr
 _SECONDS = 0.2
+_ANYWHERE = ("00000000:0000", f"{0:032X}:0000")  # as a socket that is not connected has it
+_TABLES = (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6), ("udp", socket.AF_INET), ("udp6", socket.AF_INET6))
 
 
-def unix_peer(inode: int) -> int:
-    """The inode of the socket that a Unix socket of our network namespace is connected to; 0 if there is none."""
+class End(NamedTuple):
+    """The other end in words, empty if it is not known. ``anybody``: there is none, whoever wants may send."""
+
+    words: str = ""
+    anybody: bool = False
+
+
+def unix_peer(inode: int) -> int | None:
+    """The inode of the socket that a Unix socket of our network namespace is connected to; 0 if there is none.
+
+    None if the kernel knows no such socket, or does not tell.
+    """
     body = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, _UDIAG_SHOW_PEER, _NO_COOKIE, _NO_COOKIE)
     header = struct.pack("=IHHII", _HEADER + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
     try:
@@ -27,17 +41,23 @@ def unix_peer(inode: int) -> int:
             netlink.send(header + body)
             answer = netlink.recv(8192)
     except OSError:
-        return 0
+        return None
     return parse_unix_peer(answer)
 
 
-def parse_unix_peer(answer: bytes) -> int:
-    """The peer's inode out of one message of sock_diag(7); 0 if it names none, or is an error."""
+def unix_diag() -> bool:
+    """Whether the kernel tells of Unix sockets."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        return unix_peer(os.fstat(ours.fileno()).st_ino) is not None
+
+
+def parse_unix_peer(answer: bytes) -> int | None:
+    """The peer's inode out of one message of sock_diag(7); 0 if it names none, None if it is an error."""
     if len(answer) < _HEADER + _MESSAGE:
-        return 0
+        return None
     length, kind = struct.unpack_from("=IH", answer)
     if kind != _SOCK_DIAG_BY_FAMILY:
-        return 0
+        return None
     at, end = _HEADER + _MESSAGE, min(length, len(answer))
     while at + _ATTRIBUTE <= end:
         size, name = struct.unpack_from("=HH", answer, at)
@@ -50,19 +70,26 @@ def parse_unix_peer(answer: bytes) -> int:
     return 0
 
 
-def remote(pid: int, inode: int, root: str = PROC) -> str:
-    """Where a TCP or UDP socket of a process is connected to, in words; empty if it is not found."""
-    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6), ("udp", socket.AF_INET)):
-        try:
-            with open(f"{root}/{pid}/net/{name}", encoding="ascii") as file:
-                next(file)
-                for line in file:
-                    fields = line.split()
-                    if int(fields[9]) == inode:
-                        return f"connected to {address(fields[2], family)} ({name})"
-        except (OSError, ValueError, IndexError, StopIteration):
-            continue
-    return ""
+def remote(pid: int, inode: int, root: str = PROC) -> End:
+    """Where a TCP, UDP or netlink socket of a process leads."""
+    for name, family in _TABLES:
+        if fields := _row(pid, name, 9, inode, root):
+            if fields[2] in _ANYWHERE:
+                return End(f"connected to nobody, bound to {address(fields[1], family)} ({name})", anybody=True)
+            return End(f"connected to {address(fields[2], family)} ({name})")
+    if _row(pid, "netlink", 9, inode, root):
+        return End("a netlink socket: the kernel sends there, or another program", anybody=True)
+    return End()
+
+
+def _row(pid: int, name: str, column: int, inode: int, root: str) -> list[str]:
+    """The line of a table below ``/proc/PID/net`` that has the inode in that column; empty if none has."""
+    try:
+        with open(f"{root}/{pid}/net/{name}", encoding="ascii", errors="replace") as file:
+            next(file)
+            return next((fields for line in file if int((fields := line.split())[column]) == inode), [])
+    except (OSError, ValueError, IndexError, StopIteration):
+        return []
 
 
 def address(text: str, family: int) -> str:

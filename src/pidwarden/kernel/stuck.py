@@ -11,7 +11,7 @@ import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.kernel import cgroup, evidence, freezer, since, surroundings
+from pidwarden.kernel import cgroup, evidence, freezer, since, surroundings, vforks
 from pidwarden.kernel.evidence import Unknown
 from pidwarden.kernel.patience import sweep
 from pidwarden.kernel.procfs import PROC, read_bytes
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.2  # between the looks: what waits for a disk that works has woken by then
 _STATUS_BYTES = 16384
-_PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 _CGROUPS = ("cgroup", "proc_cgroup", "freezer_")  # wait for a lock of all cgroups, uninterruptibly
 _SWITCHES = re.compile(rb"\n(?:non)?voluntary_ctxt_switches:\t(\d+)")
 
@@ -262,23 +261,12 @@ def _mount_of(fdinfo: str, mounts: Iterable[Mount]) -> Mount | None:
 
 def _waits_for(thread: Thread, root: str) -> tuple[Someone, ...]:
     """Who has to move for it to go on, where /proc says so."""
-    if thread.functions and thread.call in calls.VFORKS:
-        data = read_bytes(f"{root}/{thread.pid}/task/{thread.tid}/children", _STATUS_BYTES) or b""
-        children = list(map(int, data.split()))
-        return tuple(
-            surroundings.someone(child, root)
-            for child in children
-            if len(children) == 1 or _never_ran_exec(child, root)
-        )
+    if thread.functions and thread.call in vforks.CALLS:
+        return tuple(surroundings.someone(child, root) for child in vforks.children(thread.pid, thread.tid, root))
     if thread.call in ("execve", "execveat"):
         return _in_the_way(thread, root)
     reads = re.match(rf"{root}/(?:(\d+)/)?(?:task/)?(\d+)/\w+$", thread.target)
     return (surroundings.someone(int(reads[1] or reads[2]), root),) if reads else ()
-
-
-def _never_ran_exec(pid: int, root: str) -> bool:
-    data = read_bytes(f"{root}/{pid}/stat")
-    return bool(data and int(data[data.rindex(b")") + 2 :].split()[6]) & _PF_FORKNOEXEC)
 
 
 def _in_the_way(thread: Thread, root: str) -> tuple[Someone, ...]:

@@ -60,7 +60,6 @@ _CHANGES = _words(
     "utimensat mknod mknodat open openat openat2 setxattr lsetxattr fsetxattr fallocate sendfile splice "
     "copy_file_range ioctl io_uring_enter"
 )
-VFORKS = frozenset(("vfork", "clone", "clone3"))
 _AT_FDCWD = 0xFFFFFF9C  # of 32 bits, or of 64
 _MOST_DESCRIPTORS = 1 << 30  # fs.nr_open may not be raised above it
 

@@ -65,8 +65,8 @@ def parse_selector(text: str, kinds: Sequence[SelectorKind] = SCOPES) -> Selecto
     if kind == SelectorKind.PID and not _number(value, PID_MAX):
         msg = f"{text!r}: {value!r} is not a process id; type pid:N with N from 1 to {PID_MAX}"
         raise UsageError(msg)
-    if kind == SelectorKind.CGROUP and not value.startswith("/"):
-        msg = f"{text!r}: a cgroup path starts with a slash, as in /proc/PID/cgroup"
+    if kind == SelectorKind.CGROUP and (not value.startswith("/") or ".." in value.split("/")):
+        msg = f"{text!r}: a cgroup path starts with a slash and has no `..`, as in /proc/PID/cgroup"
         raise UsageError(msg)
     if kind == SelectorKind.CONTAINER:
         from pidwarden.model.container import is_id  # noqa: PLC0415  (its patterns take longer than all else here)

@@ -94,6 +94,7 @@ class Sleep(NamedTuple):
     searched: bool = False
     remark: str = ""  # what else is known of the other end, in words
     awaited: int = 0  # the pid that a wait with a pidfd is for, 0 if not known
+    anybody: bool = False  # whether there is no other end: whoever wants may send there
 
 
 class Thread(NamedTuple):
@@ -106,11 +107,15 @@ class Thread(NamedTuple):
 
 
 class Freeze(NamedTuple):
-    """A frozen cgroup: ``version`` of its hierarchy, its directory, and the one that was asked for (it or above)."""
+    """A frozen cgroup: ``version`` of its hierarchy, its directory, and the one that was asked for (it or above).
+
+    ``whole``: everybody in it is frozen; else somebody in there cannot be yet, who is in state D.
+    """
 
     version: int
     directory: str
     asked: str
+    whole: bool = True
 
 
 class Parent(NamedTuple):

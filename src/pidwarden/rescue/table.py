@@ -69,6 +69,20 @@ class Proc(NamedTuple):
         )  # fmt: skip
 
 
+def parse(pid: int, data: bytes, uid: int, exe: str = "") -> Proc:
+    """One process, by its ``stat``.
+
+    Raises:
+        ValueError, IndexError: that is not whole.
+    """
+    end = data.rindex(b")")
+    rest = data[end + 2 :].split(None, 20)
+    ppid, pgrp, session, tty, tpgid, flags = map(int, rest[1:7])
+    comm, state = data[data.index(b"(") + 1 : end], chr(rest[0][0])
+    threads, start = max(1, int(rest[17])), int(rest[19])
+    return Proc(pid, start, comm, state, ppid, pgrp, session, tty, tpgid, flags, threads, uid, exe)
+
+
 class Table:
     """Reads the table again and again; who is known already is not asked for his program another time."""
 
@@ -100,27 +114,21 @@ class Table:
                     uid = fstat(fd).st_uid
                 finally:
                     close(fd)
-                end = data.rindex(b")")
-                rest = data[end + 2 :].split(None, 20)
-                pid, comm, mark, start = int(name), data[data.index(b"(") + 1 : end], int(rest[6]), int(rest[19])
+                one = parse(int(name), data, uid)
             except (OSError, ValueError, IndexError):  # gone meanwhile
                 continue
-            who = (pid, start)
+            who, mark = (one.pid, one.start_ticks), one.flags & _PF_FORKNOEXEC
             known = before.get(who)
-            if known and known[0] == comm and known[1] == mark & _PF_FORKNOEXEC:
-                exe = known[2]
-            else:
-                exe = self._program(name) if not mark & _PF_KTHREAD else ""
-            programs[who] = comm, mark & _PF_FORKNOEXEC, exe
-            ppid, pgrp, session, tty, tpgid = map(int, rest[1:6])
-            threads = max(1, int(rest[17]))
-            state = chr(rest[0][0])
-            found.append(Proc(pid, start, comm, state, ppid, pgrp, session, tty, tpgid, mark, threads, uid, exe))
+            exe = known[2] if known and known[:2] == (one.comm, mark) else self._program(one)
+            programs[who] = one.comm, mark, exe
+            found.append(Proc._make((*one[:-1], exe)) if exe else one)
         self._programs = programs
         return found
 
-    def _program(self, name: str) -> str:
+    def _program(self, one: Proc) -> str:
+        if one.kernel:
+            return ""
         try:
-            return os.readlink(name + "/exe", dir_fd=self._directory)
+            return os.readlink(f"{one.pid}/exe", dir_fd=self._directory)
         except OSError:
             return ""
