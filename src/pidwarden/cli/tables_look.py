@@ -64,13 +64,15 @@ def _thresholds(args: argparse.Namespace) -> Thresholds:
         try:
             own = load(path).tables
             found = tables.Thresholds(
-                own.over, own.near, own.full_in, {str(t): share for t, share in own.shares.items()}
+                own.over, own.near, own.full_in, own.rate_from, {str(t): share for t, share in own.shares.items()}
             )
         except PidwardenError as why:
             if args.config:
                 raise
             print(f"pidwarden {args.command}: the default thresholds are used: {why}", file=sys.stderr)
-    return found if args.over is None else tables.Thresholds(args.over, min(args.over, found.near), found.full_in)
+    if args.over is None:
+        return found
+    return found._replace(over=args.over, near=min(args.over, found.near), tables={})
 
 
 class _Looks:

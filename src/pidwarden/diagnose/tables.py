@@ -29,6 +29,7 @@ class Thresholds(NamedTuple):
     over: float = 0.9
     near: float = 0.75
     full_in: float = 1800.0
+    rate_from: float = 0.25  # below this share no rate is believed: what has just begun levels off as a rule
     tables: Mapping[str, float] = {}
 
     def of(self, table: Table) -> tuple[float, float]:
@@ -116,7 +117,7 @@ def judge(gauge: Gauge, thresholds: Thresholds, trend: Trend | None = None) -> F
     elif share is not None and share >= near:
         state = State.NEAR
         reasons.append(f"{share:.0%} used")
-    if full_in is not None and full_in < thresholds.full_in:
+    if full_in is not None and full_in < thresholds.full_in and (share or 0) >= thresholds.rate_from:
         state = State.NEAR if state is State.FINE else state
         reasons.append(f"full in {seconds(full_in)} at this rate")
     if trend is not None and trend.failures > 0:

@@ -60,11 +60,13 @@ ABOUT = {
         "remove sandboxes and containers that are left over; then raise it",
     ),
     Table.NEIGHBOURS4: About(
-        "IPv4 neighbours (ARP)", "sendto, connect: ENOBUFS; log: neighbour: arp_cache: neighbor table overflow!",
+        "IPv4 neighbours (ARP)", "new hosts cannot be reached: ping and raw sockets get ENOBUFS, UDP only with IP_RECVERR, TCP times out; "
+        "log: neighbour: arp_cache: neighbor table overflow!",
         "raise the three thresholds together, or make the network segment smaller",
     ),
     Table.NEIGHBOURS6: About(
-        "IPv6 neighbours (NDISC)", "sendto, connect: ENOBUFS; log: neighbour: ndisc_cache: neighbor table overflow!",
+        "IPv6 neighbours (NDISC)", "new hosts cannot be reached: ping and raw sockets get ENOBUFS, UDP only with IP_RECVERR, TCP times out; "
+        "log: neighbour: ndisc_cache: neighbor table overflow!",
         "raise the three thresholds together, or make the network segment smaller",
     ),
     Table.TCP_PORTS: About(

@@ -42,6 +42,15 @@ class Tables(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "much is free. 0: only the share counts. Half an hour is about what it takes to be called and to look.",
         ),
     ] = 1800.0
+    rate_from: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="The share below which no rate is believed. A quarter: what has just begun levels off as a "
+            "rule (TIME_WAIT after a minute), and three quarters are time enough to be warned in.",
+        ),
+    ] = 0.25
     shares: Annotated[
         dict[Table, Share],
         Meta(

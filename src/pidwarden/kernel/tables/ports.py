@@ -19,7 +19,7 @@ from pidwarden.kernel.tables.base import PROC, most, numbers
 from pidwarden.model.gauge import Gauge, Scope, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from pidwarden.model.gauge import User
 
@@ -69,21 +69,26 @@ def read(holders: Mapping[int, str] | None = None, *, least: float = 0.0, root: 
     `least`: a share of the range. Where all TCP sockets together are fewer, they are not looked at one by one: `used`
     is their number, which no destination can exceed. One by one they take 4 µs each.
     """
+    return [gauge for gauge in steps(holders, least=least, root=root) if gauge is not None]
+
+
+def steps(holders: Mapping[int, str] | None = None, *, least: float = 0.0, root: str = PROC) -> Iterator[Gauge | None]:
+    """The same, with pauses for one who has other things to do: None after each few hundred sockets."""
     ports = port_range(root)
     if ports is None:
-        return []
+        return
     empty = Gauge(Table.TCP_PORTS, Scope.NETNS, "", None, ports.size, ports.reserved, SETTING)
     together = timewait.sockets(root)
     most_of_it = together.get("inuse", 0) + together.get("tw", 0)
     try:
         if least and most_of_it < least * (ports.size - ports.reserved):
-            tcp = [empty._replace(of="all together", used=most_of_it)]
+            yield empty._replace(of="all together", used=most_of_it)
         else:
-            tcp = _tcp(empty, holders or {}, ports)
-        return tcp + _udp(empty._replace(table=Table.UDP_PORTS), holders or {}, ports)
+            yield from _tcp(empty, holders or {}, ports)
+        yield from _udp(empty._replace(table=Table.UDP_PORTS), holders or {}, ports)
     except OSError as why:
         unseen = f"the kernel does not list sockets ({why.strerror}): `sudo modprobe -a tcp_diag udp_diag`"
-        return [empty._replace(unseen=unseen)]
+        yield empty._replace(unseen=unseen)
 
 
 class _Sockets(NamedTuple):
@@ -101,16 +106,26 @@ class _Peer(NamedTuple):
     sockets: list[tuple[int, bytes]]
 
 
-def _dump(protocol: int, ports: Range, states: int) -> dict[int, _Sockets]:
+def _messages(protocol: int, family: int, states: int) -> Iterator[bytes | None]:
+    """The sockets of a protocol as inet_diag_msg, and None after each buffer of them."""
+    request, last = _REQUEST.pack(family, protocol, 0, states, bytes(48)), b""
+    for data, at, _end in netlink.dump(netlink.SOCK_DIAG, _BY_FAMILY, request):
+        if data is not last:
+            yield None
+            last = data
+        yield data[at : at + _END]
+
+
+def _dump(protocol: int, ports: Range, states: int) -> Generator[None, None, dict[int, _Sockets]]:
     low, high = (port.to_bytes(2, "big") for port in (ports.first, ports.last))
     found: dict[int, _Sockets] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         peers: dict[bytes, list[tuple[int, bytes]]] = defaultdict(list)
         listening: set[bytes] = set()
-        request = _REQUEST.pack(family, protocol, 0, states, bytes(48))
-        for data, at, _end in netlink.dump(netlink.SOCK_DIAG, _BY_FAMILY, request):
-            message = data[at : at + _END]
-            if low <= (port := message[_PORT]) <= high:
+        for message in _messages(protocol, family, states):
+            if message is None:
+                yield
+            elif low <= (port := message[_PORT]) <= high:
                 if message[_STATE] == _LISTEN:
                     listening.add(port)
                 else:
@@ -119,8 +134,8 @@ def _dump(protocol: int, ports: Range, states: int) -> dict[int, _Sockets]:
     return found
 
 
-def _tcp(empty: Gauge, holders: Mapping[int, str], ports: Range) -> list[Gauge]:
-    found = _dump(socket.IPPROTO_TCP, ports, _STATES)
+def _tcp(empty: Gauge, holders: Mapping[int, str], ports: Range) -> Iterator[Gauge | None]:
+    found = yield from _dump(socket.IPPROTO_TCP, ports, _STATES)
     peers = found[socket.AF_INET].peers
     own6 = {}
     for key, sockets in found[socket.AF_INET6].peers.items():
@@ -133,7 +148,7 @@ def _tcp(empty: Gauge, holders: Mapping[int, str], ports: Range) -> list[Gauge]:
     every += [_Peer(socket.AF_INET6, key, s) for key, s in own6.items()]
     every.sort(key=lambda peer: -len(peer.sockets))
     empty = empty._replace(used=listening)
-    return [_destination(empty, peer, holders) for peer in every[:_NAMED]] or [empty]
+    yield from [_destination(empty, peer, holders) for peer in every[:_NAMED]] or [empty]
 
 
 def _destination(empty: Gauge, peer: _Peer, holders: Mapping[int, str]) -> Gauge:
@@ -152,13 +167,13 @@ def _who(sockets: list[tuple[int, bytes]], holders: Mapping[int, str]) -> tuple[
     return most(Counter(holders[inode] for inode in inodes if inode in holders))
 
 
-def _udp(empty: Gauge, holders: Mapping[int, str], ports: Range) -> list[Gauge]:
+def _udp(empty: Gauge, holders: Mapping[int, str], ports: Range) -> Iterator[Gauge | None]:
     used: dict[bytes, bytes] = {}
     low, high = (port.to_bytes(2, "big") for port in (ports.first, ports.last))
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = _REQUEST.pack(family, socket.IPPROTO_UDP, 0, _ALL, bytes(48))
-        for data, at, _end in netlink.dump(netlink.SOCK_DIAG, _BY_FAMILY, request):
-            message = data[at : at + _END]
-            if low <= message[_PORT] <= high:
+        for message in _messages(socket.IPPROTO_UDP, family, _ALL):
+            if message is None:
+                yield None
+            elif low <= message[_PORT] <= high:
                 used[message[_PORT]] = message[_INODE]
-    return [empty._replace(used=len(used), who=_who([(0, inode) for inode in used.values()], holders))]
+    yield empty._replace(used=len(used), who=_who([(0, inode) for inode in used.values()], holders))
