@@ -1,4 +1,4 @@
-"""Tables really filled, each in a place of the test's own: the warning before, the diagnosis, the remedy, and it gone."""
+"""Tables really filled, each in a place of the test's own: the warning, the diagnosis, the remedy, and it gone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from cli_kit import pidwarden_cli
 from kit import PROPS, until
 
+from pidwarden.diagnose.tabletext import ABOUT
 from pidwarden.kernel import cgroup
 
 pytestmark = [pytest.mark.root]
@@ -320,7 +321,9 @@ def test_asynchronous_io():
 def test_mounts_are_counted_in_each_namespace(tmp_path):
     with filler("files", prefix=("unshare", "-m")) as keeper:
         inside = ("nsenter", "-t", str(keeper.pid), "-m")
-        run(*inside, "sh", "-c", 'i=0; while [ $i -lt 40 ]; do mount --bind "$1" "$1"; i=$((i+1)); done', "sh", tmp_path)
+        run(
+            *inside, "sh", "-c", 'i=0; while [ $i -lt 40 ]; do mount --bind "$1" "$1"; i=$((i+1)); done', "sh", tmp_path
+        )
         lines = len(Path(f"/proc/{keeper.pid}/mountinfo").read_text().splitlines())
         assert look("mounts", of=f"pid {keeper.pid}")["used"] == lines
         assert look("mounts", of="ours", prefix=inside)["used"] == lines
@@ -328,7 +331,5 @@ def test_mounts_are_counted_in_each_namespace(tmp_path):
 
 def test_errors_are_those_of_this_machine():
     """What the texts name is what the tests above were stopped by."""
-    from pidwarden.diagnose.tabletext import ABOUT
-
     assert all(any(name in about.symptom for name in errno.errorcode.values()) or "log:" in about.symptom
                for about in ABOUT.values())  # fmt: skip

@@ -31,11 +31,11 @@ def checked(found):
 
 def files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 256))
-    return (lambda held: os.open("/dev/null", os.O_RDONLY)), len(os.listdir("/proc/self/fd")) - 1
+    return (lambda _held: os.open("/dev/null", os.O_RDONLY)), len(os.listdir("/proc/self/fd")) - 1
 
 
 def instances():
-    return lambda held: os.fdopen(checked(libc.inotify_init1(0)))
+    return lambda _held: os.fdopen(checked(libc.inotify_init1(0)))
 
 
 def watches(folder):
@@ -49,7 +49,7 @@ def watches(folder):
 
 
 def child(before=lambda: None):
-    def fork(held):
+    def fork(_held):
         hold, ours = os.pipe()
         if not (pid := os.fork()):
             try:
@@ -104,11 +104,11 @@ def keys(uid):
 
 
 def ptys(folder):
-    return lambda held: os.open(f"{folder}/ptmx", os.O_RDWR | os.O_NOCTTY)
+    return lambda _held: os.open(f"{folder}/ptmx", os.O_RDWR | os.O_NOCTTY)
 
 
 def aio(each):
-    def setup(held):
+    def setup(_held):
         context = ctypes.c_ulong(0)
         call(CALLS["io_setup"], int(each), ctypes.byref(context))
         return context
@@ -142,7 +142,7 @@ def listener(port):
 def ports(port):
     own = listener(int(port))
 
-    def connect(held):
+    def connect(_held):
         sock = socket.socket()
         sock.connect(("127.0.0.1", int(port)))
         return sock, own.accept()[0]
@@ -153,7 +153,7 @@ def ports(port):
 def waiting(port):
     own = listener(int(port))
 
-    def connect(held):
+    def connect(_held):
         sock = socket.socket()
         sock.connect(("127.0.0.1", int(port)))
         other, _address = own.accept()
@@ -164,11 +164,16 @@ def waiting(port):
     return connect
 
 
+def say(words):
+    sys.stdout.write(json.dumps(words) + "\n")
+    sys.stdout.flush()
+
+
 def main():
     made = globals()[sys.argv[1]](*sys.argv[2:])
     step, already = made if isinstance(made, tuple) else (made, 0)
     held = []
-    print(json.dumps([already, 0]), flush=True)
+    say([already, 0])
     for line in sys.stdin:
         stopped = 0
         while already + len(held) < int(line):
@@ -177,7 +182,7 @@ def main():
             except OSError as why:
                 stopped = why.errno
                 break
-        print(json.dumps([already + len(held), errno.errorcode.get(stopped, 0)]), flush=True)
+        say([already + len(held), errno.errorcode.get(stopped, 0)])
 
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.model.gauge import Scope, Table
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 _HIGHEST = {"kernel.pid_max": 4 * 1024 * 1024, "kernel.threads-max": 0x3FFFFFFF}  # what the kernel takes at most
 _PORTS = (1024, 65535)  # what a range may begin and end with; below are those that need a capability
+
+_BY_SYSCTL = ("kernel.pty.", "kernel.keys.", "fs.aio-", "fs.mount-", "user.max_inotify_")  # no limit of `limits set`
 
 
 class About(NamedTuple):
@@ -60,12 +63,14 @@ ABOUT = {
         "remove sandboxes and containers that are left over; then raise it",
     ),
     Table.NEIGHBOURS4: About(
-        "IPv4 neighbours (ARP)", "new hosts cannot be reached: ping and raw sockets get ENOBUFS, UDP only with IP_RECVERR, TCP times out; "
+        "IPv4 neighbours (ARP)",
+        "new hosts cannot be reached: ping and raw sockets get ENOBUFS, UDP only with IP_RECVERR, TCP times out; "
         "log: neighbour: arp_cache: neighbor table overflow!",
         "raise the three thresholds together, or make the network segment smaller",
     ),
     Table.NEIGHBOURS6: About(
-        "IPv6 neighbours (NDISC)", "new hosts cannot be reached: ping and raw sockets get ENOBUFS, UDP only with IP_RECVERR, TCP times out; "
+        "IPv6 neighbours (NDISC)",
+        "new hosts cannot be reached: ping and raw sockets get ENOBUFS, UDP only with IP_RECVERR, TCP times out; "
         "log: neighbour: ndisc_cache: neighbor table overflow!",
         "raise the three thresholds together, or make the network segment smaller",
     ),
@@ -115,17 +120,22 @@ def command(gauge: Gauge) -> str:
     if gauge.table is Table.CONNTRACK:
         return f"sudo pidwarden conntrack resize --max {2 * gauge.limit}"
     if gauge.table in (Table.TCP_PORTS, Table.UDP_PORTS):
-        return f'sudo pidwarden limits set net.ipv4.ip_local_port_range "{_PORTS[0]} {_PORTS[1]}"'
+        room = gauge.limit < _PORTS[1] - _PORTS[0] + 1
+        return f"sudo pidwarden limits set {gauge.setting} {_PORTS[0]}-{_PORTS[1]}" * room
     if gauge.table is Table.PTYS and gauge.scope is Scope.MOUNT:
-        return f"sudo mount -o remount,max={2 * gauge.limit} {gauge.of}"
+        return f"sudo mount -o remount,max={2 * gauge.limit} {shlex.quote(gauge.of)}"
     more = min(2 * gauge.limit, _HIGHEST.get(gauge.setting, 2 * gauge.limit))
-    if more <= gauge.limit:
-        return ""
+    return _raise(gauge, more) if more > gauge.limit else ""
+
+
+def _raise(gauge: Gauge, more: int) -> str:
     name = gauge.setting
-    if gauge.table in (Table.PROCESS_FILES,):
+    if name.startswith(_BY_SYSCTL):
+        return f"sudo sysctl -w {name}={more}"
+    if gauge.table is Table.PROCESS_FILES:
         name = f"nofile:{gauge.of.split()[1]}"
     elif gauge.table is Table.USER_TASKS:
         name = f"nproc:{gauge.detail.rsplit(' ', 1)[-1]}"
     elif gauge.table is Table.CGROUP_PIDS:
-        name = f"pids.max:{gauge.of}"
+        name = shlex.quote(f"pids.max:{gauge.of}")
     return f"sudo pidwarden limits set {name} {more}"

@@ -116,8 +116,13 @@ def _look(member: Member, root: str) -> Held:
     return held._replace(ptys=ptys) if ptys else held
 
 
+def number_of(link: str) -> int:
+    """The number in a link such as ``net:[4026531840]``."""
+    return int(link[link.index("[") + 1 : -1])
+
+
 def _namespaces(folder: str) -> dict[str, int]:
-    """By kind, out of links such as ``net:[4026531840]``."""
+    """By kind, those that can be looked at."""
     found: dict[str, int] = {}
     try:
         directory = os.open(folder, _FOLDER)
@@ -126,8 +131,7 @@ def _namespaces(folder: str) -> dict[str, int]:
     link = os.readlink
     try:
         for kind in KINDS:
-            target = link(kind, dir_fd=directory)
-            found[kind] = int(target[len(kind) + 2 : -1])
+            found[kind] = number_of(link(kind, dir_fd=directory))
     except OSError:  # it has ended, it is not ours to look at, or the kernel lacks one
         pass
     finally:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 from pidwarden.kernel.tables.base import PROC, content, most, sysctl
-from pidwarden.kernel.tables.descriptors import KINDS, Walk
+from pidwarden.kernel.tables.descriptors import KINDS, Walk, number_of
 from pidwarden.model.gauge import Gauge, Scope, Table
 
 _KEPT = re.compile(rb" (\w+):\[(\d+)\] .* - nsfs ")  # a mount keeps it, as `ip netns add` does (nsfs)
@@ -41,7 +41,7 @@ def _first(kind: str, root: str) -> int | None:
     """What was there before: the namespace of pid 1, or our own where that cannot be looked at."""
     for pid in ("1", "self"):
         try:
-            return os.stat(f"{root}/{pid}/ns/{kind}").st_ino
+            return number_of(os.readlink(f"{root}/{pid}/ns/{kind}"))
         except OSError:
             continue
     return None
