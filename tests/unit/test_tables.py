@@ -407,5 +407,13 @@ def test_slow_growth_is_told_by_its_share_and_the_end_too(monkeypatch):
     assert text.startswith("over after ")
 
 
+def test_what_was_not_looked_at_goes_on(monkeypatch):
+    """Everybody is looked at at every third look."""
+    files = gauge(60, 64, table=Table.PROCESS_FILES)._replace(of="pid 5 (x)")
+    result, _text = looks(monkeypatch, [files], [], [], [files], [], [], [])
+    assert [what for told in result for what in told] == ["begins", "over"]
+    assert result[6] == ["over"]
+
+
 def test_a_burst_from_nothing_is_not_told(monkeypatch):
     assert looks(monkeypatch, *([gauge(n)] for n in (0, 100, 200, 200, 200)))[0] == [[], [], [], [], []]

@@ -28,6 +28,8 @@ from pidwarden.kernel.tables import (
     timewait,
 )
 
+from pidwarden.model.gauge import Table
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 _WINDOW_NS = 300 * SECOND  # a rate is that of the last five to ten minutes
 _FOLLOWED = 4000  # tables whose rate is known; more than that are processes that come and go
 _WORTH = 0.25  # of its limit a process has to have open to be followed
+_PEOPLE_EVERY = 3  # looks: what the kernel counts itself is read at each, everybody at every third
+_OF_PEOPLE = (Table.PROCESS_FILES, Table.USER_TASKS)
 _LEAST_PART = 10  # a rate is believed for so many times as long as it was seen
 
 
@@ -73,9 +77,10 @@ class Rates:
         seconds = max(now_ns - past.then_ns, 1) / SECOND
         return Trend((used - past.then) / seconds, seconds, max(0, failures - past.failures))
 
-    def end(self) -> None:
-        """Forgets what this look did not find."""
-        self._past, self._fresh = self._fresh, {}
+    def end(self, *, people: bool = True) -> None:
+        """Forgets what this look did not find, but for what it did not look at."""
+        kept = {} if people else {key: past for key, past in self._past.items() if key[0] in _OF_PEOPLE}
+        self._past, self._fresh = kept | self._fresh, {}
 
 
 def finding(judged: Judged) -> Finding:
@@ -97,6 +102,7 @@ class Tables:
     def __init__(self, report: Reporter) -> None:
         self._report = report
         self._rates = Rates()
+        self._looks = 0
         self.episodes = Episodes()
 
     def look(self, shares: Shares, now_ns: int, *, tasks_too: bool) -> Iterator[None]:
@@ -104,14 +110,18 @@ class Tables:
         thresholds = Thresholds(
             shares.over, shares.near, shares.full_in, shares.rate_from, {str(t): s for t, s in shares.shares.items()}
         )
+        people = self._looks % _PEOPLE_EVERY == 0
+        self._looks += 1
         found: dict[Any, Finding] = {}
-        for gauge in gauges(tasks_too=tasks_too, least=shares.near):
+        if not people:
+            found = {who: f for who, f in self.episodes.open.items() if f.facts["table"] in _OF_PEOPLE}
+        for gauge in gauges(tasks_too=tasks_too, people=people, least=shares.near):
             if gauge is not None:
                 judged = _judge(gauge, thresholds, self._rates.note(gauge, now_ns))
                 if judged.is_told or gauge.key in self.episodes:
                     found[gauge.key] = finding(judged)
             yield
-        self._rates.end()
+        self._rates.end(people=people)
         for told in self.episodes.look(found, now_ns):
             text = told.finding.text
             if told.what == "over":
@@ -127,8 +137,11 @@ def _judge(gauge: Gauge, thresholds: Thresholds, trend: Trend | None) -> Judged:
     return judge(gauge, thresholds, trend._replace(per_second=0.0))  # seen for too short a time
 
 
-def gauges(*, tasks_too: bool, least: float) -> Iterator[Gauge | None]:
-    """Every table that can be read without waiting for anybody, one at a time; None where nothing came of a piece."""
+def gauges(*, tasks_too: bool, people: bool, least: float) -> Iterator[Gauge | None]:
+    """Every table that can be read without waiting for anybody, one at a time; None where nothing came of a piece.
+
+    `people`: also what each process and each user has, which takes three files of each process.
+    """
     if tasks_too:
         yield from tasks.machine(reserved=0)
     for read in (files.machine, keys.read, ptys.read, aio.read, mounts.read, timewait.read, conntrack.read):
@@ -136,6 +149,11 @@ def gauges(*, tasks_too: bool, least: float) -> Iterator[Gauge | None]:
     yield from neighbours.read(who=False)
     yield from cgroups.read()
     yield from ports.steps(least=least)
+    if people:
+        yield from _of_people()
+
+
+def _of_people() -> Iterator[Gauge | None]:
     members = []
     for member in crowd.pieces():
         if member is None or member.files <= 0 or member.nofile is None:
