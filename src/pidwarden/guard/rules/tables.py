@@ -27,7 +27,6 @@ from pidwarden.kernel.tables import (
     tasks,
     timewait,
 )
-
 from pidwarden.model.gauge import Table
 
 if TYPE_CHECKING:
