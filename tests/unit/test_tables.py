@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from types import SimpleNamespace
@@ -41,8 +42,9 @@ Max open files            {nofile}                 4096                 files
 
 
 @pytest.fixture
-def root(tmp_path):
-    """Writes files below a folder that stands for /proc."""
+def root(tmp_path, monkeypatch):
+    """Writes files below a folder that stands for /proc; only there the size of a folder is what is in it."""
+    monkeypatch.setattr(crowd, "_files", lambda folder: len(os.listdir(folder)))
 
     def write(name, text):
         path = tmp_path / name
@@ -157,6 +159,13 @@ def test_files_of_the_machine_and_of_processes(root):
     assert own.of.startswith("pid 12 (") and own.of.isprintable()  # noqa: PT018
     pieces = {m.pid for m in crowd.pieces(root.path) if m}
     assert pieces == {12, 13, 14}
+
+
+def test_limits_of_root_matter_only_where_much_is_open(root):
+    process(root, 15, uid=0, fds=["/dev/null"] * 3)
+    process(root, 16, uid=0, fds=["/dev/null"] * 30)
+    found = {m.pid: m for m in crowd.take(root.path).members}
+    assert (found[15].nofile, found[15].files, found[16].nofile) == (None, 3, 64)
 
 
 def test_a_user_is_bound_by_the_least_limit_of_his_processes(root):

@@ -15,6 +15,7 @@ from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.tables import look
 from pidwarden.model import paths
 from pidwarden.model.gauge import Scope, Table
+from pidwarden.model.text import escape
 from pidwarden.rescue.follow import failed
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ _NET = "net"
 _OF_NET = frozenset({
     Table.NEIGHBOURS4, Table.NEIGHBOURS6, Table.TCP_PORTS, Table.UDP_PORTS, Table.TIME_WAIT, Table.CONNTRACK,
 })  # fmt: skip
-# What needs a look at every process; all else the kernel counts.
-_OF_PEOPLE = frozenset({
-    Table.USER_TASKS, Table.PROCESS_FILES, Table.INOTIFY_INSTANCES, Table.INOTIFY_WATCHES, Table.NAMESPACES,
-})  # fmt: skip
+_PORTS = frozenset({Table.TCP_PORTS, Table.UDP_PORTS})
+# Those that can be told of without a look at every process.
+_ALONE = _OF_NET | {Table.KEYS, Table.KEY_BYTES, Table.AIO, Table.CGROUP_PIDS}
+_WORTH = 0.25  # of the ports, from where on it matters who has them
 
 
 def _wanted(args: argparse.Namespace) -> frozenset[Table]:
@@ -81,27 +82,32 @@ class _Looks:
     def __init__(self, args: argparse.Namespace, wanted: frozenset[Table]) -> None:
         self._args, self._wanted = args, wanted
         self._before: tuple[float, list[Gauge]] = (0.0, [])
-        self.of = ""  # the network namespace, in words
 
     def first(self) -> None:
         """What the kernel counts, to see later what grows."""
         found = look.network() if self._args.netns else look.counters()
-        self._before = time.monotonic(), found
+        self._before = time.monotonic(), self._chosen(found)
 
     def second(self, thresholds: Thresholds) -> list[Finding]:
         """All of it, not too soon after the last one."""
-        people = look.People(self._args.patience) if not self._args.netns or os.geteuid() == 0 else None
+        people = look.People(self._args.patience) if self._wanted - _ALONE else None
         then, before = self._before
         time.sleep(max(0.0, then + _BETWEEN_SECONDS - time.monotonic()))
         now = time.monotonic()
-        found = look.network(people.holders if people else {})
-        if not self._args.netns and people:
-            found += people.tables()
-        found = [g for g in found if g.table in self._wanted]
-        if self._args.netns:
-            found = [g._replace(of=g.of or self._args.netns) if g.scope is Scope.NETNS else g for g in found]
+        found = look.network(people.holders if people else {}) if self._wanted & _OF_NET else []
+        if people is None and any((g.share or 0) >= _WORTH for g in found if g.table in _PORTS):
+            found = look.network(look.People(self._args.patience).holders)  # it takes longest, and here it matters
+        if self._wanted - _OF_NET:
+            found += people.tables() if people else look.counters()
+        found = self._chosen(found)
         self._before = now, found
         return tables.judged(found, thresholds, tables.trends(before, found, now - then))
+
+    def _chosen(self, found: Sequence[Gauge]) -> list[Gauge]:
+        """Those that are wanted, with the name of the network namespace if it is not ours."""
+        name = self._args.netns and f"netns {escape(os.fsencode(self._args.netns))}"
+        chosen = [g for g in found if g.table in self._wanted]
+        return [g._replace(of=g.of or name) if name and g.scope is Scope.NETNS else g for g in chosen]
 
 
 def _object(

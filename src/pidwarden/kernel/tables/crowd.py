@@ -10,11 +10,13 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.kernel import procfs, tasks
+from pidwarden.kernel.tables import userns
 from pidwarden.kernel.tables.base import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_FEW = 16
 _NPROC, _NOFILE = b"\nMax processes", b"\nMax open files"
 
 
@@ -40,11 +42,19 @@ class Crowd(NamedTuple):
 def take(root: str = PROC) -> Crowd:
     """Looks at everybody; about 35 µs each.
 
+    Root's limits are read only where much is open: no limit on tasks binds him, and one on so few files nobody sets.
+
     Raises:
         OSError: /proc cannot be listed.
     """
     counted = tasks.count(root)
-    return Crowd(counted, [m for pid in counted.processes if (m := member(pid, counted.processes[pid], root))])
+    initial = userns.is_initial(root)
+    found = []
+    for pid, process in counted.processes.items():
+        few = _FEW if initial and process.uid == 0 else 0
+        if (m := member(pid, process, root, few=few)) is not None:
+            found.append(m)
+    return Crowd(counted, found)
 
 
 def pieces(root: str = PROC) -> Iterator[Member | None]:
@@ -60,13 +70,11 @@ def pieces(root: str = PROC) -> Iterator[Member | None]:
                 yield member(int(entry.name), process, root) if process else None
 
 
-def member(pid: int, process: tasks.Process, root: str = PROC) -> Member | None:
-    """One process; None if it has ended."""
-    if process.zombie:
-        return Member(pid, process.uid, process.name, process.threads, None, None, 0)
-    files = _files(f"{root}/{pid}/fd")
-    if files == 0:  # a kernel thread, or it has closed all it had
-        return Member(pid, process.uid, process.name, process.threads, None, None, 0)
+def member(pid: int, process: tasks.Process, root: str = PROC, *, few: int = 0) -> Member | None:
+    """One process; None if it has ended. Of one with no more than so few descriptors no limits are read."""
+    files = 0 if process.zombie else _files(f"{root}/{pid}/fd")
+    if 0 <= files <= few:  # without any it is a zombie, a kernel thread, or it has closed all it had
+        return Member(pid, process.uid, process.name, process.threads, None, None, files)
     data = procfs.read_bytes(f"{root}/{pid}/limits")
     if not data:
         return None
