@@ -33,7 +33,7 @@ def read(walk: Walk, root: str = PROC) -> list[Gauge]:
     watches: Counter[int] = Counter()
     who: dict[Table, dict[int, Counter[str]]] = {Table.INOTIFY_INSTANCES: {}, Table.INOTIFY_WATCHES: {}}
     for held, instance in _distinct(walk):
-        uid = owner.charged(held)
+        uid = owner.charged(held.member.pid, held.member.uid, held.namespaces.get("user"))
         name = f"pid {held.member.pid} ({escape(held.member.name)})"
         instances[uid] += 1
         watches[uid] += instance.watches

@@ -5,12 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from pidwarden.kernel.tables.base import PROC
-
-if TYPE_CHECKING:
-    from pidwarden.kernel.tables.descriptors import Held
 
 INITIAL = 0xEFFFFFFD  # PROC_USER_INIT_INO (include/linux/proc_ns.h)
 _GET_PARENT, _GET_OWNER = 0xB702, 0xB704
@@ -37,15 +33,17 @@ class Owners:
         self._root, self._own = root, own(root)
         self._known: dict[int, int | None] = {}
 
-    def charged(self, held: Held) -> int:
-        """A uid: the process's user, or the owner of the namespace below ours that he is in, or below."""
-        number = held.namespaces.get("user")
-        if number in (None, self._own):
-            return held.member.uid
+    def charged(self, pid: int, uid: int, number: int | None) -> int:
+        """A uid: the process's own, or the owner of the namespace below ours that it is in, or below.
+
+        `number`: that of the process's user namespace; None: it is not known.
+        """
+        if number is None or number == self._own:
+            return uid
         if number not in self._known:
-            self._known[number] = self._owner(held.member.pid)
-        uid = self._known[number]
-        return held.member.uid if uid is None else uid
+            self._known[number] = self._owner(pid)
+        owner = self._known[number]
+        return uid if owner is None else owner
 
     def _owner(self, pid: int) -> int | None:
         """Of the namespaces from that of a process up to ours, the owner of the last; None: it cannot be told."""
