@@ -6,10 +6,16 @@ import ctypes
 import os
 
 from pidwarden.errors import NoPermission, NotPossible, PidwardenError
+from pidwarden.kernel import patience
 from pidwarden.kernel.procfs import PROC
 
 _NEWNET = 0x40000000  # CLONE_NEWNET (setns(2))
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _link(path: str) -> bytes:
+    """What a link says; nothing for a file."""
+    return os.fsencode(os.readlink(path)) if os.path.islink(path) else b""
 
 
 def enter(which: str, root: str = PROC) -> None:
@@ -23,7 +29,11 @@ def enter(which: str, root: str = PROC) -> None:
     path = f"{root}/{which}/ns/net" if which.isdecimal() else which
     hint = "type --netns PID or a file such as /run/netns/NAME"
     try:
+        patience.Reader(read=_link)(path)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except TimeoutError as why:
+        msg = f"--netns {which}: the kernel does not answer for it; name another of that namespace, or see why: "
+        raise PidwardenError(f"{msg}`sudo pidwarden stuck pid:{which}`") from why
     except PermissionError as why:
         msg = f"--netns {which}: {path}: {why.strerror}; type `sudo pidwarden tables …`"
         raise NoPermission(msg) from why
