@@ -44,6 +44,18 @@ os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0,
 sys.stdin.read()
 """
 
+# As many descriptors as it is told, of 64.
+_OPEN = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+print("[%d, 0]" % os.getpid(), flush=True)
+for line in sys.stdin:
+    os.closerange(3, 64)
+    for _ in range(int(line) - 3):
+        os.open("/dev/null", os.O_RDONLY)
+    print("[%d, 0]" % os.getpid(), flush=True)
+"""
+
 
 class Made:
     """A child that owes something; ended with all of its process group."""
@@ -143,6 +155,8 @@ age = 1
 [rules.headroom]
 mode = "warn"
 free = 0.999
+[rules.tables]
+mode = "warn"
 """
     path = config(folder / "c.toml", 'mode = "dry-run"\nup_to = "sigkill"', more=more)
     with guard("--config", path, run_dir=f"/run/pidwarden-rules-{os.getpid()}") as running:
@@ -166,7 +180,7 @@ def test_zombies_are_told_once_doubled_and_over_and_not_touched(watching):
         assert would["before"] == {"zombies": 12, "state": "S"}
         shown = ask(watching.run_dir, "status")["rules"]
         assert {r["rule"]: r["mode"] for r in shown["on"]} == {
-            "zombies": "dry-run", "orphans": "warn", "stuck": "warn", "headroom": "warn",
+            "zombies": "dry-run", "orphans": "warn", "stuck": "warn", "headroom": "warn", "tables": "warn",
         }  # fmt: skip
         assert any(began["text"].split(" owes ")[0] in text for r in shown["on"] for text in r["findings"])
         parent.tell("13")
@@ -214,6 +228,27 @@ def test_what_is_left_of_the_table_is_told_once(watching):
     assert found["limit"]["free"] > 0
     told = [e["what"] for e in watching.events("finding") if e["rule"] == "headroom"]
     assert told.count("begins") == 1  # others on this machine may use up half of what is free, which is told
+
+
+def test_a_table_is_told_of_before_it_is_full(watching):
+    """A process with 64 descriptors at most."""
+    with made(_OPEN) as child:
+        child.said()
+        child.tell("50")
+        child.said()
+
+        def of(what):
+            events = [e for e in watching.events("finding") if e["rule"] == "tables" and e["what"] == what]
+            return [e for e in events if (e["of"] or "").startswith(f"pid {child.pid} (")]
+
+        [began] = until(lambda: of("begins"), "the warning", 60)
+        assert (began["table"], began["limit"], began["state"], began["used"]) == ("process-files", 64, "near", 50)
+        assert began["text"].startswith(f"open files of a process: pid {child.pid} (")
+        assert f"`sudo pidwarden limits set nofile:{child.pid} 128`" in began["text"]
+        child.tell("10")
+        child.said()
+        until(lambda: of("over"), "its end", 60)
+        assert len(of("begins")) == 1
 
 
 def test_what_is_allowed_is_done_step_by_step_and_no_further(tmp_path):

@@ -17,7 +17,7 @@ from pidwarden.errors import ConfigError, UsageError
 from pidwarden.settings import Settings, load, parse, replace
 
 NAMES = [f.name for f in msgspec.structs.fields(Settings)]
-RULES = ["zombies", "orphans", "stuck", "headroom"]
+RULES = ["zombies", "orphans", "stuck", "headroom", "tables"]
 
 
 def tables(kind, name=""):

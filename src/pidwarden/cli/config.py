@@ -19,6 +19,8 @@ def _type_text(hint: object) -> str:
         hint = get_args(hint)[0]
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(f'"{v}"' for v in get_args(hint))
+    if get_origin(hint) is dict:
+        return "table of numbers"
     if hint is int:
         return "integer"
     if hint is bool:

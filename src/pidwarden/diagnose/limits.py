@@ -104,13 +104,21 @@ class Binding(NamedTuple):
         """Seconds until it is full at the rate seen; None: it is not filling, or not so that it could be told."""
         if self.seen is None or self.allowed is None or self.binds:
             return None
-        grown = self.seen.per_second * self.seen.seconds
-        noise = min(_NOISE_BYTES if self.unit == "bytes" else STEADY, max(1, self.free // _NOISE_SHARE))
-        if self.seen.per_second <= 0 or grown < noise:
-            return None
-        seconds = self.free / self.seen.per_second
-        ahead = self.seen.seconds * (_AHEAD_BYTES if self.unit == "bytes" else _AHEAD)
-        return seconds if seconds <= ahead or self.seen.seconds >= _TREND_SECONDS else None
+        noise, ahead = (_NOISE_BYTES, _AHEAD_BYTES) if self.unit == "bytes" else (STEADY, _AHEAD)
+        return until_full(self.free, self.seen.per_second, self.seen.seconds, noise, ahead)
+
+
+def until_full(
+    free: int, per_second: float, seconds: float, noise: int = STEADY, ahead: float = _AHEAD
+) -> float | None:
+    """Seconds until what is free is used up, at a rate seen for so many; None: that foretells nothing.
+
+    `noise`: what comes and goes in a moment; `ahead`: for how many times as long as it was seen a rate is believed.
+    """
+    if per_second <= 0 or per_second * seconds < min(noise, max(1, free // _NOISE_SHARE)):
+        return None
+    left = free / per_second
+    return left if left <= seconds * ahead or seconds >= _TREND_SECONDS else None
 
 
 def is_out(free: int, allowed: int, unsteady: int) -> bool:

@@ -61,7 +61,12 @@ def is_inner(pid: int, number: int, namespace: int = 0, root: str = PROC) -> boo
 
 def pid_namespace(pid: int | str, root: str = PROC) -> int | None:
     """The number of its pid namespace; None if it is gone, a zombie, or not ours to look at (ptrace(2))."""
+    return number_of("pid", pid, root)
+
+
+def number_of(kind: str, pid: int | str = "self", root: str = PROC) -> int | None:
+    """The number of its namespace of a kind (a name in ``/proc/PID/ns``); None as for :func:`pid_namespace`."""
     try:
-        return os.stat(f"{root}/{pid}/ns/pid").st_ino
+        return os.stat(f"{root}/{pid}/ns/{kind}").st_ino
     except OSError:
         return None

@@ -129,10 +129,13 @@ class _Course(Generic[Item, Answer]):
         return at, self.found[: at - self._start]
 
 
-def sweep(items: Sequence[Item], look: Callable[[Item], Answer], seconds: float = SECONDS) -> Swept[Item, Answer]:
+def sweep(
+    items: Sequence[Item], look: Callable[[Item], Answer], seconds: float = SECONDS, *, most_lost: int = _MOST_LOST
+) -> Swept[Item, Answer]:
     """Looks at one after another in a thread; whom that does not come back from in `seconds` is passed over.
 
-    Costs next to nothing an item, unlike :class:`Reader`. What `look` raises is raised here.
+    After `most_lost` of them nobody more is asked. Costs next to nothing an item, unlike :class:`Reader`. What `look`
+    raises is raised here.
 
     Raises:
         BlockingIOError: no thread can be started.
@@ -140,7 +143,7 @@ def sweep(items: Sequence[Item], look: Callable[[Item], Answer], seconds: float 
     swept: Swept[Item, Answer] = Swept([], [], [])
     at = 0
     while at < len(items):
-        if len(swept.lost) >= _MOST_LOST:
+        if len(swept.lost) >= most_lost:
             swept.left.extend(items[at:])
             break
         course = _Course(items, at, look)

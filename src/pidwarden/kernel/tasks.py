@@ -66,6 +66,12 @@ class Tasks(NamedTuple):
         )
 
 
+def one(pid: str, root: str = procfs.PROC) -> Process | None:
+    """What counts of one process; None if it is gone or hidden."""
+    data = _status(pid, root)
+    return _process(data) if data else None
+
+
 def count(root: str = procfs.PROC) -> Tasks:
     """Counts them: a zombie is one, a process has as many as threads. About 15 µs a process.
 
@@ -80,24 +86,33 @@ def count(root: str = procfs.PROC) -> Tasks:
     for name in os.listdir(root):
         if not name.isdecimal():
             continue
-        data = procfs.read_bytes(f"{root}/{name}/status", _STATUS_BYTES)
-        if data and b"\nThreads:" not in data:
-            data = procfs.read_bytes(f"{root}/{name}/status", 1 << 20)
+        data = _status(name, root)
         if not data:
             hidden = hidden or name == "1"  # it does not end, so it is hidden
             continue
-        threads, zombie = _number(data, b"\nThreads:", 1), b"\nState:\tZ" in data
-        # A leader that has ended while its threads live is in state Z as well, and nobody can wait for it.
-        found[int(name)] = Process(
-            _number(data, b"\nUid:", -1),
-            data[6 : data.find(b"\n")],
-            threads,
-            zombie and threads <= 1,
-            _number(data, b"\nPPid:", 0) if zombie else 0,
-        )
+        found[int(name)] = _process(data)
         led.add(_number(data, b"\nNSpgid:", 0))
         led.add(_number(data, b"\nNSsid:", 0))
     return Tasks(found, len(led - found.keys() - {0}), hidden or 1 not in found)
+
+
+def _status(pid: str, root: str) -> bytes | None:
+    data = procfs.read_bytes(f"{root}/{pid}/status", _STATUS_BYTES)
+    if data and b"\nThreads:" not in data:
+        data = procfs.read_bytes(f"{root}/{pid}/status", 1 << 20)
+    return data
+
+
+def _process(data: bytes) -> Process:
+    threads, zombie = _number(data, b"\nThreads:", 1), b"\nState:\tZ" in data
+    # A leader that has ended while its threads live is in state Z as well, and nobody can wait for it.
+    return Process(
+        _number(data, b"\nUid:", -1),
+        data[6 : data.find(b"\n")],
+        threads,
+        zombie and threads <= 1,
+        _number(data, b"\nPPid:", 0) if zombie else 0,
+    )
 
 
 def _number(data: bytes, field: bytes, missing: int) -> int:

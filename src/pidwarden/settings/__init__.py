@@ -15,6 +15,7 @@ from pidwarden.model.programs import SHELLS, SPAWNERS
 from pidwarden.model.text import escape
 from pidwarden.settings.lines import line_of
 from pidwarden.settings.rules import Rules
+from pidwarden.settings.tables import Tables
 
 Mode = Literal["observe", "hold", "kill"]
 Where = Literal["auto", "bpf", "connector", "poll"]
@@ -330,6 +331,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Rules,
         Meta(description="What the guard looks after besides runaways. All off: a guard does what it was started for."),
     ] = Rules()
+    tables: Annotated[
+        Tables,
+        Meta(description="When a table of the kernel is too full: for `pidwarden tables` and the rule `tables`."),
+    ] = Tables()
 
     def __post_init__(self) -> None:
         for path in self.protect_cgroups:

@@ -1,4 +1,4 @@
-"""What the guard may look after besides runaways: zombies, orphans, stuck tasks, room. All of it off as shipped."""
+"""What the guard may look after besides runaways: zombies, orphans, stuck tasks, room, tables. All off as shipped."""
 
 from __future__ import annotations
 
@@ -121,6 +121,18 @@ class HeadroomRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 1800.0
 
 
+class TablesRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The kernel's other tables. How full is too full stands in the table `tables` of the configuration."""
+
+    mode: Annotated[
+        Telling,
+        Meta(
+            description="warn: say which table is nearly full, or will be at its rate, before anything is refused, and "
+            "what to type. Nothing is resized."
+        ),
+    ] = "off"
+
+
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All of them. Each is a table of its own."""
 
@@ -146,6 +158,9 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     headroom: Annotated[
         HeadroomRule, Meta(description="What is left before fork fails; `pidwarden why` says who fills it.")
     ] = HeadroomRule()
+    tables: Annotated[
+        TablesRule, Meta(description="Files, connections, neighbours, ports, keys …; `pidwarden tables` shows all.")
+    ] = TablesRule()
 
     @property
     def on(self) -> tuple[str, ...]:
@@ -155,5 +170,6 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             "orphans": self.orphans.mode,
             "stuck": self.stuck.mode,
             "headroom": self.headroom.mode,
+            "tables": self.tables.mode,
         }
         return tuple(name for name, mode in modes.items() if mode != "off")

@@ -116,5 +116,7 @@ NOT_IN_GUEST = {
     "tests/host/test_reap.py": "its steps are tried one by one on the host; test_inject.py says why not there",
     "tests/host/test_zombies_odd.py": "odd parents; causes are told there by test_zombies.py",
     "tests/host/test_zombies_command.py": "what it says in text and JSON; causes are told there by test_zombies.py",
+    "tests/host/test_tables.py": "the files it reads are the same on every kernel; conntrack is tried by its own tests",
+    "tests/host/test_tables_command.py": "what it says in text and JSON does not depend on the kernel",
     "tests/host/test_bad_input.py": "what is refused, and in which words, does not depend on the kernel",
 }

@@ -1,4 +1,4 @@
-"""What the guard looks after besides runaways, if it is told to: zombies, orphans, D state, room. See docs/guide.md.
+"""What the guard looks after besides runaways, if told to: zombies, orphans, D state, room, tables. See the guide.
 
 A look goes over all processes in slices, and between two of them the guard does what it is there for. All of this is
 imported at the start, and only if a rule is on.
@@ -13,6 +13,7 @@ from pidwarden.guard.rules.room import Room
 from pidwarden.guard.rules.stuck import Stuck
 from pidwarden.guard.rules.surroundings import SECOND, Surroundings
 from pidwarden.guard.rules.survey import Records, walk
+from pidwarden.guard.rules.tables import Tables
 from pidwarden.guard.rules.zombies import Zombies
 from pidwarden.kernel import limits
 from pidwarden.kernel.clock import boot_ns
@@ -43,6 +44,7 @@ class Rules:
         self._records = Records(source)
         self._zombies, self._stuck = Zombies(around, report), Stuck(around, report)
         self._orphans, self._room = Orphans(around, report), Room(report)
+        self._tables = Tables(report)
         self._look: Iterator[None] | None = None
         self._next_ns = self._began_ns = boot_ns()
         self._busy_ns = self._slices = self._tasks = self._looks = 0
@@ -111,6 +113,8 @@ class Rules:
         rules = self._settings.rules
         if rules.headroom.mode != "off":
             self._room.look(limits.machine_limits(reserved=self._reserved), rules.headroom, now_ns)
+        if rules.tables.mode != "off":
+            yield from self._tables.look(self._settings.tables, now_ns, tasks_too=rules.headroom.mode == "off")
         zombies, stuck = rules.zombies.mode != "off", rules.stuck.mode != "off"
         if zombies or stuck:
             self._zombies.begin()
@@ -156,6 +160,7 @@ class Rules:
             "orphans": self._orphans.episodes,
             "stuck": self._stuck.episodes,
             "headroom": self._room.episodes,
+            "tables": self._tables.episodes,
         }
 
     def close(self) -> None:

@@ -1,0 +1,68 @@
+"""`pidwarden tables`: how full the kernel's tables are, when they will be full, who fills them, and what helps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pidwarden.model.gauge import Table
+
+if TYPE_CHECKING:
+    import argparse
+
+_WATCH_SECONDS = 2.0
+_LEAST_SECONDS, _MOST_SECONDS = 0.1, 86_400.0
+_PATIENCE = 0.5
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help=f"only these: {', '.join(Table)}; or net, all of the network"
+    )
+    parser.add_argument("--all", action="store_true", help="every user, cgroup and process, not only the fullest")
+    parser.add_argument(
+        "--over", type=_share, metavar="SHARE",
+        help="the share that is too much, 0.9 or 90%% (default: that of the configuration)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--netns", metavar="PID|PATH",
+        help="the tables of this network namespace: of a process, or of a file such as /run/netns/NAME",
+    )  # fmt: skip
+    parser.add_argument(
+        "--watch", nargs="?", type=_seconds, const=_WATCH_SECONDS, metavar="S",
+        help=f"look again every S seconds (default: {_WATCH_SECONDS:g}), until interrupted",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patience", type=_seconds, default=_PATIENCE, metavar="S",
+        help=f"seconds for the open files of all processes (default: {_PATIENCE:g}); what takes longer is said",
+    )  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="another configuration file, for its thresholds")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.epilog = "exit code: 0 no table is over its threshold, 1 one is"
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
+        raise ValueError(text)
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 < value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Looks twice and says what was found; 1 if a table is over its threshold.
+
+    Raises:
+        UsageError: there is no such table.
+        PidwardenError: there is no such network namespace.
+        NoPermission: it is not ours to enter.
+    """
+    from pidwarden.cli.tables_look import run as look  # noqa: PLC0415  (what `--help` does not need)
+
+    return look(args)
