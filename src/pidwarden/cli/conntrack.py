@@ -1,4 +1,4 @@
-"""`pidwarden conntrack`: how full the table of connections is, who fills it, what is the matter, and what would help."""
+"""`pidwarden conntrack`: how full the table of connections is, who fills it, what is the matter, what would help."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ACTIONS = {"resize": ("conntrack_resize", "plan another size of the table, and 
 
 
 class _Later(argparse.ArgumentParser):
-    """The parser of an action, which gets its arguments when they are there to be parsed: nothing is imported before."""
+    """The parser of an action, which gets its arguments when they are to be parsed: nothing is imported before."""
 
     action = ""
 

@@ -148,7 +148,7 @@ def walk_in(namespace: Namespace, wish: Wish) -> Walked:
     if parser.malformed:
         notes.append(f"{parser.malformed} entries were not understood and left out; please report it")
     notes += [
-        f"more different {', '.join(names)} than are counted: {lost} entries are in no row, and rows are at least so large"
+        f"more different {', '.join(names)} than are counted: {lost} entries are in no row, others are at least so many"
         for names in wish.by
         if (lost := tally.lost(names))
     ]
@@ -212,6 +212,12 @@ class Rounds:
         self.unseen.append(f"{namespace.name}: {why}")
 
 
+def _wanted(text: str | None) -> list[Namespace]:
+    if text == "all":
+        return netns.seen()
+    return [netns.own() if text is None else netns.find(text)]
+
+
 def run(args: argparse.Namespace) -> int:
     """The command."""
     from pidwarden.cli import conntrack_text as text  # noqa: PLC0415
@@ -222,11 +228,7 @@ def run(args: argparse.Namespace) -> int:
     wish = wish_of(args)
     if wish.walk and args.watch is None:
         gc.disable()  # it ends soon, and there are no cycles in what is made
-    if args.netns is None:
-        wanted = [netns.own()]
-    else:
-        wanted = netns.seen() if args.netns == "all" else [netns.find(args.netns)]
-    rounds = Rounds(wanted, wish)
+    rounds = Rounds(_wanted(args.netns), wish)
     code, pause = 0, PAUSE if args.watch is None else args.watch
     while True:
         accounts = rounds.look(pause)

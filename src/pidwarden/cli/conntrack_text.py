@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 _GROUPS = 8  # sorts of entries that are shown
-_SHOWN = ("tcp_timeout_established", "tcp_timeout_syn_sent", "tcp_timeout_time_wait", "udp_timeout", "udp_timeout_stream")
+_SHOWN = (
+    "tcp_timeout_established",
+    "tcp_timeout_syn_sent",
+    "tcp_timeout_time_wait",
+    "udp_timeout",
+    "udp_timeout_stream",
+)
 
 
 def dimensions() -> str:
@@ -79,8 +85,8 @@ def _memory(reading: Reading, memory: Memory) -> str:
     full = memory.of(reading.maximum) if reading.maximum else None
     when = f"; {_size(full)} when this one is full" if full is not None else ""
     return (
-        f"{_size(memory.total or 0)} for {memory.entries} entries of all network namespaces: {memory.each:.0f} bytes each "
-        f"by /proc/slabinfo, and {memory.block} for what hangs on {most}{memory.extended} of them{when}; {array}"
+        f"{_size(memory.total or 0)} for {memory.entries} entries of all network namespaces: {memory.each:.0f} bytes "
+        f"each by /proc/slabinfo, and {memory.block} for what hangs on {most}{memory.extended} of them{when}; {array}"
     )
 
 

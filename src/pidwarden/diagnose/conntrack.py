@@ -227,7 +227,7 @@ def _leaks(tally: Tally, reading: Reading) -> list[Finding]:
             continue
         old, timeout = known
         text = (
-            f"{_sort(group)} entries outlive their connections: {old} of {group.count} have had no packet for more than "
+            f"{_sort(group)} entries outlive their connections: {old} of {group.count} have had no packet for over "
             f"{_span(idle_limit(group))}, and {group.timeout} keeps them for {_span(timeout)}"
         )
         evidence = f"{100 * group.count / tally.count:.0f} % of the table is {_sort(group)}"

@@ -1,4 +1,4 @@
-"""What can be done about a table of connections, and what each would break. Advice: nothing of it is done here. Pure."""
+"""What can be done about a table of connections, and what each would break. Advice: nothing of it is done. Pure."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _timeouts(findings: Sequence[Finding], reading: Reading, tally: Tally) -> It
             f"{old} entries are kept for {timeout} s although nothing has come for long",
             (f"sysctl -w net.netfilter.nf_conntrack_{group.timeout}={shorter}",),
             (
-                f"connections that are silent for {shorter} s and have no keepalive are forgotten: behind NAT they break, "
+                f"connections that are silent for {shorter} s without keepalive are forgotten: behind NAT they break, "
                 "elsewhere the next packet is taken as a new connection (nf_conntrack_tcp_loose)",
                 "an entry that is there takes the new time with its next packet: what is idle stays until its old time "
                 "is over, or is deleted (`conntrack -D`)",
@@ -94,7 +94,7 @@ def _scanned(kinds: set[Kind], reading: Reading, tally: Tally) -> Iterator[Advic
             "a shorter tcp_timeout_syn_sent",
             f"{waiting} entries wait for an answer to a SYN, {now} s each",
             (f"sysctl -w net.netfilter.nf_conntrack_tcp_timeout_syn_sent={_SYN_SENT_SECONDS}",),
-            (f"a connection whose SYN is answered later than {_SYN_SENT_SECONDS} s after the last try fails behind NAT",),
+            (f"a connection whose SYN is answered {_SYN_SENT_SECONDS} s after the last try fails behind NAT",),
         )
     sources = tally.sources.most(1)
     if Kind.SCANNED in kinds and sources:
@@ -145,8 +145,8 @@ def _off(tally: Tally) -> Advice:
             "iptables-save | grep -nE 'conntrack|-m state|-t nat|MASQUERADE|[SD]NAT|CT '",
         ),
         (
-            "rules that accept what is established or related stop to match: answers are refused where nothing else lets "
-            "them in; so tracking can go only when those commands find no such rule, in this network namespace",
+            "rules that accept what is established or related no longer match: answers are refused where nothing else "
+            "lets them in; so tracking can go only when those commands find no such rule, in this network namespace",
             "it goes when the last of these rules is gone; taking the module out by force is no way",
         ),
     )
@@ -177,14 +177,14 @@ def flows(wanted: FlowSet, tally: Tally) -> Flows:
 
 
 def notrack(wanted: FlowSet, found: Flows) -> Advice:
-    """Rules for nft and iptables that keep a flow set out of the table, in both directions, and what they would break."""
+    """Rules for nft and iptables that keep a flow set out of the table, both ways, and what they would break."""
     breaks = [
         "`ct state established,related accept` does not match these packets any more (they are untracked): let them in "
         "and out by address and port, both ways, before the rule is there",
         "what is in the table already stays until its time is over",
     ]
     if found.translated:
-        breaks.insert(0, f"{found.translated} of them have an address translated: untracked they are not, and BREAK; do not")
+        breaks.insert(0, f"{found.translated} of them have an address translated: untracked they BREAK; do not")
     else:
         breaks.append("none of them has an address translated now; a NAT rule that would match them later is passed by")
     if wanted.proto in (ct.ICMP, ct.ICMPV6):
@@ -197,7 +197,7 @@ def notrack(wanted: FlowSet, found: Flows) -> Advice:
     )
 
 
-def _matches(wanted: FlowSet) -> Iterator[tuple[str, str, str]]:
+def _matches() -> Iterator[tuple[str, str, str]]:
     """Of both directions: the chain, and whose port and address are looked at, d or s."""
     for way in "ds":
         for hook in ("prerouting", "output"):
@@ -210,7 +210,7 @@ def _nft(wanted: FlowSet) -> Iterator[str]:
         chain = f"{{ type filter hook {hook} priority {_RAW}; }}"
         yield f"nft 'add chain inet pidwarden_notrack {hook} {chain}'"
     name = protocol(wanted.proto)
-    for hook, way, addr in _matches(wanted):
+    for hook, way, addr in _matches():
         where = ""
         if wanted.dst is not None:
             where = f"{'ip6' if isinstance(wanted.dst, bytes) else 'ip'} {addr} {address(wanted.dst)} "
@@ -226,7 +226,7 @@ def _iptables(wanted: FlowSet) -> Iterator[str]:
         programs = (programs[wanted.proto == ct.ICMPV6],)
     name = protocol(wanted.proto)
     for program in programs:
-        for hook, way, _addr in _matches(wanted):
+        for hook, way, _addr in _matches():
             where = f" -{way} {address(wanted.dst)}" if wanted.dst is not None else ""
             which = f" --{way}port {wanted.port}" if wanted.port >= 0 else ""
             yield f"{program} -t raw -A {hook.upper()} -p {name}{where}{which} -j CT --notrack"

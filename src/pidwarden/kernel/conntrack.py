@@ -37,11 +37,11 @@ _ATTRIBUTES = {
 _NUMBER = Struct(">I")
 
 
-def missing(root: str = PROC) -> str:
+def missing(root: str = PROC, modules: str = "/sys/module") -> str:
     """Why there is no connection tracking to read here; empty if there is."""
     if os.path.exists(f"{root}/{SYSCTL}/nf_conntrack_count"):
         return ""
-    if os.path.exists("/sys/module/nf_conntrack"):
+    if os.path.exists(f"{modules}/nf_conntrack"):
         return (
             f"nf_conntrack is in the kernel but {root}/{SYSCTL} does not show it: the /proc here is of another network "
             "namespace, or hidden by a container; type the command on the host"
@@ -110,7 +110,9 @@ def counters(root: str = PROC) -> tuple[dict[int, dict[str, int]], str, tuple[st
         return {}, "", (f"counters: {why}",)
     data = read_bytes(f"{root}/{_STAT}", _STAT_BYTES)
     if not data:
-        text = f"counters are unknown: no right to ctnetlink, and {root}/{_STAT} cannot be read; type `sudo pidwarden …`"
+        text = (
+            f"counters are unknown: no right to ctnetlink, and {root}/{_STAT} cannot be read; type `sudo pidwarden …`"
+        )
         return {}, "", (text,)
     return parse_stat(data), f"{root}/{_STAT}", ()
 

@@ -1,9 +1,9 @@
 """Entries of connection tracking out of ctnetlink's messages, in columns, some thousand at a time.
 
-Hundreds of thousands of messages are of a dozen shapes: which attributes are in them, and where. The first of a shape is
-taken apart attribute by attribute (include/uapi/linux/netfilter/nfnetlink_conntrack.h); all others of its length whose
-every attribute header is the same, bit by bit, are read by the one ``struct`` that came out of that. One whose headers
-differ is of another shape: nothing is ever read from where something else may be.
+Hundreds of thousands of messages are of a dozen shapes: which attributes are in them, and where. The first of a shape
+is taken apart attribute by attribute (include/uapi/linux/netfilter/nfnetlink_conntrack.h); all others of its length
+whose every attribute header is the same, bit by bit, are read by the one ``struct`` that came out of that. One whose
+headers differ is of another shape: nothing is ever read from where something else may be.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ BATCH = 4096  # entries of one shape in a batch, at most
 _SHAPES = 256  # kinds of messages that are remembered; entries made to differ must not fill the memory
 _ORIG, _REPLY, _STATUS, _PROTOINFO, _HELP, _TIMEOUT, _MARK, _ZONE = 1, 2, 3, 4, 5, 7, 8, 18
 _TUPLE_IP, _TUPLE_PROTO, _TUPLE_ZONE = 1, 2, 3
-_V4_SRC, _V4_DST, _V6_SRC, _V6_DST = 1, 2, 3, 4
-_PROTO_NUM, _SRC_PORT, _DST_PORT, _ICMP_TYPE, _ICMP_CODE, _ICMP6_TYPE, _ICMP6_CODE = 1, 2, 3, 5, 6, 8, 9
+_ADDRESSES = {1: "src", 2: "dst", 3: "src", 4: "dst"}  # CTA_IP_V4_SRC, …, CTA_IP_V6_DST
+_PROTO_NUM = 1
+_PORTS = {2: "sport", 3: "dport", 5: "icmp", 8: "icmp"}  # CTA_PROTO_SRC_PORT, …, the types of ICMP and ICMPv6
 _STATE = 1  # CTA_PROTOINFO_{TCP,DCCP,SCTP}_STATE
 _TYPE_BYTES = slice(0, 6)  # nlmsg_len and nlmsg_type
 _FAMILY = HEADER.size
-_HEADER_BYTES, _V4_BYTES = 4, 4
+_HEADER_BYTES = 4
+_ADDRESS_FORMATS = {4: "I", 16: "16s"}
+_SIZES = {"status": 4, "timeout": 4, "mark": 4, "zone": 2, "sport": 2, "dport": 2, "icmp": 1, "state": 1}
 _FORMATS = {1: "B", 2: "H", 4: "I"}  # network order
 
 
@@ -57,12 +60,14 @@ class _Draft:
         self.fixed[first - _HEADER_BYTES : first] = b"\xff" * _HEADER_BYTES
 
     def value(self, name: str, first: int, last: int) -> None:
-        """A number in network order, or an address."""
-        self.at[name] = (first, _FORMATS.get(last - first, f"{last - first}s"))
+        """A number in network order. One of another length than it should have is left out, as if it were not there."""
+        if last - first == _SIZES.get(name, last - first) and last - first in _FORMATS:
+            self.at[name] = (first, _FORMATS[last - first])
 
     def address(self, name: str, first: int, last: int) -> None:
         """An address: of IPv4 as a number, which is quicker to count than bytes."""
-        self.at[name] = (first, "I" if last - first == _V4_BYTES else f"{last - first}s")
+        if last - first in _ADDRESS_FORMATS:
+            self.at[name] = (first, _ADDRESS_FORMATS[last - first])
 
 
 def _tuple(draft: _Draft, first: int, last: int, prefix: str) -> None:
@@ -74,20 +79,13 @@ def _tuple(draft: _Draft, first: int, last: int, prefix: str) -> None:
             continue
         for inner, a, z in attributes(draft.message, begin, end):
             draft.header(a)
-            if kind == _TUPLE_IP:
-                if inner in (_V4_SRC, _V6_SRC):
-                    draft.address(f"{prefix}src", a, z)
-                elif inner in (_V4_DST, _V6_DST):
-                    draft.address(f"{prefix}dst", a, z)
-            elif inner == _PROTO_NUM and not prefix:
+            if kind == _TUPLE_IP and inner in _ADDRESSES:
+                draft.address(prefix + _ADDRESSES[inner], a, z)
+            elif kind == _TUPLE_PROTO and inner == _PROTO_NUM and not prefix and z > a:
                 draft.fixed[a:z] = b"\xff" * (z - a)
                 draft.constants["proto"] = draft.message[a]
-            elif inner == _SRC_PORT:
-                draft.value(f"{prefix}sport", a, z)
-            elif inner == _DST_PORT:
-                draft.value(f"{prefix}dport", a, z)
-            elif inner in (_ICMP_TYPE, _ICMP6_TYPE) and not prefix:
-                draft.value("icmp", a, z)
+            elif kind == _TUPLE_PROTO and inner in _PORTS:
+                draft.value(prefix + _PORTS[inner], a, z)
 
 
 def _state(draft: _Draft, first: int, last: int) -> None:
@@ -95,7 +93,7 @@ def _state(draft: _Draft, first: int, last: int) -> None:
         draft.header(begin)
         for kind, a, z in attributes(draft.message, begin, end):
             draft.header(a)
-            if kind == _STATE and z - a == 1:
+            if kind == _STATE:
                 draft.value("state", a, z)
 
 

@@ -4,8 +4,8 @@ An entry is one object of the cache `nf_conntrack`, which is never merged with a
 its line in /proc/slabinfo counts all entries of all network namespaces. What an entry has besides (accounting, times,
 labels, helper, NAT) hangs on it in one block of kmalloc's, of at least NF_CT_EXT_PREALLOC bytes
 (net/netfilter/nf_conntrack_extend.c); entries that a program put in by ctnetlink always have one. That cache is shared
-with everybody: there cannot be more blocks than it has objects, and where settings add something to every entry there is
-a block for each. The array of buckets is one for all namespaces, a pointer each.
+with everybody: there cannot be more blocks than it has objects, and where settings add something to every entry there
+is a block for each. The array of buckets is one for all namespaces, a pointer each.
 """
 
 from __future__ import annotations

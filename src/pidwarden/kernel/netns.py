@@ -80,7 +80,7 @@ def seen(root: str = PROC) -> list[Namespace]:
 
 @contextlib.contextmanager
 def inside(namespace: Namespace, root: str = PROC) -> Iterator[None]:
-    """This thread, in it: what it reads of /proc/sys/net and the sockets it makes are of there (setns(2)).
+    """With this thread in it: what it reads of /proc/sys/net and the sockets it makes are of there (setns(2)).
 
     Nothing is done for our own, so that it needs no right.
 

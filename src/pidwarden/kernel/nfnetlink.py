@@ -17,6 +17,7 @@ from pidwarden.errors import NoPermission, NotPossible, PidwardenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 _NETLINK_NETFILTER = 12
 _CTNETLINK = 1 << 8  # NFNL_SUBSYS_CTNETLINK
@@ -34,7 +35,7 @@ _ANSWER_SECONDS = 10.0
 _BUFFER = 1 << 16  # the kernel fills what the reader has room for, up to 32 KiB (netlink_dump())
 
 
-class Malformed(PidwardenError):
+class Malformed(PidwardenError):  # noqa: N818  (what happened, as in errors.py)
     """The kernel, or what speaks for it, sent bytes that are no messages."""
 
 
@@ -60,7 +61,7 @@ class Link:
             raise NotPossible(f"the kernel has no netlink for netfilter ({why.strerror}): no CONFIG_NETFILTER") from why
         self._socket.settimeout(_ANSWER_SECONDS)
 
-    def __enter__(self) -> Link:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_why: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import compress, repeat
 from math import exp
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 ICMP, TCP, UDP, GRE, ICMPV6, SCTP = 1, 6, 17, 47, 58, 132
-PROTOCOLS = {ICMP: "icmp", TCP: "tcp", UDP: "udp", 33: "dccp", GRE: "gre", ICMPV6: "icmpv6", SCTP: "sctp", 136: "udplite"}
+PROTOCOLS = {
+    ICMP: "icmp",
+    TCP: "tcp",
+    UDP: "udp",
+    33: "dccp",
+    GRE: "gre",
+    ICMPV6: "icmpv6",
+    SCTP: "sctp",
+    136: "udplite",
+}
 # enum ip_conntrack_status (include/uapi/linux/netfilter/nf_conntrack_common.h)
 EXPECTED, REPLIED, ASSURED, SRC_NAT, DST_NAT, DYING = 1, 2, 4, 16, 32, 512
 OFFLOADED = 1 << 14 | 1 << 15  # IPS_OFFLOAD, IPS_HW_OFFLOAD
@@ -46,9 +54,9 @@ class Columns(NamedTuple):
         found = self.values.get(field)
         return repeat(self.constants[field], self.count) if found is None else found
 
-    def where(self, wanted: Sequence[bool]) -> Columns:
-        """Only some of them."""
-        values = {name: tuple(compress(column, wanted)) for name, column in self.values.items()}
+    def where(self, wanted: Sequence[bool], fields: Sequence[str]) -> Columns:
+        """Some fields of some of them."""
+        values = {name: tuple(compress(self.values[name], wanted)) for name in fields if name in self.values}
         return Columns(sum(wanted), values, self.constants)
 
 
@@ -142,8 +150,9 @@ class Chains(NamedTuple):
 def chains(entries: int, buckets: int, too_long: int | None) -> Chains:
     """From entries of all namespaces, as the array is one for all.
 
-    The hash is seeded by a secret of the kernel's: no chain can be computed from outside, and none is shown. With a good
-    hash a chain's length is distributed by Poisson; the worst is where less than half a bucket is expected to be longer.
+    The hash is seeded by a secret of the kernel's: no chain can be computed from outside, and none is shown. With a
+    good hash a chain's length is distributed by Poisson; the worst is where less than half a bucket is expected to be
+    longer.
     """
     mean = BUCKET_TUPLES * entries / buckets
     length, probability = 0, exp(-min(mean, _MOST_MEAN))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pidwarden.model.conntrack import Columns
 
 MOST, KEPT = 1 << 18, 1 << 16  # different values that are counted, and that stay when there are more
-GRAIN = 16  # seconds that are counted as one when the rest of a timeout is looked at
-_GRAIN_BITS = 4
+GRAIN = 64  # seconds that are counted as one when the rest of a timeout is looked at
+_GRAIN_BITS = 6
 
 
 class Counts:
@@ -151,7 +151,10 @@ DIMENSIONS = {
     "reply_dst": Dimension("reply_dst", address, "to whom he answers: behind SNAT our outer address"),
     "state": Dimension("state", str, "state of TCP or SCTP as the packets seen show it"),
     "status": Dimension(
-        "status", status, "unreplied, replied, or assured: not thrown out when the table is full", ct.REPLIED | ct.ASSURED
+        "status",
+        status,
+        "unreplied, replied, or assured: not thrown out when the table is full",
+        ct.REPLIED | ct.ASSURED,
     ),
     "nat": Dimension("status", nat, "whose address is translated", ct.SRC_NAT | ct.DST_NAT),
     "offload": Dimension("status", bool, "whether a flow table carries it past the rules", ct.OFFLOADED),
@@ -244,7 +247,9 @@ class Tally:
                 self._left[key] = Counter()
             self._left[key][left] += number
         if silent:
-            chosen = columns if silent == count else columns.where([not bits & ct.REPLIED for bits in statuses])
+            chosen = columns
+            if silent < count:
+                chosen = columns.where([not bits & ct.REPLIED for bits in statuses], ("src", "dst", "dport"))
             self.sources.add([chosen.of("src")], silent)
             self.targets.add([chosen.of("dst"), chosen.of("proto"), chosen.of("dport")], silent)
         for names, counts in self._breakdowns.items():
