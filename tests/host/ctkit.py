@@ -66,7 +66,7 @@ class Space:
             running.wait()
 
     def fill(  # noqa: PLR0913  (as the program takes them)
-        self, count, *, sources, targets, dport=80, state=3, status=6, timeout=400_000
+        self, count, *, sources, targets, dport=80, state=3, status=14, timeout=400_000
     ):
         """Puts many entries in, quickly; how many were refused, and the last errno."""
         numbers = (count, sources, targets, dport, state, status, timeout)

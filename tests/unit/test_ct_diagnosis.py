@@ -99,6 +99,11 @@ def test_what_is_not_said(before, after):
     assert not {Kind.FULL, Kind.FILLING, Kind.NAT_RACE, Kind.DROPPED} & set(kinds(before, after))
 
 
+def test_a_packet_that_lost_a_race_is_told_of_once():
+    assert kinds(reading(), reading(insert_failed=2, drop=2)) == [Kind.NAT_RACE]
+    assert kinds(reading(), reading(insert_failed=2, drop=3)) == [Kind.DROPPED, Kind.NAT_RACE]
+
+
 def test_a_race_is_not_told_of_a_table_that_is_short_of_room():
     assert Kind.NAT_RACE not in kinds(reading(9_000), reading(9_000, insert_failed=4))
 

@@ -63,7 +63,7 @@ def columns(*messages, fields=tuple(FIELDS)):
 
 
 def list_of(batch, field):
-    return [value for value, _n in zip(batch.of(field), range(batch.count), strict=False)]
+    return [value for value, _n in zip(batch.of(field), range(batch.size), strict=False)]
 
 
 # -- the socket --------------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_shapes_without_end_do_not_fill_the_memory():
 def test_a_batch_is_given_when_there_is_enough():
     parser = ctentries.Parser()
     found = list(parser.feed([entry(sport=n) for n in range(ctentries.BATCH)]))
-    assert [batch.count for batch in found] == [ctentries.BATCH]
+    assert [batch.size for batch in found] == [ctentries.BATCH]
     assert not list(parser.rest())
 
 

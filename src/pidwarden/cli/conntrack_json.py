@@ -29,7 +29,7 @@ def _namespace(account: Account, wish: Wish) -> dict[str, Any]:
     return {
         "inode": reading.inode,
         "name": account.namespace.name,
-        "count": reading.count,
+        "count": reading.used,
         "max": reading.maximum,
         "buckets": reading.buckets,
         "share": reading.share,
@@ -57,7 +57,7 @@ def _chains(reading: Reading, memory: Memory) -> dict[str, Any] | None:
     """``entries`` are those of all namespaces where that is known: the buckets are everybody's."""
     if not reading.buckets:
         return None
-    entries = max(memory.entries or 0, reading.count)
+    entries = max(memory.entries or 0, reading.used)
     chains = ct.chains(entries, reading.buckets, reading.total("chain_too_long"))
     return {
         "entries": entries,
@@ -88,7 +88,7 @@ def _walk(walked: Walked, reading: Reading, wish: Wish) -> dict[str, Any]:
         known = diagnosis.idle(group, reading)
         groups.append({
             "proto": protocol(group.proto), "state": state(group.proto, group.state), "replied": group.replied,
-            "count": group.count, "timeout": group.timeout, "timeout_seconds": reading.timeouts.get(group.timeout),
+            "count": group.size, "timeout": group.timeout, "timeout_seconds": reading.timeouts.get(group.timeout),
             "idle_after_seconds": diagnosis.idle_limit(group) if known else None, "idle": known[0] if known else None,
         })  # fmt: skip
     return {

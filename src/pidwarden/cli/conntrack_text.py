@@ -35,7 +35,7 @@ def dimensions() -> str:
 
 def report(accounts: list[Account], wish: Wish) -> str:
     """A block for each namespace that has entries, or is the only one; the others in one line."""
-    empty = [a for a in accounts if not a.reading.count and a.fine] if len(accounts) > 1 else []
+    empty = [a for a in accounts if not a.reading.used and a.fine] if len(accounts) > 1 else []
     blocks = ["\n".join(_block(account, wish)) for account in accounts if account not in empty]
     if empty:
         names = ", ".join(escape(a.namespace.name.encode(errors="surrogateescape")) for a in empty)
@@ -48,7 +48,7 @@ def _block(account: Account, wish: Wish) -> Iterator[str]:
     name = escape(account.namespace.name.encode(errors="surrogateescape"))
     share = f" ({100 * reading.share:.1f} %)" if reading.share is not None else ""
     limit = "unknown" if reading.maximum is None else reading.maximum or "no limit"
-    yield f"{reading.count} of {limit} entries{share} in {name} (net:[{reading.inode}])"
+    yield f"{reading.used} of {limit} entries{share} in {name} (net:[{reading.inode}])"
     yield f"  change     {_change(account)}"
     yield f"  memory     {_memory(reading, account.memory)}"
     yield f"  chains     {_chains(reading, account.memory)}"
@@ -97,7 +97,7 @@ def _size(number: int) -> str:
 def _chains(reading: Reading, memory: Memory) -> str:
     if not reading.buckets:
         return "unknown: nf_conntrack_buckets cannot be read"
-    entries = max(memory.entries or 0, reading.count)
+    entries = max(memory.entries or 0, reading.used)
     chains = ct.chains(entries, reading.buckets, reading.total("chain_too_long"))
     if chains.too_long is None:
         counted = "this kernel does not count chains that are too long"
@@ -144,7 +144,7 @@ def _walked(account: Account, walked: Walked, wish: Wish) -> Iterator[str]:
         seconds = reading.timeouts.get(group.timeout, "?")
         sort = state(group.proto, group.state)
         words = [protocol(group.proto), sort, "yes" if group.replied else "no", f"{group.timeout} {seconds}"]
-        rows.append([group.count, *words, old])
+        rows.append([group.size, *words, old])
     yield from table(["entries", "proto", "state", "answered", "timeout (s)", "idle"], rows, "    ")
     for names in wish.by:
         yield ""

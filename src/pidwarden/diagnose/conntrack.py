@@ -81,14 +81,14 @@ def change(before: Reading | None, after: Reading) -> Change:
         old, new = before.total(name), after.total(name)
         if old is not None and new is not None:
             risen[name] = max(0, new - old)
-    return Change((after.ns - before.ns) / 1e9, after.count - before.count, risen)
+    return Change((after.ns - before.ns) / 1e9, after.used - before.used, risen)
 
 
 def fills_in(reading: Reading, seen: Change) -> float | None:
     """Seconds until it is full at the rate seen; None: it is not filling, or not so that it could be told."""
     if not reading.maximum or seen.grown < max(_GROWN, reading.maximum // _GROWN_SHARE):
         return None
-    left = max(0, reading.maximum - reading.count) / seen.per_second
+    left = max(0, reading.maximum - reading.used) / seen.per_second
     return left if left <= seen.seconds * _AHEAD else None
 
 
@@ -104,7 +104,7 @@ def diagnose(reading: Reading, seen: Change, memory: Memory, tally: Tally | None
 
 
 def _fine(reading: Reading, tally: Tally | None) -> str:
-    if not reading.count and not any(reading.total(name) for name in ct.COUNTERS):
+    if not reading.used and not any(reading.total(name) for name in ct.COUNTERS):
         return "nothing is tracked here: no rule in this network namespace asks for it, or nothing has come by"
     walked = "" if tally is not None else "; --walk tells who fills it"
     return f"nothing is the matter{walked}"
@@ -116,7 +116,7 @@ def _room(reading: Reading, seen: Change) -> list[Finding]:
         f"{name} rose by {n} in {seen.seconds:.1f} s" for name, n in (("drop", dropped), ("early_drop", early)) if n
     )
     if share is not None and (share >= 1 or (share >= FULL and (dropped or early))):
-        what = f"the table is full, {reading.count} of {reading.maximum}"
+        what = f"the table is full, {reading.used} of {reading.maximum}"
         return [Finding(Kind.FULL, f"{what}: new connections are dropped, old ones go on and look healthy", evidence)]
     found = []
     seconds = fills_in(reading, seen)
@@ -128,7 +128,8 @@ def _room(reading: Reading, seen: Change) -> list[Finding]:
     if early:
         text = "entries that nobody had answered are thrown out before their time"
         found.append(Finding(Kind.EARLY_DROP, text, evidence))
-    if dropped and not seen.risen.get("chain_too_long", 0):
+    # A packet that lost a race, or found its chain too long, is counted in `drop` as well.
+    if dropped > sum(seen.risen.get(name, 0) for name in ("insert_failed", "chain_too_long")):
         text = "packets are dropped because no entry could be made for them, although the table has room"
         found.append(Finding(Kind.DROPPED, text, evidence))
     return found
@@ -143,8 +144,8 @@ def _span(seconds: float) -> str:
 def _chains(reading: Reading, seen: Change, memory: Memory) -> list[Finding]:
     if not reading.buckets:
         return []
-    entries = memory.entries if memory.entries is not None else reading.count
-    chains = ct.chains(max(entries, reading.count), reading.buckets, reading.total("chain_too_long"))
+    entries = memory.entries if memory.entries is not None else reading.used
+    chains = ct.chains(max(entries, reading.used), reading.buckets, reading.total("chain_too_long"))
     rising = seen.risen.get("chain_too_long", 0)
     if chains.mean < MEAN_LONG and not rising:
         return []
@@ -161,7 +162,7 @@ def _race(reading: Reading, seen: Change) -> list[Finding]:
     failed = seen.risen.get("insert_failed", 0)
     if not failed or (reading.share is not None and reading.share >= FEW):
         return []
-    evidence = [f"insert_failed rose by {failed} in {seen.seconds:.1f} s with {reading.count} entries in the table"]
+    evidence = [f"insert_failed rose by {failed} in {seen.seconds:.1f} s with {reading.used} entries in the table"]
     if resolved := seen.risen.get("clash_resolve", 0):
         evidence.append(f"{count(resolved, 'clash')} more came out well")
     text = (
@@ -180,7 +181,7 @@ def _scan(tally: Tally) -> list[Finding]:
         return []
     share = f"{silent} of {tally.count} entries have never been answered"
     halves = [g for g in tally.groups() if not g.replied or g.state in (ct.SYN_SENT, ct.SYN_RECV)]
-    sorts = ", ".join(f"{_sort(g)} {g.count}" for g in halves[:TOP])
+    sorts = ", ".join(f"{_sort(g)} {g.size}" for g in halves[:TOP])
     sources, targets = tally.sources.most(TOP), tally.targets.most(TOP)
     by_source = ", ".join(f"{address(key[0])} {n}" for key, n in sources)
     by_target = ", ".join(f"{_target(key)} {n}" for key, n in targets)
@@ -220,16 +221,16 @@ def idle(group: Group, reading: Reading) -> tuple[int, int] | None:
 def _leaks(tally: Tally, reading: Reading) -> list[Finding]:
     found = []
     for group in tally.groups():
-        if group.count < LEAST or group.count < LEAK_SHARE * tally.count:
+        if group.size < LEAST or group.size < LEAK_SHARE * tally.count:
             continue
         known = idle(group, reading)
-        if known is None or known[0] < IDLE_SHARE * group.count:
+        if known is None or known[0] < IDLE_SHARE * group.size:
             continue
         old, timeout = known
         text = (
-            f"{_sort(group)} entries outlive their connections: {old} of {group.count} have had no packet for over "
+            f"{_sort(group)} entries outlive their connections: {old} of {group.size} have had no packet for over "
             f"{_span(idle_limit(group))}, and {group.timeout} keeps them for {_span(timeout)}"
         )
-        evidence = f"{100 * group.count / tally.count:.0f} % of the table is {_sort(group)}"
+        evidence = f"{100 * group.size / tally.count:.0f} % of the table is {_sort(group)}"
         found.append(Finding(Kind.LEAKING, text, (evidence,), group.timeout))
     return found

@@ -88,7 +88,7 @@ def _scanned(kinds: set[Kind], reading: Reading, tally: Tally) -> Iterator[Advic
     if not kinds & {Kind.SCANNED, Kind.FLOODED}:
         return
     now = reading.timeouts.get("tcp_timeout_syn_sent", 0)
-    waiting = sum(g.count for g in tally.groups() if g.timeout == "tcp_timeout_syn_sent")
+    waiting = sum(g.size for g in tally.groups() if g.timeout == "tcp_timeout_syn_sent")
     if waiting >= _WORTH * tally.count and now > _SYN_SENT_SECONDS:
         yield Advice(
             "a shorter tcp_timeout_syn_sent",
@@ -109,15 +109,15 @@ def _scanned(kinds: set[Kind], reading: Reading, tally: Tally) -> Iterator[Advic
 
 
 def _resize(reading: Reading, memory: Memory, *, asked: bool) -> Advice:
-    most = reading.maximum or reading.buckets or reading.count
-    wanted = 2 * max(most, reading.count)
+    most = reading.maximum or reading.buckets or reading.used
+    wanted = 2 * max(most, reading.used)
     cost = memory.of(wanted)
     size = f", {cost // MIB} MiB of entries when it is full" if cost is not None else ""
     buckets = f" --buckets {wanted}" if reading.buckets is not None and reading.buckets < wanted else ""
     first = "" if asked else "; `pidwarden conntrack --walk` first: a table that leaks or is scanned fills at any size"
     return Advice(
         "a larger table",
-        f"{reading.count} of {reading.maximum} entries{first}",
+        f"{reading.used} of {reading.maximum} entries{first}",
         (f"pidwarden conntrack resize --max {wanted}{buckets} --dry-run",),
         (f"nothing{size}: unswappable memory of the kernel's",),
     )
@@ -219,7 +219,7 @@ def _nft(wanted: FlowSet) -> Iterator[str]:
 
 
 def _iptables(wanted: FlowSet) -> Iterator[str]:
-    programs = ("iptables", "ip6tables")
+    programs: tuple[str, ...] = ("iptables", "ip6tables")
     if wanted.dst is not None:
         programs = (programs[isinstance(wanted.dst, bytes)],)
     elif wanted.proto in (ct.ICMP, ct.ICMPV6):

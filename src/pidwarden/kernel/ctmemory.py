@@ -54,12 +54,13 @@ def _blocks(caches: Mapping[str, Cache]) -> tuple[int, int]:
     kmalloc has a cache of each size for several purposes (``kmalloc-rnd-07-128`` with CONFIG_RANDOM_KMALLOC_CACHES);
     entries' blocks are of the plain kind, never reclaimable, charged to a cgroup, or for DMA.
     """
-    sizes = {c.size: 0 for name, c in caches.items() if _plain(name) and c.size >= PREALLOCATED}
+    sizes = {c.size: 0 for name, c in caches.items() if is_plain(name) and c.size >= PREALLOCATED}
     if not sizes:
         return PREALLOCATED, 0
     size = min(sizes)
-    return size, sum(c.active for name, c in caches.items() if _plain(name) and c.size == size)
+    return size, sum(c.active for name, c in caches.items() if is_plain(name) and c.size == size)
 
 
-def _plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
+    """Whether it is a cache of kmalloc that blocks of entries can be in."""
     return name.startswith("kmalloc-") and not name.startswith(("kmalloc-cg-", "kmalloc-rcl-"))

@@ -45,14 +45,14 @@ FIELDS: dict[str, Any] = {
 class Columns(NamedTuple):
     """Entries: how many, the fields in which they differ, those that are the same in all."""
 
-    count: int
+    size: int
     values: Mapping[str, Sequence[Any]]
     constants: Mapping[str, Any]
 
     def of(self, field: str) -> Iterable[Any]:
         """A field of each."""
         found = self.values.get(field)
-        return repeat(self.constants[field], self.count) if found is None else found
+        return repeat(self.constants[field], self.size) if found is None else found
 
     def where(self, wanted: Sequence[bool], fields: Sequence[str]) -> Columns:
         """Some fields of some of them."""
@@ -85,7 +85,7 @@ class Reading(NamedTuple):
 
     ns: int
     inode: int
-    count: int
+    used: int
     maximum: int | None  # 0: no limit
     buckets: int | None
     cpus: Mapping[int, Mapping[str, int]]
@@ -102,7 +102,7 @@ class Reading(NamedTuple):
     @property
     def share(self) -> float | None:
         """How full it is, 1 is full; None where there is no limit or it is not shown."""
-        return self.count / self.maximum if self.maximum else None
+        return self.used / self.maximum if self.maximum else None
 
     @property
     def extends_all(self) -> bool:

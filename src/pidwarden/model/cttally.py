@@ -175,7 +175,7 @@ class Group(NamedTuple):
     left: Counter[int]
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many."""
         return self.left.total()
 
@@ -231,7 +231,7 @@ class Tally:
 
     def add(self, columns: Columns) -> None:
         """A batch of entries of one family and protocol."""
-        of, count = columns.of, columns.count
+        of, count = columns.of, columns.size
         self.count += count
         proto = columns.constants["proto"]
         statuses = list(of("status"))
@@ -287,7 +287,7 @@ class Tally:
     def groups(self) -> list[Group]:
         """The largest first."""
         several = [Group(*key, left) for key, left in self._left.items()]
-        return sorted(several, key=lambda g: (-g.count, g.proto, g.state, g.replied))
+        return sorted(several, key=lambda g: (-g.size, g.proto, g.state, g.replied))
 
     def rows(self, names: tuple[str, ...], top: int) -> list[tuple[int, tuple[Any, ...]]]:
         """How many, and the shown values, of the largest of a breakdown."""
