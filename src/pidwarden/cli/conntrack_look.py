@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -172,6 +173,7 @@ class Rounds:
     def __init__(self, wanted: list[Namespace], wish: Wish) -> None:
         self._wanted, self._wish = wanted, wish
         self._before: dict[int, Reading] = {}
+        self._why: PidwardenError | None = None
         self.unseen: list[str] = []  # namespaces that could not be looked at, and why
 
     def look(self, pause: float) -> list[Account]:
@@ -193,6 +195,8 @@ class Rounds:
             except PidwardenError as why:
                 self._give_up(namespace, why)
         self._before = {n.inode: reading for n, reading in now}
+        if not found and self._why:
+            raise self._why
         return found
 
     def _readings(self) -> list[tuple[Namespace, Reading]]:
@@ -209,6 +213,7 @@ class Rounds:
         """One of several may be gone or closed to us; the only one is what was asked for."""
         if len(self._wanted) == 1:
             raise why
+        self._why = why
         self.unseen.append(f"{namespace.name}: {why}")
 
 
@@ -229,6 +234,9 @@ def run(args: argparse.Namespace) -> int:
     if wish.walk and args.watch is None:
         gc.disable()  # it ends soon, and there are no cycles in what is made
     rounds = Rounds(_wanted(args.netns), wish)
+    if args.netns == "all" and os.geteuid():
+        hint = "network namespaces of other users' processes are not shown; type `sudo pidwarden …`"
+        print(f"pidwarden {args.command}: {hint}", file=sys.stderr)
     code, pause = 0, PAUSE if args.watch is None else args.watch
     while True:
         accounts = rounds.look(pause)
