@@ -24,6 +24,8 @@ def needs(*programs):
     for program in programs:
         if not shutil.which(program):
             pytest.skip(f"no {program}")
+    if not Path(SYSCTL + "count").exists() and shutil.which("modprobe"):
+        subprocess.run(["modprobe", "nf_conntrack"], capture_output=True, check=False)
     if not Path(SYSCTL + "count").exists():
         pytest.skip("nf_conntrack is not loaded")
 

@@ -42,10 +42,11 @@ for port in (443, 444):
 """
 # New connections without end: a refused one fails with EPERM, which is what users see.
 _CLIENTS = """
-import socket
+import socket, time
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 server.bind(("127.0.0.1", 7000))
 while True:
+    time.sleep(0.0002)
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         s.sendto(b"x", ("127.0.0.1", 7000))
@@ -151,11 +152,14 @@ def test_a_full_table_drops_and_is_told(inside):
         pytest.skip(f"a table of {maximum} entries is not filled in a moment")
     before = inside.ask()
     assert kinds(before) == ["fine"]
-    nearly = maximum * 9 // 10
-    assert inside.fill(nearly, sources=200, targets=60_000, status=ASSURED) == (0, 0)
-    warned = inside.ask()
-    assert kinds(warned) == ["nearly-full"]
-    inside.fill(maximum - nearly, sources=200, targets=60_000, dport=81, status=ASSURED)
+    part = maximum * 6 // 10
+    assert inside.fill(part, sources=200, targets=60_000, status=ASSURED) == (0, 0)
+    with inside.meanwhile(sys.executable, "-c", _CLIENTS):
+        until(lambda: inside.count() > part, "a new connection")
+        warned = inside.ask(code=1)
+    assert kinds(warned) == ["filling"]
+    assert warned["full_in_seconds"] > 0
+    inside.fill(maximum - part, sources=200, targets=60_000, dport=81, status=ASSURED)
     assert inside.count() == maximum
     with inside.meanwhile(sys.executable, "-c", _CLIENTS):
         until(lambda: counters_of_conntrack(inside)["drop"] > 0, "a packet dropped")
@@ -163,7 +167,7 @@ def test_a_full_table_drops_and_is_told(inside):
     assert kinds(found)[0] == "full"
     assert found["risen"]["drop"] > 0
     assert any(f"resize --max {2 * maximum}" in c for advice in found["advice"] for c in advice["commands"])
-    assert found["walk"]["assured"] == found["walk"]["count"] == maximum
+    assert found["walk"]["assured"] >= maximum * 9 // 10
     # The estimate, against what the kernel really took: entries put in by ctnetlink have a block each.
     memory = found["memory"]
     assert memory["entries"] >= maximum
@@ -196,6 +200,7 @@ def test_who_fills_it_is_told(inside):
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="packets race only on two processors")
 def test_inserts_that_lose_a_race_in_a_table_with_room(inside):
     inside.run("nft", "-f", "-", input=_SLOW)
+    inside.run("sh", "-c", f"echo 1 >{SYSCTL}tcp_timeout_syn_sent")  # one that is there already cannot be raced for
     with inside.meanwhile(prop("ctrace")):
         until(lambda: counters_of_conntrack(inside)["insert_failed"] > 0, "an insert that failed", 60)
         found = until(lambda: _with_failed(inside.ask()), "a look in which one fails", 60)
