@@ -12,7 +12,7 @@ from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice
 from pidwarden.diagnose.conntrack import Kind
 from pidwarden.errors import NotPossible, UsageError
-from pidwarden.kernel import conntrack, ctmemory, netns
+from pidwarden.kernel import conntrack, ctmemory, netns, nfnetlink
 from pidwarden.model import cttally
 from pidwarden.model.conntrack import Columns, Memory, Reading, chains
 from pidwarden.model.cttally import Counts, Tally
@@ -362,3 +362,21 @@ def test_namespaces_of_which_none_can_be_read_are_an_error(monkeypatch, number):
     several = [netns.Namespace(n, "/nowhere", f"number {n}") for n in range(number)]
     with pytest.raises(NotPossible, match="nothing is tracked"):
         conntrack_look.Rounds(several, wish).look(0.0)
+
+
+def test_what_a_walk_may_lack_is_told(monkeypatch):
+    class Link:
+        interrupted, overruns = True, 2
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_why):
+            pass
+
+        def dump(self, _kind, _family):
+            yield [b"broken"]
+
+    monkeypatch.setattr(nfnetlink, "Link", Link)
+    walked = conntrack_look.walk_in(netns.own(), conntrack_look.wish_of(parse("--walk")))
+    assert [note.split(" ", 1)[0] for note in walked.notes] == ["the", "2", "1"]

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice
@@ -18,6 +18,7 @@ from pidwarden.model.conntrack import PROTOCOLS
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from pidwarden.diagnose.conntrack import Change, Finding
     from pidwarden.diagnose.ctadvice import Advice, FlowSet
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pidwarden.model.conntrack import Memory, Reading
     from pidwarden.model.cttally import Tally
 
+T = TypeVar("T")
 PAUSE = 0.5  # seconds between two looks: growth and counters that rise are seen then
 _MOST_PORT = 65535
 _PORTED = ("tcp", "udp", "sctp", "dccp", "udplite")
@@ -156,65 +158,59 @@ def walk_in(namespace: Namespace, wish: Wish) -> Walked:
     return Walked(tally, time.monotonic() - began, tuple(notes))
 
 
-def _account(namespace: Namespace, before: Reading | None, reading: Reading, memory: Memory, wish: Wish) -> Account:
-    walked = walk_in(namespace, wish) if wish.walk else None
-    seen = diagnosis.change(before, reading)
-    tally = walked.tally if walked else None
-    findings = diagnosis.diagnose(reading, seen, memory, tally)
-    advice = ctadvice.advise(findings, reading, memory, tally)
-    if wish.flows and tally is not None:
-        advice.append(ctadvice.notrack(wish.flows, ctadvice.flows(wish.flows, tally)))
-    return Account(namespace, reading, seen, memory, walked, findings, advice)
-
-
 class Rounds:
     """Looks, each compared with the one before."""
 
     def __init__(self, wanted: list[Namespace], wish: Wish) -> None:
         self._wanted, self._wish = wanted, wish
         self._before: dict[int, Reading] = {}
-        self._why: PidwardenError | None = None
-        self.unseen: list[str] = []  # namespaces that could not be looked at, and why
+        self._failed: dict[Namespace, PidwardenError] = {}
+
+    @property
+    def unseen(self) -> list[str]:
+        """Namespaces that could not be looked at in this round, and why."""
+        return [f"{namespace.name}: {why}" for namespace, why in self._failed.items()]
 
     def look(self, pause: float) -> list[Account]:
-        """One round.
+        """One round: what is walked is walked between the two looks, which are at least so many seconds apart.
 
         Raises:
-            PidwardenError: of the only namespace that is meant, as :func:`read_in` and :func:`walk_in`.
+            PidwardenError: of the only namespace that is meant, or of the last if none could be looked at.
         """
+        self._failed = {}
+        began = time.monotonic()
         if not self._before:
-            self._before = {n.inode: reading for n, reading in self._readings()}
-        time.sleep(pause)
-        now = self._readings()
-        found = []
-        for namespace, reading in now:
-            memory = ctmemory.memory(reading.buckets, always_extended=reading.extends_all)
-            before = self._before.get(namespace.inode)
-            try:
-                found.append(_account(namespace, before, reading, memory, self._wish))
-            except PidwardenError as why:
-                self._give_up(namespace, why)
-        self._before = {n.inode: reading for n, reading in now}
-        if not found and self._why:
-            raise self._why
+            self._before = {n.inode: reading for n, reading in self._of_each(read_in).items()}
+        walks = self._of_each(lambda namespace: walk_in(namespace, self._wish)) if self._wish.walk else {}
+        time.sleep(max(0.0, pause - (time.monotonic() - began)))
+        now = self._of_each(read_in)
+        found = [self._account(namespace, reading, walks.get(namespace)) for namespace, reading in now.items()]
+        self._before = {n.inode: reading for n, reading in now.items()}
         return found
 
-    def _readings(self) -> list[tuple[Namespace, Reading]]:
-        self.unseen = []
-        found = []
+    def _account(self, namespace: Namespace, reading: Reading, walked: Walked | None) -> Account:
+        seen = diagnosis.change(self._before.get(namespace.inode), reading)
+        memory = ctmemory.memory(reading.buckets, always_extended=reading.extends_all)
+        tally = walked.tally if walked else None
+        findings = diagnosis.diagnose(reading, seen, memory, tally)
+        advice = ctadvice.advise(findings, reading, memory, tally)
+        if self._wish.flows and tally is not None:
+            advice.append(ctadvice.notrack(self._wish.flows, ctadvice.flows(self._wish.flows, tally)))
+        return Account(namespace, reading, seen, memory, walked, findings, advice)
+
+    def _of_each(self, ask: Callable[[Namespace], T]) -> dict[Namespace, T]:
+        """Asks of each; one of several may be gone or closed to us, the only one is what was asked for."""
+        found: dict[Namespace, T] = {}
         for namespace in self._wanted:
+            if namespace in self._failed:
+                continue
             try:
-                found.append((namespace, read_in(namespace)))
+                found[namespace] = ask(namespace)
             except PidwardenError as why:
-                self._give_up(namespace, why)
+                self._failed[namespace] = why
+                if len(self._failed) == len(self._wanted):
+                    raise
         return found
-
-    def _give_up(self, namespace: Namespace, why: PidwardenError) -> None:
-        """One of several may be gone or closed to us; the only one is what was asked for."""
-        if len(self._wanted) == 1:
-            raise why
-        self._why = why
-        self.unseen.append(f"{namespace.name}: {why}")
 
 
 def _wanted(text: str | None) -> list[Namespace]:

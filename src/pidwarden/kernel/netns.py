@@ -53,7 +53,8 @@ def find(text: str, root: str = PROC) -> Namespace:
     try:
         return Namespace(os.stat(path).st_ino, path, name)
     except PermissionError as why:
-        raise NoPermission(f"--netns {text}: {path} is not ours to look at; type `sudo pidwarden …`") from why
+        hint = "type `sudo pidwarden …`" if os.geteuid() else "this container may not; type it on the host"
+        raise NoPermission(f"--netns {text}: {path} is not ours to look at; {hint}") from why
     except OSError as why:
         hint = "`ip netns` lists those with a name, `lsns -t net` those of processes"
         raise PidwardenError(f"--netns {text}: {path}: {why.strerror}; {hint}") from why
