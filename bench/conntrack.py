@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from ctkit import SYSCTL, Space  # noqa: E402  (of the tests)
 
-from pidwarden.kernel import ctmemory, slab  # noqa: E402
+from pidwarden.kernel import ctmemory, slabs  # noqa: E402
 
 ENTRIES, ROUNDS = 200_000, 7
 MIB = 1 << 20
@@ -39,9 +39,9 @@ WALK = [*COMMAND, "--walk", "--json"]
 TOOL = ["sh", "-c", "conntrack -L 2>/dev/null | wc -l"]
 
 
-def slabs() -> tuple[int, int]:
+def slab_bytes() -> tuple[int, int]:
     """Bytes of the objects of conntrack's cache and of the cache of its blocks, as they are counted in use."""
-    caches = slab.caches(Path("/proc/slabinfo").read_bytes())
+    caches = slabs.caches(Path("/proc/slabinfo").read_bytes())
     plain = [c for name, c in caches.items() if ctmemory.is_plain(name) and c.size == ctmemory.PREALLOCATED]
     entries = caches[ctmemory.ENTRIES]
     return round(entries.active * entries.footprint), sum(round(c.active * c.footprint) for c in plain)
@@ -73,9 +73,9 @@ def main() -> int:
     os.environ["PYTHONPATH"] = str(ROOT / "src")
     inside = Space()
     try:
-        before = sum(slabs())
+        before = sum(slab_bytes())
         inside.fill(entries, sources=200, targets=5_000, timeout=432_000)
-        after = sum(slabs())
+        after = sum(slab_bytes())
         found = inside.ask()
         count, memory = inside.count(), found["memory"]
         off = memory["bytes_entries"] / (after - before) - 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice
 from pidwarden.errors import PidwardenError, UsageError
-from pidwarden.kernel import conntrack, ctmemory, netns
+from pidwarden.kernel import conntrack, ctmemory, netspaces
 from pidwarden.model import cttally
 from pidwarden.model.conntrack import PROTOCOLS
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pidwarden.diagnose.conntrack import Change, Finding
     from pidwarden.diagnose.ctadvice import Advice, FlowSet
-    from pidwarden.kernel.netns import Namespace
+    from pidwarden.kernel.netspaces import Namespace
     from pidwarden.model.conntrack import Memory, Reading
     from pidwarden.model.cttally import Tally
 
@@ -122,7 +122,7 @@ def read_in(namespace: Namespace) -> Reading:
         NoPermission: it is another one, and the caller may not enter it.
         NotPossible: there is no connection tracking.
     """
-    with netns.inside(namespace):
+    with netspaces.inside(namespace):
         return conntrack.read(clock_ns=time.monotonic_ns())
 
 
@@ -138,7 +138,7 @@ def walk_in(namespace: Namespace, wish: Wish) -> Walked:
     began = time.monotonic()
     tally = cttally.Tally((*wish.by, *([ctadvice.FLOW_FIELDS] if wish.flows else [])))
     parser = ctentries.Parser(tally.fields)
-    with netns.inside(namespace):
+    with netspaces.inside(namespace):
         link = nfnetlink.Link()
     with link:
         for columns in ctentries.walk(link, parser):
@@ -215,8 +215,8 @@ class Rounds:
 
 def _wanted(text: str | None) -> list[Namespace]:
     if text == "all":
-        return netns.seen()
-    return [netns.own() if text is None else netns.find(text)]
+        return netspaces.seen()
+    return [netspaces.own() if text is None else netspaces.find(text)]
 
 
 def run(args: argparse.Namespace) -> int:

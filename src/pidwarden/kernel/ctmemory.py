@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import slab
+from pidwarden.kernel import slabs
 from pidwarden.kernel.procfs import PROC
 from pidwarden.model.conntrack import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pidwarden.kernel.slab import Cache
+    from pidwarden.kernel.slabs import Cache
 
 ENTRIES = "nf_conntrack"
 PREALLOCATED = 128  # NF_CT_EXT_PREALLOC
@@ -34,7 +34,7 @@ def memory(buckets: int | None, *, always_extended: bool, root: str = PROC) -> M
     array = buckets * BUCKET if buckets is not None else None
     try:
         with open(f"{root}/slabinfo", "rb") as file:
-            caches = slab.caches(file.read())
+            caches = slabs.caches(file.read())
     except PermissionError:
         return Memory(None, None, array, why="/proc/slabinfo is for root: type `sudo pidwarden conntrack`")
     except OSError:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pidwarden.kernel.procfs import PAGE, PROC
+from pidwarden.kernel.procfs import PROC
 
 # What stays of a process until it is reaped (kernel/fork.c, kernel/pid.c, kernel/cred.c, kernel/delayacct.c).
 CACHES = ("task_struct", "sighand_cache", "signal_cache", "pid", "cred_jar", "task_delay_info")
 _BYTES = 1 << 18
-_OBJSIZE = 3  # name, active objects, objects, size of one …
-_WORDS = 6  # … objects in a slab, pages of a slab
+_OBJSIZE = 3  # name, active objects, objects, size of one
 
 
 class Cost(NamedTuple):
@@ -47,25 +46,4 @@ def parse(data: bytes) -> dict[str, int]:
         words = line.split()
         if len(words) > _OBJSIZE and words[_OBJSIZE].isdigit():
             found[words[0].decode("ascii", "replace")] = int(words[_OBJSIZE])
-    return found
-
-
-class Cache(NamedTuple):
-    """A line of ``/proc/slabinfo``: objects in use, objects there is room for, bytes of one, bytes it really takes."""
-
-    active: int
-    objects: int
-    size: int
-    footprint: float
-
-
-def caches(data: bytes) -> dict[str, Cache]:
-    """Every line that is understood: objects lie in slabs of whole pages, and what is left of a slab is lost."""
-    found = {}
-    for line in data.splitlines():
-        words = line.split()
-        if len(words) >= _WORDS and all(word.isdigit() for word in words[1:_WORDS]):
-            active, objects, size, per_slab, pages = map(int, words[1:_WORDS])
-            footprint = pages * PAGE / per_slab if per_slab else size
-            found[words[0].decode("ascii", "replace")] = Cache(active, objects, size, footprint)
     return found
