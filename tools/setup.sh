@@ -19,6 +19,9 @@ need python3-venv python3 -c 'import ensurepip, venv'
 need util-linux setpriv --version
 need bash bash --version
 need busybox busybox true
+need nftables nft --version
+need conntrack conntrack --version
+need iproute2 ip -V
 wanted=""
 # Only the tests in virtual machines need it, and where it cannot be had they are skipped.
 qemu-system-x86_64 --version >/dev/null 2>&1 || wanted=" qemu-system-x86"
