@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pidwarden.act.places import failed, shown
 from pidwarden.diagnose.limits import (
     COUNTED,
     MIB,
@@ -27,7 +28,6 @@ from pidwarden.kernel.procfs import PROC
 from pidwarden.kernel.subjects import Subject
 from pidwarden.model.text import escape
 from pidwarden.rescue import limits as settable
-from pidwarden.rescue.follow import failed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
