@@ -31,6 +31,8 @@ COMMANDS = {
     "stuck": ("stuck", "threads that do not wake up: what they wait for, and what helps"),
     "rescue": ("rescue", "bring back a machine where nothing can be started any more"),
     "why": ("why", "why a fork fails here, or will: which limit, who fills it, what helps"),
+    "limits": ("limits", "limits of the kernel: who sets them; change one, with a way back"),
+    "undo": ("undo", "take a change back that pidwarden made, or list them"),
     "doctor": ("doctor", "what this machine can do, how, and what would improve it"),
     "release": ("decide", "let a held family go"),
     "kill": ("decide", "kill the guilty part of a held family"),

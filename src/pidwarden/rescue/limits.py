@@ -1,6 +1,6 @@
 """The limits on tasks by name: what they are, changing one, and the way back through the ledger.
 
-Names: ``pid_max``, ``threads-max``, ``pids.max:/path/of/cgroup`` and ``nproc:PID``, the RLIMIT_NPROC of a process.
+Names are those of `pidwarden limits`: ``pid_max``, ``pids.max:/path/of/cgroup``, ``nproc:PID`` and others.
 """
 
 from __future__ import annotations
@@ -8,20 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pidwarden.act.places import UNLIMITED, Rlimit, failed, shown
+from pidwarden.diagnose.setting import ordered
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
-from pidwarden.kernel import cgroup, limits, procfs
+from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.procfs import PROC
+from pidwarden.model import limit
+from pidwarden.model.limit import NPROC, PIDS
 from pidwarden.rescue import sysfiles
 
 if TYPE_CHECKING:
+    from pidwarden.model.limit import Setting
     from pidwarden.rescue.ledger import Ledger
 
-NPROC, PIDS = "nproc:", "pids.max:"
-HIGHEST = {"pid_max": limits.PID_MAX_LIMIT, "threads-max": 0x3FFFFFFF}  # FUTEX_TID_MASK (kernel/fork.c)
+HIGHEST = {name: limit.CATALOGUE[name].high for name in ("pid_max", "threads-max")}
 _ROOM, _ROOM_BYTES = 256, 16 << 20
 
 
-def more_tasks(allowed: int, most: int = limits.PID_MAX_LIMIT) -> int:
+def more_tasks(allowed: int, most: int = limit.PID_MAX_LIMIT) -> int:
     """A limit with some room: a quarter more, 256 at least. More than that would feed a bomb that still runs."""
     return max(allowed, min(most, allowed + max(_ROOM, allowed // 4)))
 
@@ -60,6 +63,13 @@ def put(name: str, value: str, ledger: Ledger, root: str = PROC) -> list[str]:
         UsageError: there is no such limit, or that is no value for it.
         NoPermission, NotPossible, PidwardenError: the kernel refuses.
     """
+    try:
+        named = limit.find(name)
+    except ValueError as why:
+        msg = f"{shown(name)!r} {why}"
+        raise UsageError(msg) from why
+    if named.setting.keys and name not in HIGHEST:
+        return _sysctl(named.setting, value, ledger, root)
     number = _value(name, value)
     if name in HIGHEST:
         if number is None or not procfs.tasks_in_use(root) < number <= HIGHEST[name]:
@@ -70,18 +80,29 @@ def put(name: str, value: str, ledger: Ledger, root: str = PROC) -> list[str]:
             )
             raise UsageError(msg)
         return sysfiles.write(f"{root}/sys/kernel/{name}", str(number), ledger, root)
-    if name.startswith(PIDS):
-        return sysfiles.write(_pids_file(name, root), "max" if number is None else str(number), ledger, root)
-    pid = name.removeprefix(NPROC)
-    if pid == name or not (pid.isascii() and pid.isdecimal()) or int(pid) == 0:
-        known = ", ".join([*HIGHEST, f"{PIDS}/PATH/OF/CGROUP", f"{NPROC}PID"])
-        msg = f"{shown(name)!r} is no limit; type one of {known}, as `limits` lists them"
-        raise UsageError(msg)
+    if named.cgroup:
+        return sysfiles.write(_pids_file(named.cgroup, root), "max" if number is None else str(number), ledger, root)
+    which = named.setting.name.rstrip(":")
     try:
-        return ledger.put(Rlimit("nproc", int(pid)), UNLIMITED if number is None else str(number))
+        return ledger.put(Rlimit(which, named.pid), UNLIMITED if number is None else str(number))
     except ProcessLookupError as why:
-        msg = f"tried to change RLIMIT_NPROC of process {pid}: it is gone; name one that lives"
+        msg = f"tried to change RLIMIT_{which.upper()} of process {named.pid}: it is gone; name one that lives"
         raise PidwardenError(msg) from why
+
+
+def _sysctl(setting: Setting, value: str, ledger: Ledger, root: str) -> list[str]:
+    """One that is not about tasks: file by file, in an order in which its numbers never cross."""
+    try:
+        wanted = limit.parse(setting, value)
+    except ValueError as why:
+        msg = f"tried to set {setting.name} to {shown(value)!r}: {why}"
+        raise UsageError(msg) from why
+    files = [f"{root}/sys/{limit.path(key)}" for key in setting.keys]
+    if len(files) == 1:
+        return sysfiles.write(files[0], wanted, ledger, root)
+    now = [str(procfs.read_int(file) or 0) for file in files]
+    new = wanted.split()
+    return [line for n in ordered(now, new) for line in sysfiles.write(files[n], new[n], ledger, root)]
 
 
 def _value(name: str, value: str) -> int | None:
@@ -94,15 +115,9 @@ def _value(name: str, value: str) -> int | None:
     return int(value)
 
 
-def _pids_file(name: str, root: str) -> str:
-    found = cgroup.mounts(root)
-    mount = found.v1.get("pids") or found.v2
-    path = name.removeprefix(PIDS)
-    if mount is None or not path.startswith("/"):
-        msg = (
-            f"tried to find {shown(name)}: "
-            + ("no cgroups are mounted" if mount is None else "a cgroup's path begins with a slash")
-            + "; type `limits` to see the names"
-        )
-        raise NotPossible(msg) if mount is None else UsageError(msg)
-    return f"{mount}{path.rstrip('/')}/pids.max"
+def _pids_file(path: str, root: str) -> str:
+    directory = limits.pids_directory(path, root)
+    if directory is None:
+        msg = f"tried to find {PIDS}{shown(path)}: no cgroups are mounted; type `limits` to see the names"
+        raise NotPossible(msg)
+    return f"{directory}/pids.max"
