@@ -86,7 +86,7 @@ def carry_out(wanted: Wanted, where: Journal, root: str = PROC) -> Entry:
                     f"{_words(step.old)}; nothing was changed: type it again"
                 )
                 raise PidwardenError(msg)
-        planned = tuple(_with_way_back(step) for step in wanted.steps)
+        planned = tuple(_with_way_back(step, entries) for step in wanted.steps)
         number = max((e.number for e in entries), default=0) + 1
         held = tuple((kind, found) for kind in wanted.namespaces if (found := namespace(kind, root)))
         entry = Entry(number, int(time.time()), journal.boot_id(root), wanted.name, wanted.command, planned, held)
@@ -102,12 +102,17 @@ def carry_out(wanted: Wanted, where: Journal, root: str = PROC) -> Entry:
         return entry
 
 
-def _with_way_back(step: Step) -> Step:
-    """With what has to be known of a file on disk before it is replaced."""
+def _with_way_back(step: Step, entries: Sequence[Entry]) -> Step:
+    """With what has to be known of a file on disk before it is replaced.
+
+    Folders that an earlier change made count as well: whichever is undone last removes them.
+    """
     if step.target.kind is not Kind.CONFIG:
         return step
-    made = ondisk.folders_missing(step.target.path) if step.old is None else []
-    return step._replace(mode=ondisk.keep(step.target.path).mode, made=tuple(made))
+    path = step.target.path
+    ours = {f for e in entries for s in e.steps if not s.undone for f in s.made if path.startswith(f"{f}/")}
+    made = sorted(ours.union(ondisk.folders_missing(path)), key=len)
+    return step._replace(mode=ondisk.keep(path).mode, made=tuple(made))
 
 
 def _is(target: Target, one: str | None, other: str | None) -> bool:
