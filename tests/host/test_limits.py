@@ -106,7 +106,7 @@ def test_what_is_lowered_is_asked_for_and_what_is_in_use_is_refused(state, capsy
         assert not state.exists()
 
 
-def test_what_somebody_else_set_since_is_not_overwritten(capsys):
+def test_what_somebody_else_set_since_is_not_overwritten(tmp_path, capsys):
     with pen(50) as made:
         path = f"{made.directories[0]}/pids.max"
         name = f"pids.max:/{made.name}"
@@ -119,7 +119,7 @@ def test_what_somebody_else_set_since_is_not_overwritten(capsys):
         assert main(["undo", name, "--force"]) == 0
         assert values(path)[path] == "50"
         assert put(name, 0, "--yes") == 0
-        assert put(name, "max", "--persist") == 4
+        assert put(name, "max", "--persist", "--root", str(tmp_path)) == 4
         assert main(["undo"]) == 0
         assert values(path)[path] == "50"
 
@@ -195,7 +195,7 @@ def test_a_hostile_cgroup_breaks_no_line(capsys):
 # -- namespaces --------------------------------------------------------------------------------------------------------
 
 
-def test_limits_of_a_network_namespace_stay_in_it():
+def test_limits_of_a_network_namespace_stay_in_it(state):
     ports, waiting = f"{SYS}/net/ipv4/ip_local_port_range", f"{SYS}/net/ipv4/tcp_max_tw_buckets"
     with restored(ports, waiting), namespace_of_its_own() as pid:
         for name, value in (("ip_local_port_range", "20000-60999"), ("tcp_max_tw_buckets", "200000")):
@@ -204,7 +204,8 @@ def test_limits_of_a_network_namespace_stay_in_it():
         assert seen.split() == ["20000", "60999", "200000"]
         elsewhere = one_sentence(pidwarden_cli("undo"), 4)
         assert "was made in the namespace net:[" in elsewhere
-        refused = pidwarden_cli("limits", "set", "tcp_max_tw_buckets", "200001", "--persist", prefix=within(pid))
+        keep = ("--persist", "--root", str(state.parent / "root"))
+        refused = pidwarden_cli("limits", "set", "tcp_max_tw_buckets", "200001", *keep, prefix=within(pid))
         assert "files of settings are applied in the net namespace of pid 1" in one_sentence(refused, 4)
         assert pidwarden_cli("undo", prefix=within(pid)).returncode == 0
         seen = subprocess.run([*within(pid), "cat", waiting], check=True, capture_output=True, text=True).stdout

@@ -117,6 +117,12 @@ def test_below_what_is_in_use_takes_a_word_of_its_own():
     assert not setting.plan(facts("pid_max", "32768", used=5000), "4000", below_use=True).refusals
 
 
+def test_what_is_raised_and_still_not_enough_is_not_refused():
+    plan = setting.plan(facts("pids.max:/a", "50", used=90), "60")
+    assert not plan.refusals
+    assert "90 are in use: this is more than before and still not enough" in plan.notes
+
+
 def test_what_binds_first_is_said():
     plan = setting.plan(facts("pid_max", "32768", used=1, others={"threads-max": 20000, "pid_max": 32768}), "40000")
     assert any(n.startswith("threads-max of the machine is 20000: it is reached first") for n in plan.notes)

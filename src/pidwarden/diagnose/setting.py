@@ -78,7 +78,9 @@ def plan(facts: Facts, wanted: str, *, below_use: bool = False) -> Plan:
     allowed = limit.allows(setting, wanted)
     if facts.used is not None and allowed < facts.used:
         text = f"{facts.used} are in use and {wanted} would allow fewer: {_hurt(setting)}"
-        if below_use:
+        if not lower:
+            notes.append(f"{facts.used} are in use: this is more than before and still not enough")
+        elif below_use:
             questions.append(text)
         else:
             refusals.append(f"{text}; add `--below-use` to set it all the same")
