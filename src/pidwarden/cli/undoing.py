@@ -16,7 +16,7 @@ from pidwarden.diagnose.resize import NAME as CONNTRACK
 from pidwarden.errors import PidwardenError
 from pidwarden.kernel import usage
 from pidwarden.model import limit
-from pidwarden.model.limit import CONNTRACK_MAX
+from pidwarden.model.limit import CONNTRACK_MAX, Scope
 from pidwarden.model.undo import Kind
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def _room(entry: Entry) -> None:
         return  # of another version
     last = limit.path(named.setting.keys[-1]) if named.setting.keys else ""
     found = [s for s in entry.steps if s.target.kind is not Kind.CONFIG and s.target.path.endswith(last)]
-    if not found or found[0].old is None or found[0].new is None:
-        return
+    if named.setting.scope is Scope.PROCESS or not found or found[0].old is None or found[0].new is None:
+        return  # who has a limit of a process changed counts for others as well
     old, new = (limit.allows(named.setting, value) for value in (found[0].old, found[0].new))
     used = usage.used(named)
     if used is not None and old < used and old < new:

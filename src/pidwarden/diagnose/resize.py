@@ -148,9 +148,9 @@ def _against(facts: Facts, most: int, buckets: int, *, below_use: bool) -> tuple
         questions.append(f"this lowers max from {facts.most} to {most}")
     if buckets < facts.buckets:
         questions.append(f"this lowers the buckets from {facts.buckets} to {buckets}")
-    if facts.used is not None and most < facts.used and most != facts.most:
+    if facts.used is not None and most < facts.used and most < facts.most:
         text = f"{facts.used} entries are in use, more than {most}: none is thrown out, but new ones are dropped"
-        if below_use or most > facts.most:
+        if below_use:
             questions.append(text)
         else:
             refusals.append(f"{text}; add `--below-use` to set it all the same")
