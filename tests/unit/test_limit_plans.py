@@ -128,6 +128,14 @@ def test_what_binds_first_is_said():
     assert any(n.startswith("threads-max of the machine is 20000: it is reached first") for n in plan.notes)
 
 
+def test_of_limits_on_the_same_tasks_the_first_to_be_reached_is_named():
+    assert setting.relations({"pid_max": 10, "threads-max": 20, "pids.max:/a": 5, "pids.max:/": 50, "nr_open": 1}) == [
+        "pid_max (10) is reached before threads-max (20): to have more, raise both",
+        "pids.max:/a (5) is reached before those of the machine",
+    ]
+    assert setting.relations({"pid_max": 10, "threads-max": 10}) == []
+
+
 def test_more_files_than_the_kernel_allows_any_process():
     plan = setting.plan(facts("nofile:5", "10 10", others={"nr_open": 1000}), "1001 1001")
     assert "no process may have more than nr_open, 1000" in plan.refusals[0]

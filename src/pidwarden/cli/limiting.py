@@ -108,6 +108,8 @@ def put(args: argparse.Namespace) -> int:
     values = {limit.path(k): v for k, v in zip(named.setting.keys, numbers, strict=True)} if named.setting.keys else {}
     ours = owners.Ours(values, persist.sysctl_file(named.name, args.root), args.persist)
     notes = plan.notes + tuple(owners.warnings(ours, lines, claims))
+    if not named.setting.keys:
+        notes += (f"to make it last: {_lasting(named, facts, wanted)}",)
     steps, kind = plan.steps, limit.NAMESPACE.get(named.setting.scope, "")
     if args.persist:
         if not named.setting.keys:
@@ -180,11 +182,14 @@ def show(args: argparse.Namespace) -> int:
             msg = f"looked for the limits of process {pid}: it is gone or hidden; name one that lives, or be root"
             raise PidwardenError(msg) from why
     rows += [{**_row(named), "set_by": None, "set_to": None} for named in names]
+    notes = setting.relations(usage.other_limits(pid=pid))
     if args.json:
-        print(json.dumps({"limits": rows}))
+        print(json.dumps({"limits": [{**r, "name": shown(r["name"])} for r in rows], "notes": list(map(shown, notes))}))
         return 0
     cells = [[shown(r["name"]), r["value"] or f"({r['why']})", _blank(r["used"]), word(_setter(r))] for r in rows]
     print("\n".join(table(("NAME", "VALUE", "USED", "SET AT BOOT BY"), cells, "")))
+    for note in notes:
+        print(f"note: {word(note)}")
     return 0
 
 

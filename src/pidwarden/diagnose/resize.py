@@ -136,6 +136,8 @@ def _notes(facts: Facts, wanted: Wanted, most: int, buckets: int) -> list[str]:
         )
     if wanted.buckets is None and most < facts.buckets:
         found.append(f"the buckets stay {facts.buckets}: `--buckets {most}` gives their memory back")
+    if most < facts.most and facts.used is not None:
+        found.append(f"{facts.used} entries are in use here; those of other network namespaces are not counted")
     if most != facts.most:
         found.append("max holds in each network namespace by itself: several full ones take several times that memory")
     return found

@@ -154,6 +154,20 @@ def _too_much(facts: Facts, wanted: str) -> bool:
     return more != float("inf") and more * facts.each * _MUCH > facts.available
 
 
+def relations(found: Mapping[str, int]) -> list[str]:
+    """What of several limits on tasks does nothing, because another is reached first."""
+    notes = []
+    pids, threads = found.get("pid_max"), found.get("threads-max")
+    if pids is not None and threads is not None and pids != threads:
+        first, second = ("threads-max", "pid_max") if threads < pids else ("pid_max", "threads-max")
+        notes.append(f"{first} ({found[first]}) is reached before {second} ({found[second]}): to have more, raise both")
+    tightest = min((v for v in (pids, threads) if v is not None), default=None)
+    for name, value in found.items():
+        if name.startswith(limit.PIDS) and tightest is not None and value < tightest:
+            notes.append(f"{name} ({value}) is reached before those of the machine")
+    return notes
+
+
 def _advice(facts: Facts, wanted: str) -> list[str]:
     """How it stands to the other limits on the same tasks."""
     setting, found = facts.named.setting, []

@@ -94,11 +94,11 @@ def available(root: str = PROC) -> int | None:
     return memory.meminfo(root).get("MemAvailable")
 
 
-def other_limits(root: str = PROC) -> dict[str, int]:
-    """Those that bind tasks together with the one that is changed: by name."""
+def other_limits(root: str = PROC, pid: int | str = "self") -> dict[str, int]:
+    """Those that bind tasks of a process together with the one that is changed: by name."""
     found = {entry.name: entry.limit for entry in limits.table_limits(root, reserved=0)}
     if (most := procfs.read_int(f"{root}/sys/fs/nr_open")) is not None:
         found["nr_open"] = most
     with contextlib.suppress(OSError):
-        found |= {f"{limit.PIDS}{c.path}": c.limit for c in limits.pids_cgroups("self", root)}
+        found |= {f"{limit.PIDS}{c.path}": c.limit for c in limits.pids_cgroups(pid, root)}
     return found
