@@ -16,6 +16,7 @@ from limitskit import enter_flows, flows, namespace_of_its_own, restored, tracki
 
 from pidwarden.cli import conntrack_resize
 from pidwarden.cli.main import main
+from pidwarden.kernel import usage
 
 pytestmark = pytest.mark.root
 
@@ -124,10 +125,24 @@ def test_what_somebody_else_set_since_is_not_overwritten(tmp_path, capsys):
         assert values(path)[path] == "50"
 
 
+def test_undo_does_not_shut_in_what_has_come_meanwhile(monkeypatch, capsys):
+    with pen(50) as made:
+        path = f"{made.directories[0]}/pids.max"
+        assert put(f"pids.max:/{made.name}", 60) == 0
+        monkeypatch.setattr(usage, "used", lambda _named: 55)
+        assert main(["undo"]) == 1
+        assert "55 are in use and 50 would allow fewer" in capsys.readouterr().err
+        assert values(path)[path] == "60"
+        assert main(["undo", "--forget"]) == 0
+        assert values(path)[path] == "60"
+        assert main(["undo"]) == 1
+
+
 _KILLED = """
 import os, signal, sys
 from pidwarden.act import change
 from pidwarden.cli.main import main
+from pidwarden.kernel import usage
 do = change._do
 def die(step):
     do(step)

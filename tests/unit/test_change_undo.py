@@ -56,7 +56,7 @@ _CHANGES = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(_CHANGES, st.booleans())
 def test_undo_is_exact_after_any_sequence_of_changes(changes, there):
     with tempfile.TemporaryDirectory() as root:
@@ -74,7 +74,7 @@ def test_undo_is_exact_after_any_sequence_of_changes(changes, there):
             assert (place.root / "etc/sysctl.d/conf").stat().st_mode & 0o777 == 0o640
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(_CHANGES.map(lambda changes: changes[0]), st.integers(0, 2), st.booleans())
 def test_what_is_cut_short_anywhere_can_be_undone(values, at, done):
     """As if killed just before or just after a step."""
@@ -227,6 +227,23 @@ def test_what_is_forgotten_stays_as_it_is(place):
         change.undo(number, place.journal)
 
 
+def test_an_undo_that_fails_halfway_is_finished_later(place):
+    number = place.change(a="20", conf="x = 1\n").number
+    path = place.root / "a"
+
+    def refused(_self, _value):
+        raise NotPossible("no")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(change.File, "write", refused)
+        with pytest.raises(NotPossible):
+            change.undo(number, place.journal)
+    assert not (place.root / "etc").exists()
+    assert [s.undone for s in place.journal.read()[0].steps] == [False, True]
+    change.undo(number, place.journal)
+    assert path.read_text() == "10"
+
+
 # -- the record --------------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +274,16 @@ def test_a_record_that_others_can_write_is_not_believed(place):
     with pytest.raises(NotPossible, match="is not a file that only root writes"):
         change.undo(1, place.journal)
     assert place.value("a") == "20"
+
+
+def test_of_what_is_undone_the_last_are_kept(place):
+    open_one = place.change(b="99").number
+    for n in range(60):
+        change.undo(place.change(a=str(100 + n)).number, place.journal)
+    kept = [e.number for e in place.journal.read()]
+    assert kept[0] == open_one
+    assert len(kept) == 51
+    assert kept[-1] == 61
 
 
 def test_two_at_once(place):

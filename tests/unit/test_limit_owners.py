@@ -165,6 +165,11 @@ def test_the_profile_of_tuned_and_those_it_includes(machine):
     assert (claim.who, claim.value, claim.where.endswith("theirs/tuned.conf:2")) == ("tuned", "4", True)
 
 
+def test_ufw(machine):
+    machine.write("etc/ufw/sysctl.conf", "#x\nkernel/pid_max=4\n")
+    assert [(c.who, c.value, c.last) for c in machine.claims("kernel.pid_max")] == [("ufw", "4", True)]
+
+
 def test_cloud_init(machine):
     machine.write("etc/cloud/cloud.cfg.d/9.cfg", "# kernel.pid_max\nruncmd:\n - sysctl -w kernel.pid_max=7\n")
     [claim] = machine.claims("kernel.pid_max")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pidwarden.diagnose import resize, setting
+from pidwarden.diagnose import persist, resize, setting
 from pidwarden.diagnose.resize import Wanted
 from pidwarden.model import limit
 from pidwarden.model.limit import CATALOGUE, find, parse
@@ -141,12 +141,38 @@ def test_more_files_than_the_kernel_allows_any_process():
     assert "no process may have more than nr_open, 1000" in plan.refusals[0]
 
 
+def test_ports_of_services_are_not_given_away():
+    plan = setting.plan(
+        facts("ip_local_port_range", "32768 60999", others={"ip_unprivileged_port_start": 1024}), "80 90"
+    )
+    assert "ports below 1024 are for services" in plan.refusals[0]
+
+
 def test_memory_that_is_not_there_is_asked_about():
     assert setting.plan(facts("tcp_max_tw_buckets", "10", used=1, each=256, available=1000), "12").questions[-1:]
 
 
 def test_what_is_so_already_has_no_steps():
     assert not setting.plan(facts("arp.gc_thresh", "1 2 3"), "1 2 3").steps
+
+
+def test_files_say_who_wrote_them_and_the_way_back():
+    file = persist.sysctl("pid_max", "limits set pid_max 5 --persist", [("kernel.pid_max", "5")], "/tree/")
+    assert file.path == "/tree/etc/sysctl.d/99-zz-pidwarden-pid_max.conf"
+    assert file.text.splitlines() == [
+        "# Written by pidwarden: `pidwarden limits set pid_max 5 --persist`",
+        "# The way back: `pidwarden undo pid_max`; it removes this file and sets what was before.",
+        "kernel.pid_max = 5",
+    ]
+    loaded = persist.module("conntrack", "conntrack resize --max 5", "nf_conntrack")
+    assert loaded.path == "/etc/modules-load.d/pidwarden-conntrack.conf"
+    assert [line for line in loaded.text.splitlines() if not line.startswith("#")] == ["nf_conntrack"]
+
+
+def test_what_is_built_in_needs_no_loading():
+    assert "built into this kernel" in persist.module_note("", systemd=True)
+    assert "loaded before sysctl.d" in persist.module_note("/x", systemd=True)
+    assert "this init may not read /x" in persist.module_note("/x", systemd=False)
 
 
 # -- connection tracking -----------------------------------------------------------------------------------------------

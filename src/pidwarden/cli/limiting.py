@@ -138,7 +138,7 @@ def _conntrack(named: Named, args: argparse.Namespace) -> int:
         raise UsageError(msg) from why
     args.max = number if named.setting.name == limit.CONNTRACK_MAX else None
     args.buckets = number if named.setting.name == limit.CONNTRACK_BUCKETS else None
-    return resizing.run(args)
+    return resizing.run(args, f"limits set {named.name} {number}")
 
 
 def _lasting(named: Named, facts: setting.Facts, wanted: str) -> str:

@@ -34,8 +34,8 @@ def facts() -> resize.Facts:
     )  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> int:
-    """Exit codes: 0 done, or so already, or a rehearsal; 1 refused.
+def run(args: argparse.Namespace, typed: str = "") -> int:
+    """`typed` is the command for the record, if it was another. Exit codes: 0 done, so already or rehearsed; 1 refused.
 
     Raises:
         UsageError: a number that is none.
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """
     now = facts()
     wanted = resize.Wanted(args.max, args.buckets)
-    command = "conntrack resize" + "".join(
+    command = typed or "conntrack resize" + "".join(
         f" --{name} {n}" for name, n in (("max", args.max), ("buckets", args.buckets)) if n is not None
     )
     if args.max is None and args.buckets is None:

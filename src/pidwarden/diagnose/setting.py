@@ -96,7 +96,10 @@ def plan(facts: Facts, wanted: str, *, below_use: bool = False) -> Plan:
 
 
 def _above(facts: Facts, wanted: str) -> list[str]:
-    """What the kernel would refuse in words that do not say why: more descriptors than any process may have."""
+    """What the kernel would refuse in words that do not say why: too many descriptors, ports of services."""
+    first = facts.others.get("ip_unprivileged_port_start")
+    if facts.named.setting.name == limit.PORTS and first is not None and limit.order_of(wanted.split()[0]) < first:
+        return [f"ports below {first} are for services (net.ipv4.ip_unprivileged_port_start): begin there, or above"]
     most = facts.others.get("nr_open")
     if facts.named.setting.name != limit.NOFILE or most is None or limit.order_of(wanted.split()[-1]) <= most:
         return []
@@ -175,7 +178,8 @@ def _advice(facts: Facts, wanted: str) -> list[str]:
         return []
     allowed = limit.allows(setting, wanted)
     for name, value in facts.others.items():
-        if name in (facts.named.name, "nr_open") or value >= allowed:
+        about_tasks = name in ("pid_max", "threads-max") or name.startswith(limit.PIDS)
+        if name == facts.named.name or not about_tasks or value >= allowed:
             continue
         if setting.scope is Scope.PROCESS and name.startswith(limit.PIDS):
             continue

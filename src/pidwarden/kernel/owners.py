@@ -1,4 +1,4 @@
-"""Who else sets the kernel's limits: the kernel's command line, module options, kube-proxy, tuned, cloud-init."""
+"""Who else sets the kernel's limits: the kernel's command line, module options, kube-proxy, tuned, ufw, cloud-init."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def claims(keys: Iterable[str], root: str = "/", proc: str = PROC) -> list[Claim
     found = _cloud_init(wanted, root) + _command_line(wanted, proc)
     if wanted & {_MAX, _BUCKETS}:
         found += _module_options(root)
-    found += _tuned(wanted, root)
+    found += _tuned(wanted, root) + _ufw(root)
     if wanted & {_MAX, _BUCKETS}:
         found += _kube_proxy(root, proc)
     return [claim for claim in found if claim.key in wanted]
@@ -159,6 +159,16 @@ def _of_part(text: str, wanted: str, key: str) -> list[str]:
 
 def _tuned_does(value: str) -> str:
     return f"sets it to {value} whenever the profile is applied, after the files of sysctl.d: change it there"
+
+
+def _ufw(root: str) -> list[Claim]:
+    """The sysctls of the firewall ufw, which it sets whenever it starts (ufw-framework(8))."""
+    path = os.path.join(root, "etc/ufw/sysctl.conf")
+    does = "sets it to {} whenever it starts, after the files of sysctl.d: change it there"
+    return [
+        Claim("ufw", f"{path}:{a.line}", does.format(a.value), a.key, a.value or "", last=True)
+        for a in parse(path, read_text(path) or "")
+    ]
 
 
 def _cloud_init(wanted: set[str], root: str) -> list[Claim]:

@@ -97,8 +97,12 @@ def available(root: str = PROC) -> int | None:
 def other_limits(root: str = PROC, pid: int | str = "self") -> dict[str, int]:
     """Those that bind tasks of a process together with the one that is changed: by name."""
     found = {entry.name: entry.limit for entry in limits.table_limits(root, reserved=0)}
-    if (most := procfs.read_int(f"{root}/sys/fs/nr_open")) is not None:
-        found["nr_open"] = most
+    for name, path in (
+        ("nr_open", "fs/nr_open"),
+        ("ip_unprivileged_port_start", "net/ipv4/ip_unprivileged_port_start"),
+    ):
+        if (value := procfs.read_int(f"{root}/sys/{path}")) is not None:
+            found[name] = value
     with contextlib.suppress(OSError):
         found |= {f"{limit.PIDS}{c.path}": c.limit for c in limits.pids_cgroups(pid, root)}
     return found
