@@ -96,6 +96,13 @@ def test_a_rehearsal_says_what_would_be_done_to_the_letter_and_does_nothing(stat
         assert main(["undo", str(done["change"])]) == 0
 
 
+def test_options_hold_before_and_after_the_word(tmp_path, capsys):
+    here, there = ("--root", str(tmp_path), "--json"), ("pid_max", "4194304", "--dry-run", "--persist")
+    for argv in (("limits", *here, "set", *there), ("limits", "set", *there, *here)):
+        assert main(argv) == 0
+        assert json.loads(capsys.readouterr().out)["steps"][-1]["place"].startswith(f"{tmp_path}/etc/sysctl.d/")
+
+
 def test_what_is_lowered_is_asked_for_and_what_is_in_use_is_refused(state, capsys):
     with restored(f"{SYS}/kernel/pid_max") as before:
         old = int(before[f"{SYS}/kernel/pid_max"])

@@ -15,15 +15,15 @@ _NAMES = "see `pidwarden limits` for the names; also nproc:PID, nofile:PID and p
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument("--pid", type=int, metavar="N", help="whose own limits are listed as well (default: the shell)")
-    parser.add_argument("--root", metavar="DIR", default="/", help="where files of settings are read (default: /)")
+    options.root(parser, "where files of settings are read (default: /)")
     options.record(parser)
     words = parser.add_subparsers(dest="action", metavar="set|undo", title="or")
     put = words.add_parser("set", help="change one", description="Changes a limit; the way back is written down first.")
     put.add_argument("name", metavar="NAME", help=_NAMES)
     put.add_argument("value", metavar="VALUE", help="a number; A,B,C for gc_thresh; LOW-HIGH for ports; SOFT:HARD")
-    options.changes(put)
+    options.changes(put, inner=True)
     undo = words.add_parser("undo", help="take the last change back", description="Takes a change of a limit back.")
-    options.undo(undo)
+    options.undo(undo, inner=True)
 
 
 def run(args: argparse.Namespace) -> int:
