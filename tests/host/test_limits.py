@@ -17,6 +17,8 @@ from limitskit import enter_flows, flows, namespace_of_its_own, restored, tracki
 from pidwarden.cli import conntrack_resize
 from pidwarden.cli.main import main
 from pidwarden.kernel import usage
+from pidwarden.rescue.commands import Act
+from pidwarden.rescue.system import Machine as Console
 
 pytestmark = pytest.mark.root
 
@@ -78,6 +80,16 @@ def test_thresholds_of_neighbours_rise_together(capsys):
         out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if line.startswith("plan: set ")]
     assert [line[-3 - len(line.split(": ", 2)[2]) :][0] for line in lines[1:]] == ["3", "2", "1"]
+
+
+def test_the_rescue_console_takes_the_same_names_and_takes_each_back():
+    acts: list[Act] = []
+    console = Console(lambda _line: None, acts)
+    with restored(*GC) as before:
+        console.limits(["arp.gc_thresh", f"{before[GC[0]]},{int(before[GC[1]]) + 1},{int(before[GC[2]]) + 8}"])
+        assert values(GC[2])[GC[2]] == str(int(before[GC[2]]) + 8)
+        for act in reversed(acts):
+            act.undo()
 
 
 def test_a_rehearsal_says_what_would_be_done_to_the_letter_and_does_nothing(state, tmp_path, capsys):
@@ -150,6 +162,8 @@ import os, signal, sys
 from pidwarden.act import change
 from pidwarden.cli.main import main
 from pidwarden.kernel import usage
+from pidwarden.rescue.commands import Act
+from pidwarden.rescue.system import Machine as Console
 do = change._do
 def die(step):
     do(step)
