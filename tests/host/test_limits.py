@@ -17,7 +17,6 @@ from limitskit import enter_flows, flows, namespace_of_its_own, restored, tracki
 from pidwarden.cli import conntrack_resize
 from pidwarden.cli.main import main
 from pidwarden.kernel import usage
-from pidwarden.rescue.commands import Act
 from pidwarden.rescue.system import Machine as Console
 
 pytestmark = pytest.mark.root
@@ -83,7 +82,7 @@ def test_thresholds_of_neighbours_rise_together(capsys):
 
 
 def test_the_rescue_console_takes_the_same_names_and_takes_each_back():
-    acts: list[Act] = []
+    acts = []
     console = Console(lambda _line: None, acts)
     with restored(*GC) as before:
         console.limits(["arp.gc_thresh", f"{before[GC[0]]},{int(before[GC[1]]) + 1},{int(before[GC[2]]) + 8}"])
@@ -162,7 +161,6 @@ import os, signal, sys
 from pidwarden.act import change
 from pidwarden.cli.main import main
 from pidwarden.kernel import usage
-from pidwarden.rescue.commands import Act
 from pidwarden.rescue.system import Machine as Console
 do = change._do
 def die(step):
