@@ -144,7 +144,7 @@ def test_a_command_loads_its_own_module_only(command):
         [sys.executable, "-c", _LOADED, command, "--help"], capture_output=True, text=True, check=True
     )
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
-    helpers = {f"pidwarden.cli.{name}" for name in ("main", "table", "where", "source", "debtors")}
+    helpers = {f"pidwarden.cli.{name}" for name in ("main", "table", "where", "source", "debtors", "options")}
     assert loaded & {f"pidwarden.cli.{name}" for name, _text in cli.COMMANDS.values()} == {
         f"pidwarden.cli.{cli.COMMANDS[command][0]}"
     }

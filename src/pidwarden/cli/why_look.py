@@ -8,6 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from pidwarden.act.places import failed
 from pidwarden.cli import why_more, why_text, why_who
 from pidwarden.cli.where import run_dir
 from pidwarden.diagnose import message
@@ -20,7 +21,6 @@ from pidwarden.kernel.clock import boot_ns
 from pidwarden.model.key import TICK_NS
 from pidwarden.model.text import escape
 from pidwarden.rescue import why
-from pidwarden.rescue.follow import failed
 
 if TYPE_CHECKING:
     import argparse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pidwarden.act.places import shown
 from pidwarden.cli.source import user_name
 from pidwarden.cli.table import table
 from pidwarden.diagnose import change, message
@@ -12,7 +13,6 @@ from pidwarden.guard.headroom import duration
 from pidwarden.kernel import procfs
 from pidwarden.model.text import escape
 from pidwarden.rescue import why
-from pidwarden.rescue.follow import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,6 @@ from pidwarden.kernel import cgroup, procfs
 
 # Once the machine has started, numbers below this are not given out again (RESERVED_PIDS in the kernel's kernel/pid.c).
 _RESERVED_PIDS = 300
-PID_MAX_LIMIT = 4 * 1024 * 1024  # the most that pid_max can be on 64 bits (include/linux/threads.h)
 _CAP_SYS_ADMIN, _CAP_SYS_RESOURCE = 21, 24
 _EVERY_UID = ["0", "0", "4294967295"]  # the uid_map of the machine's own user namespace
 
@@ -114,6 +113,13 @@ def pids_cgroup(pid: int | str, root: str = procfs.PROC) -> tuple[str | None, st
             if ("pids" in controllers.split(",") if v1 else not controllers) and not path.startswith("/.."):
                 return v1 or mounts.v2, path
     return None, "/"
+
+
+def pids_directory(path: str, root: str = procfs.PROC) -> str | None:
+    """Where a cgroup of the pids hierarchy has its files, v1 or v2; None if that is not mounted."""
+    found = cgroup.mounts(root)
+    mount = found.v1.get("pids") or found.v2
+    return None if mount is None else f"{mount}{path.rstrip('/')}"
 
 
 def refused_in(directory: str) -> int:

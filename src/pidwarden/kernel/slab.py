@@ -1,15 +1,15 @@
-"""What one zombie costs the kernel in memory, as this kernel has it: the sizes of its objects, not constants."""
+"""What things cost the kernel in memory, as this kernel has it: the sizes of its objects, not constants."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from pidwarden.kernel.procfs import PROC
+from pidwarden.kernel.procfs import PAGE, PROC
 
 # What stays of a process until it is reaped (kernel/fork.c, kernel/pid.c, kernel/cred.c, kernel/delayacct.c).
 CACHES = ("task_struct", "sighand_cache", "signal_cache", "pid", "cred_jar", "task_delay_info")
 _BYTES = 1 << 18
-_OBJSIZE = 3  # name, active objects, objects, size of one
+_OBJSIZE, _PER_SLAB, _PAGES = 3, 4, 5  # name, active objects, objects, size of one, objects and pages of a slab
 
 
 class Cost(NamedTuple):
@@ -37,6 +37,21 @@ def cost(root: str = PROC) -> Cost:
     if "task_struct" not in sizes:
         return Cost(None, why="/proc/slabinfo does not name task_struct")
     return Cost(sum(sizes[name] for name in counted), counted, tuple(n for n in CACHES if n not in sizes))
+
+
+def per_object(root: str = PROC) -> dict[str, int]:
+    """Bytes that one object of each cache takes with its share of the slab; none if that is not for us to read."""
+    try:
+        with open(f"{root}/slabinfo", "rb") as file:
+            lines = file.read(_BYTES).splitlines()
+    except OSError:
+        return {}
+    found = {}
+    for line in lines:
+        words = line.split()
+        if len(words) > _PAGES and words[_PER_SLAB].isdigit() and words[_PAGES].isdigit() and int(words[_PER_SLAB]):
+            found[words[0].decode("ascii", "replace")] = int(words[_PAGES]) * PAGE // int(words[_PER_SLAB])
+    return found
 
 
 def parse(data: bytes) -> dict[str, int]:

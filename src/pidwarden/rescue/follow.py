@@ -1,4 +1,4 @@
-"""Where a path leads, found without touching what may never answer; and the kernel's errors on files as ours."""
+"""Where a path leads, found without touching what may never answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from pidwarden.errors import NoPermission, NotPossible, PidwardenError, UsageError
+from pidwarden.act.places import failed, shown
+from pidwarden.errors import NotPossible, UsageError
 from pidwarden.kernel import procfs
 from pidwarden.kernel.procfs import PROC
-from pidwarden.model.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,22 +27,6 @@ _FREE |= {"mountinfo", "mounts", "oom_adj", "oom_score", "oom_score_adj", "proji
 _FREE |= {"sessionid", "setgroups", "stat", "statm", "status", "task", "timerslack_ns", "uid_map", "wchan"}
 # These lead to what that process sees, which need not be what has that name here.
 _LINKS = frozenset(("cwd", "exe", "fd", "map_files", "ns", "root"))
-
-
-def failed(tried: str, why: OSError, hint: str = "type the path as `ls` would show it") -> PidwardenError:
-    """An error of the kernel's on a file as one of ours; `hint` is what to type where it is about the file itself."""
-    if why.errno in (errno.EPERM, errno.EACCES):
-        return NoPermission(f"{tried}: {why.strerror}; it takes root, outside of containers")
-    if why.errno == errno.EROFS:
-        return NotPossible(f"{tried}: {why.strerror}; in a container that is so: do it on the host")
-    if why.errno in (errno.EMFILE, errno.ENFILE):
-        return NotPossible(f"{tried}: {why.strerror}; kill what holds so many files, then type it again")
-    return PidwardenError(f"{tried}: {why.strerror}; {hint}")
-
-
-def shown(text: str) -> str:
-    """A path or a value for people."""
-    return escape(os.fsencode(text))
 
 
 def below(path: str, folder: str) -> bool:

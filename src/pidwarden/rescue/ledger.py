@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
+from pidwarden.act.places import Foreign, read_back, set_back, word
 from pidwarden.errors import PidwardenError
 from pidwarden.kernel import clock
-from pidwarden.model.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pidwarden.act.places import Place
+
 _SECOND = 1_000_000_000
-
-
-class Place(Protocol):
-    """Something that holds one value: a file of the kernel's, a limit of a process."""
-
-    @property
-    def name(self) -> str:
-        """What a person knows it by."""
-
-    def read(self) -> str:
-        """The value now.
-
-        Raises:
-            FileNotFoundError, ProcessLookupError: it is gone.
-            PidwardenError: it cannot be read.
-        """
-
-    def write(self, value: str) -> None:
-        """Changes it. The same is raised."""
 
 
 class Change(NamedTuple):
@@ -42,11 +24,6 @@ class Change(NamedTuple):
     old: str | None
     new: str
     undone: bool = False
-
-
-def _value(value: str) -> str:
-    """A value as one word for people."""
-    return escape(os.fsencode(" ".join(value.split()))) or "nothing"
 
 
 class Ledger:
@@ -71,12 +48,12 @@ class Ledger:
             self.changes.pop()
             raise
         if old is None:
-            return [f"{_value(place.name)}: wrote {_value(value)}; this cannot be undone"]
-        now = _read(place)
+            return [f"{word(place.name)}: wrote {word(value)}; this cannot be undone"]
+        now = read_back(place)
         self.changes[-1] = self.changes[-1]._replace(new=now)
-        text = f"{_value(place.name)}: {_value(old)} -> {_value(now)}"
+        text = f"{word(place.name)}: {word(old)} -> {word(now)}"
         if now.split()[: len(value.split())] != value.split():
-            return [f"{text}; the kernel made that of {_value(value)}; `undo` takes it back"]
+            return [f"{text}; the kernel made that of {word(value)}; `undo` takes it back"]
         return [f"{text}; `undo` takes it back"]
 
     def undo(self, *, force: bool = False) -> list[str]:
@@ -91,40 +68,30 @@ class Ledger:
             raise PidwardenError(msg)
         change = self.changes[at]
         assert change.old is not None
-        name, done = _value(change.place.name), change._replace(undone=True)
+        name, done = word(change.place.name), change._replace(undone=True)
         try:
-            now = change.place.read()
-            if now.split() != change.new.split() and not force:
-                msg = (
-                    f"tried to set {name} back to {_value(change.old)}: it holds {_value(now)} and not, as we left it, "
-                    f"{_value(change.new)}: somebody else has changed it; `undo --force` sets it back all the same"
-                )
-                raise PidwardenError(msg)
-            change.place.write(change.old)
-        except (FileNotFoundError, ProcessLookupError):
-            self.changes[at] = done
-            return [f"{name} is gone: there is nothing to take back"]
+            came = set_back(change.place, change.old, change.new, force=force)
+        except Foreign as why:
+            msg = (
+                f"tried to set {name} back to {word(change.old)}: it holds {word(why.now)} and not, as we left it, "
+                f"{word(change.new)}: somebody else has changed it; `undo --force` sets it back all the same"
+            )
+            raise PidwardenError(msg) from why
         self.changes[at] = done
-        after = _read(change.place)
-        if after.split() != change.old.split():
-            return [f"{name}: wrote {_value(change.old)} back, but the kernel made {_value(after)} of it"]
-        return [f"{name}: {_value(now)} -> {_value(after)}, as it was"]
+        if came.before is None or came.after is None:
+            return [f"{name} is gone: there is nothing to take back"]
+        if came.after.split() != change.old.split():
+            return [f"{name}: wrote {word(change.old)} back, but the kernel made {word(came.after)} of it"]
+        return [f"{name}: {word(came.before)} -> {word(came.after)}, as it was"]
 
     def lines(self) -> list[str]:
         """What was changed, the last first, with seconds since boot as in the kernel's log."""
         found = []
         for change in reversed(self.changes):
             if change.old is None:
-                what, state = f"wrote {_value(change.new)}", "cannot be undone"
+                what, state = f"wrote {word(change.new)}", "cannot be undone"
             else:
-                what = f"{_value(change.old)} -> {_value(change.new)}"
+                what = f"{word(change.old)} -> {word(change.new)}"
                 state = "taken back" if change.undone else "`undo` takes it back"
-            found.append(f"[{change.when_ns / _SECOND:12.3f}] {_value(change.place.name)}: {what} ({state})")
+            found.append(f"[{change.when_ns / _SECOND:12.3f}] {word(change.place.name)}: {what} ({state})")
         return found or ["nothing was changed"]
-
-
-def _read(place: Place) -> str:
-    try:
-        return place.read()
-    except OSError:  # it went with what was written, or cannot be read now
-        return ""

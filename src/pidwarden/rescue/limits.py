@@ -1,31 +1,30 @@
 """The limits on tasks by name: what they are, changing one, and the way back through the ledger.
 
-Names: ``pid_max``, ``threads-max``, ``pids.max:/path/of/cgroup`` and ``nproc:PID``, the RLIMIT_NPROC of a process.
+Names are those of `pidwarden limits`: ``pid_max``, ``pids.max:/path/of/cgroup``, ``nproc:PID`` and others.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import resource
 from typing import TYPE_CHECKING
 
-from pidwarden.errors import NoPermission, NotPossible, PidwardenError, UsageError
-from pidwarden.kernel import cgroup, limits, procfs
+from pidwarden.act.places import UNLIMITED, Rlimit, failed, shown
+from pidwarden.diagnose.setting import ordered
+from pidwarden.errors import NotPossible, PidwardenError, UsageError
+from pidwarden.kernel import limits, procfs
 from pidwarden.kernel.procfs import PROC
+from pidwarden.model import limit
+from pidwarden.model.limit import NPROC, PIDS
 from pidwarden.rescue import sysfiles
-from pidwarden.rescue.follow import failed, shown
 
 if TYPE_CHECKING:
+    from pidwarden.model.limit import Setting
     from pidwarden.rescue.ledger import Ledger
 
-NPROC, PIDS = "nproc:", "pids.max:"
-HIGHEST = {"pid_max": limits.PID_MAX_LIMIT, "threads-max": 0x3FFFFFFF}  # FUTEX_TID_MASK (kernel/fork.c)
+HIGHEST = {name: limit.CATALOGUE[name].high for name in ("pid_max", "threads-max")}
 _ROOM, _ROOM_BYTES = 256, 16 << 20
-_UNLIMITED = "unlimited"
 
 
-def more_tasks(allowed: int, most: int = limits.PID_MAX_LIMIT) -> int:
+def more_tasks(allowed: int, most: int = limit.PID_MAX_LIMIT) -> int:
     """A limit with some room: a quarter more, 256 at least. More than that would feed a bomb that still runs."""
     return max(allowed, min(most, allowed + max(_ROOM, allowed // 4)))
 
@@ -33,66 +32,6 @@ def more_tasks(allowed: int, most: int = limits.PID_MAX_LIMIT) -> int:
 def more_bytes(allowed: int) -> int:
     """The same for memory, in whole pages: 16 MiB at least."""
     return (allowed + max(_ROOM_BYTES, allowed // 4)) // procfs.PAGE * procfs.PAGE
-
-
-class Nproc:
-    """RLIMIT_NPROC of one process, "soft hard", each a number or ``unlimited``: a place in the ledger.
-
-    The process is known by its pid and start time; prlimit(2) itself takes a pid alone.
-    """
-
-    def __init__(self, pid: int) -> None:
-        """Raises ProcessLookupError: there is none."""
-        self.name = f"{NPROC}{pid}"
-        self._pid, self._start = pid, self._start_ticks(pid)
-
-    @staticmethod
-    def _start_ticks(pid: int) -> int:
-        found = procfs.stat(pid)
-        if found is None:
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        return found.start_ticks
-
-    def _call(self, *pair: tuple[int, int]) -> tuple[int, int]:
-        if self._start_ticks(self._pid) != self._start:
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        tried = f"tried to change RLIMIT_NPROC of process {self._pid}" if pair else f"tried to read {self.name}"
-        try:
-            return resource.prlimit(self._pid, resource.RLIMIT_NPROC, *pair)
-        except ProcessLookupError:
-            raise
-        except PermissionError as why:
-            msg = (
-                f"{tried}: {why.strerror}; a process of another user, or a higher hard limit, takes CAP_SYS_RESOURCE, "
-                "which containers lack: do it on the host, or raise it where it comes from (limits.conf, LimitNPROC=)"
-            )
-            raise NoPermission(msg) from why
-        except (OSError, ValueError) as why:
-            msg = f"{tried}: {why}; type `limits {self.name} NUMBER`"
-            raise PidwardenError(msg) from why
-
-    def read(self) -> str:
-        """The soft and the hard limit."""
-        return " ".join(_word(n) for n in self._call())
-
-    def write(self, value: str) -> None:
-        """Sets both, or with one number the soft one, and the hard one only if it is lower."""
-        words = value.split()
-        soft = _number(words[0])
-        hard = _number(words[1]) if len(words) > 1 else max(soft, self._call()[1], key=_order)
-        self._call((soft, hard))
-
-
-def _word(number: int) -> str:
-    return _UNLIMITED if number == resource.RLIM_INFINITY else str(number)
-
-
-def _number(word: str) -> int:
-    return resource.RLIM_INFINITY if word == _UNLIMITED else int(word)
-
-
-def _order(number: int) -> float:
-    return float("inf") if number == resource.RLIM_INFINITY else number
 
 
 def read(pid: int, root: str = PROC) -> list[str]:
@@ -107,7 +46,7 @@ def read(pid: int, root: str = PROC) -> list[str]:
     if own is None:
         msg = f"looked for the limits of process {pid}: it is gone or hidden; name one that lives, or be root"
         raise PidwardenError(msg)
-    soft, hard = (_UNLIMITED if n is None else str(n) for n in own)
+    soft, hard = (UNLIMITED if n is None else str(n) for n in own)
     text.append(f"{soft} {NPROC}{pid} (at most {hard} without CAP_SYS_RESOURCE)")
     try:
         text += [f"{c.limit} {PIDS}{shown(c.path)} ({c.used} used)" for c in limits.pids_cgroups(pid, root)]
@@ -124,6 +63,13 @@ def put(name: str, value: str, ledger: Ledger, root: str = PROC) -> list[str]:
         UsageError: there is no such limit, or that is no value for it.
         NoPermission, NotPossible, PidwardenError: the kernel refuses.
     """
+    try:
+        named = limit.find(name)
+    except ValueError as why:
+        msg = f"{shown(name)!r} {why}"
+        raise UsageError(msg) from why
+    if named.setting.keys and name not in HIGHEST:
+        return _sysctl(named.setting, value, ledger, root)
     number = _value(name, value)
     if name in HIGHEST:
         if number is None or not procfs.tasks_in_use(root) < number <= HIGHEST[name]:
@@ -134,23 +80,34 @@ def put(name: str, value: str, ledger: Ledger, root: str = PROC) -> list[str]:
             )
             raise UsageError(msg)
         return sysfiles.write(f"{root}/sys/kernel/{name}", str(number), ledger, root)
-    if name.startswith(PIDS):
-        return sysfiles.write(_pids_file(name, root), "max" if number is None else str(number), ledger, root)
-    pid = name.removeprefix(NPROC)
-    if pid == name or not (pid.isascii() and pid.isdecimal()) or int(pid) == 0:
-        known = ", ".join([*HIGHEST, f"{PIDS}/PATH/OF/CGROUP", f"{NPROC}PID"])
-        msg = f"{shown(name)!r} is no limit; type one of {known}, as `limits` lists them"
-        raise UsageError(msg)
+    if named.cgroup:
+        return sysfiles.write(_pids_file(named.cgroup, root), "max" if number is None else str(number), ledger, root)
+    which = named.setting.name.rstrip(":")
     try:
-        return ledger.put(Nproc(int(pid)), _UNLIMITED if number is None else str(number))
+        return ledger.put(Rlimit(which, named.pid), UNLIMITED if number is None else str(number))
     except ProcessLookupError as why:
-        msg = f"tried to change RLIMIT_NPROC of process {pid}: it is gone; name one that lives"
+        msg = f"tried to change RLIMIT_{which.upper()} of process {named.pid}: it is gone; name one that lives"
         raise PidwardenError(msg) from why
+
+
+def _sysctl(setting: Setting, value: str, ledger: Ledger, root: str) -> list[str]:
+    """One that is not about tasks: file by file, in an order in which its numbers never cross."""
+    try:
+        wanted = limit.parse(setting, value)
+    except ValueError as why:
+        msg = f"tried to set {setting.name} to {shown(value)!r}: {why}"
+        raise UsageError(msg) from why
+    files = [f"{root}/sys/{limit.path(key)}" for key in setting.keys]
+    if len(files) == 1:
+        return sysfiles.write(files[0], wanted, ledger, root)
+    now = [str(procfs.read_int(file) or 0) for file in files]
+    new = wanted.split()
+    return [line for n in ordered(now, new) for line in sysfiles.write(files[n], new[n], ledger, root)]
 
 
 def _value(name: str, value: str) -> int | None:
     """A number, None for no limit."""
-    if value in ("max", _UNLIMITED):
+    if value in ("max", UNLIMITED):
         return None
     if not (value.isascii() and value.isdecimal() and int(value) < 1 << 62):
         msg = f"tried to set {shown(name)} to {shown(value)!r}: it takes a number, or max"
@@ -158,15 +115,9 @@ def _value(name: str, value: str) -> int | None:
     return int(value)
 
 
-def _pids_file(name: str, root: str) -> str:
-    found = cgroup.mounts(root)
-    mount = found.v1.get("pids") or found.v2
-    path = name.removeprefix(PIDS)
-    if mount is None or not path.startswith("/"):
-        msg = (
-            f"tried to find {shown(name)}: "
-            + ("no cgroups are mounted" if mount is None else "a cgroup's path begins with a slash")
-            + "; type `limits` to see the names"
-        )
-        raise NotPossible(msg) if mount is None else UsageError(msg)
-    return f"{mount}{path.rstrip('/')}/pids.max"
+def _pids_file(path: str, root: str) -> str:
+    directory = limits.pids_directory(path, root)
+    if directory is None:
+        msg = f"tried to find {PIDS}{shown(path)}: no cgroups are mounted; type `limits` to see the names"
+        raise NotPossible(msg)
+    return f"{directory}/pids.max"

@@ -6,21 +6,19 @@ A regular file on a disk that has died can still hang the reader: nothing in the
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
 from typing import TYPE_CHECKING
 
+from pidwarden.act.places import MOST, File, failed, read_file, regular, shown
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.kernel import cgroup
 from pidwarden.kernel.procfs import PROC
 from pidwarden.model.text import escape
-from pidwarden.rescue.follow import below, failed, resolve, shown
+from pidwarden.rescue.follow import below, resolve
 
 if TYPE_CHECKING:
     from pidwarden.rescue.ledger import Ledger
 
-MOST = 64 * 1024  # bytes that are shown of a file
 _CONSUMED = frozenset(("trace_pipe", "trace_pipe_raw"))
 # Files that are commands, not values: what is read is not what was written.
 _COMMANDS = frozenset(("cgroup.event_control", "cgroup.kill", "cgroup.procs", "cgroup.subtree_control", "cgroup.type"))
@@ -46,7 +44,7 @@ def cat(path: str, root: str = PROC, *, force: bool = False) -> list[str]:
         msg = f"{shown(where)} is taken from whoever else reads it; `log` shows the kernel's messages without that"
         raise NotPossible(msg)
     try:
-        data = _read(where, MOST + 1)
+        data = read_file(where, MOST + 1)
     except FileNotFoundError as why:
         raise failed(f"tried to read {shown(where)}", why) from why
     text = [escape(line.expandtabs()) for line in data[:MOST].split(b"\n")]
@@ -55,76 +53,7 @@ def cat(path: str, root: str = PROC, *, force: bool = False) -> list[str]:
     return text + [f"(the first {MOST // 1024} KiB; there is more)"] * (len(data) > MOST)
 
 
-def _read(where: str, most: int) -> bytes:
-    """A regular file's first bytes.
-
-    Raises:
-        FileNotFoundError: it is gone.
-        PidwardenError: it is none, or cannot be read.
-    """
-    tried = f"tried to read {shown(where)}"
-    try:
-        _regular(where, os.stat(where, follow_symlinks=False).st_mode)
-        # O_NONBLOCK for what it may have become meanwhile, and for files that wait for news.
-        fd = os.open(where, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            _regular(where, os.fstat(fd).st_mode)
-            data = b""
-            while len(data) < most and (part := os.read(fd, most - len(data))):
-                data += part
-            return data
-        finally:
-            os.close(fd)
-    except FileNotFoundError:
-        raise
-    except BlockingIOError as why:
-        msg = f"{tried}: it has nothing to say now, and would keep us waiting; type it again later"
-        raise NotPossible(msg) from why
-    except OSError as why:
-        if why.errno in (errno.ENODEV, errno.ESRCH):
-            raise FileNotFoundError(why.errno, os.strerror(why.errno), where) from why
-        raise failed(tried, why) from why
-
-
-def _regular(where: str, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(mode), "a device")
-        msg = f"{shown(where)} is {kind}: opening it could hang or set something off; only files are read and written"
-        raise UsageError(msg)
-
-
 # -- writing -----------------------------------------------------------------------------------------------------------
-
-
-class File:
-    """A file of the kernel's that holds one value: a :class:`~pidwarden.rescue.ledger.Place`."""
-
-    def __init__(self, path: str) -> None:
-        self.name = path
-
-    def read(self) -> str:
-        """Its text, without the newline at its end."""
-        return os.fsdecode(_read(self.name, MOST)).rstrip("\n")
-
-    def write(self, value: str) -> None:
-        """One write; under v2 a limit below what is used does not make us reclaim that ourselves (O_NONBLOCK, 6.16)."""
-        tried = f"tried to write {shown(value)} to {shown(self.name)}"
-        try:
-            # O_TRUNC as a shell's redirection has it.
-            flags = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(self.name, flags)
-            try:
-                _regular(self.name, os.fstat(fd).st_mode)
-                os.write(fd, os.fsencode(value) or b"\n")
-            finally:
-                os.close(fd)
-        except FileNotFoundError:
-            raise
-        except OSError as why:
-            if why.errno == errno.ENODEV:  # a cgroup that was removed meanwhile
-                raise FileNotFoundError(why.errno, why.strerror, self.name) from why
-            raise failed(tried, why, f"`cat {self.name}` shows what it holds, in the form that it takes") from why
 
 
 def write(path: str, value: str, ledger: Ledger, root: str = PROC, *, once: bool = False) -> list[str]:
@@ -180,7 +109,7 @@ def _holds_us(directory: str, found: cgroup.Mounts, root: str) -> bool:
 def _no_way_back(place: File) -> str:
     """Why the value that a file holds cannot be written back; empty if it can."""
     mode, name = os.stat(place.name, follow_symlinks=False).st_mode, os.path.basename(place.name)
-    _regular(place.name, mode)
+    regular(place.name, mode)
     if name in _COMMANDS:
         return "it takes commands and holds no value"
     if name.endswith(_COUNTERS):

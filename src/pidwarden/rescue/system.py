@@ -44,7 +44,7 @@ class Machine:
     def limits(self, words: Sequence[str]) -> None:
         """Alone: what they are. With a name and a value: another value."""
         if len(words) == 2:  # noqa: PLR2004
-            self._changed(limits.put(words[0], words[1], self._ledger))
+            self._changed(lambda: limits.put(words[0], words[1], self._ledger))
         elif len(words) < 2 and all(w.startswith("pid:") and w[4:].isdecimal() for w in words):  # noqa: PLR2004
             self._tell(limits.read(int(words[0][4:]) if words else os.getpid()))
         else:
@@ -65,7 +65,7 @@ class Machine:
         if len(words) < 2:  # noqa: PLR2004
             msg = "a path, and what to write there"
             raise UsageError(msg)
-        self._changed(sysfiles.write(words[0], " ".join(words[1:]), self._ledger, once=once))
+        self._changed(lambda: sysfiles.write(words[0], " ".join(words[1:]), self._ledger, once=once))
 
     def changes(self, words: Sequence[str]) -> None:
         """What was changed."""
@@ -95,9 +95,14 @@ class Machine:
         """Takes the last change of a setting back; for `undo --force`, which the console does not keep a list of."""
         self._tell(self._ledger.undo(force=force))
 
-    def _changed(self, lines: list[str]) -> None:
-        self._tell(lines)
-        self._acts.append(Act("changed a setting", lambda: "\n".join(self._ledger.undo())))
+    def _changed(self, change: Callable[[], list[str]]) -> None:
+        """Changes something, and has one act for each place that was changed, also if a later one was refused."""
+        before = len(self._ledger.changes)
+        try:
+            self._tell(change())
+        finally:
+            for _one in self._ledger.changes[before:]:
+                self._acts.append(Act("changed a setting", lambda: "\n".join(self._ledger.undo())))
 
     def _tell(self, lines: Sequence[str]) -> None:
         for line in lines:

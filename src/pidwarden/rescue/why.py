@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pidwarden.act.places import failed, shown
 from pidwarden.diagnose.limits import (
     COUNTED,
     MIB,
@@ -25,9 +26,9 @@ from pidwarden.errors import PidwardenError
 from pidwarden.kernel import cgroup, limits, memory, namespaces, pressure, procfs, tasks
 from pidwarden.kernel.procfs import PROC
 from pidwarden.kernel.subjects import Subject
+from pidwarden.model.limit import NPROC
 from pidwarden.model.text import escape
 from pidwarden.rescue import limits as settable
-from pidwarden.rescue.follow import failed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -178,7 +179,7 @@ def _nproc(subject: Subject, counted: tasks.Tasks, root: str) -> list[Binding]:
         who += "; /proc hides others from us, so there may be more"
     elif namespaces.pid_namespace("self", root) not in (namespaces.INIT_PID_NS, None):
         who += "; and those outside of this container, which are not seen"
-    name = f"{settable.NPROC}{pid}"
+    name = f"{NPROC}{pid}"
     better = settable.more_tasks(limit.soft)
     if limit.hard is not None and limit.hard < better:
         better = limit.hard if limit.hard > limit.soft else better  # above it takes CAP_SYS_RESOURCE

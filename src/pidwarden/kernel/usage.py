@@ -1,0 +1,108 @@
+"""How much of a limit is used now, and what one more costs, as far as a few files tell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from pidwarden.kernel import limits, memory, patience, procfs, slab
+from pidwarden.kernel.procfs import PROC
+from pidwarden.model import limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pidwarden.model.limit import Named
+
+
+def used(named: Named, root: str = PROC) -> int | None:
+    """How many slots are taken; None: that is not known, or takes a look at every process."""
+    ways: dict[str, Callable[[], int | None]] = {
+        "pid_max": lambda: procfs.tasks_in_use(root) or None,
+        "threads-max": lambda: procfs.tasks_in_use(root) or None,
+        "file-max": lambda: procfs.read_int(f"{root}/sys/fs/file-nr"),
+        limit.CONNTRACK_MAX: lambda: procfs.read_int(f"{root}/sys/net/netfilter/nf_conntrack_count"),
+        "arp.gc_thresh": lambda: _neighbours(f"{root}/net/stat/arp_cache"),
+        "ndisc.gc_thresh": lambda: _neighbours(f"{root}/net/stat/ndisc_cache"),
+        "tcp_max_tw_buckets": lambda: _time_wait(root),
+        limit.PIDS: lambda: procfs.read_int(f"{limits.pids_directory(named.cgroup, root)}/pids.current"),
+        limit.NOFILE: lambda: _descriptors(named.pid, root),
+        limit.NPROC: lambda: _tasks_of_the_user(named.pid, root),
+    }
+    way = ways.get(named.setting.name)
+    return way() if way else None
+
+
+def _neighbours(path: str) -> int | None:
+    """The first column of the second line, in hex: entries of all namespaces together (net/core/neighbour.c)."""
+    lines = (procfs.read_bytes(path) or b"").splitlines()
+    try:
+        return int(lines[1].split()[0], 16)
+    except (IndexError, ValueError):
+        return None
+
+
+def _time_wait(root: str) -> int | None:
+    for line in (procfs.read_bytes(f"{root}/net/sockstat") or b"").splitlines():
+        words = line.split()
+        if words[:1] == [b"TCP:"] and b"tw" in words:
+            return int(words[words.index(b"tw") + 1])
+    return None
+
+
+def _descriptors(pid: int, root: str) -> int | None:
+    """Open files of a process: the size of its folder of them since 6.2, else their number."""
+    folder = f"{root}/{pid}/fd"
+    try:
+        return os.stat(folder).st_size or len(os.listdir(folder))
+    except OSError:
+        return None
+
+
+def _tasks_of_the_user(pid: int, root: str) -> int | None:
+    """Tasks of the real user of a process: of those who have it as their effective one, near enough."""
+    uid = procfs.owner(pid, root)
+    if uid < 0:
+        return None
+
+    def threads(other: int) -> int:
+        if procfs.owner(other, root) != uid:
+            return 0
+        found = procfs.stat(other, root)
+        return found.threads if found else 0
+
+    try:
+        pids = [int(name) for name in os.listdir(root) if name.isdecimal()]
+        return sum(number for _pid, number in patience.sweep(pids, threads).found) or None
+    except OSError:
+        return None
+
+
+def each(named: Named, root: str = PROC) -> int | None:
+    """Bytes of kernel memory that a slot takes when it is used, at least; None: not known, or not for us."""
+    if not named.setting.caches:
+        return None
+    sizes = slab.per_object(root)
+    if not sizes or named.setting.caches[0][0] not in sizes:
+        return None
+    return sum(sizes.get(name, 0) * times for name, times in named.setting.caches)
+
+
+def available(root: str = PROC) -> int | None:
+    """MemAvailable in bytes."""
+    return memory.meminfo(root).get("MemAvailable")
+
+
+def other_limits(root: str = PROC, pid: int | str = "self") -> dict[str, int]:
+    """Those that bind tasks of a process together with the one that is changed: by name."""
+    found = {entry.name: entry.limit for entry in limits.table_limits(root, reserved=0)}
+    for name, path in (
+        ("nr_open", "fs/nr_open"),
+        ("ip_unprivileged_port_start", "net/ipv4/ip_unprivileged_port_start"),
+    ):
+        if (value := procfs.read_int(f"{root}/sys/{path}")) is not None:
+            found[name] = value
+    with contextlib.suppress(OSError):
+        found |= {f"{limit.PIDS}{c.path}": c.limit for c in limits.pids_cgroups(pid, root)}
+    return found
