@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from pidwarden.act.places import failed
 from pidwarden.cli import tables_text
 from pidwarden.diagnose import tables
 from pidwarden.errors import PidwardenError, UsageError
@@ -16,7 +17,6 @@ from pidwarden.kernel.tables import look
 from pidwarden.model import paths
 from pidwarden.model.gauge import Scope, Table
 from pidwarden.model.text import escape
-from pidwarden.rescue.follow import failed
 
 if TYPE_CHECKING:
     import argparse
