@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import select
 import signal
 import time
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.act.cover import exact
@@ -31,7 +34,8 @@ _ROUNDS = 20  # of holding who was born meanwhile; more only if something is wro
 _GROUP = 8  # members of a process group that make it worth a signal of its own
 _YIELD = 0.002  # seconds
 _SAMPLE = 100  # of those who are to die: only when they are dead is it worth to look at everybody …
-_ROUND = 0.25  # … or after so many seconds
+_ROUND = 1.0  # … or after so many seconds
+_DESCRIPTORS_LEFT = 256  # that are not for pidfds
 _DYING = 10.0  # seconds until all that were killed must be gone
 _STOPPED = "Tt"
 
@@ -75,6 +79,8 @@ class Hunt:
         self.frozen: dict[ProcessKey, None] = {}  # whom we stopped: who was stopped before is not ours to continue
         self.denied: set[ProcessKey] = set()  # whom we have no right to signal
         self.zombies = 0
+        self._taken: dict[ProcessKey, int] = {}  # pidfds that were opened since the last look
+        self._pidfds: dict[ProcessKey, int] = {}  # those whose process was looked at after that
         self._everybody: list[Proc] = []  # at the last look
         self.living: list[Proc] = []  # at the last look
 
@@ -114,12 +120,42 @@ class Hunt:
                 living += born
                 new = {p.key for p in born}
                 rest = [p for p in rest if p.key not in new]
+        self._keep(living)
         return living
+
+    # -- pidfds ----------------------------------------------------------------------------------------------------
+
+    def _take(self, keys: Iterable[ProcessKey]) -> None:
+        """Opens them before a look: who is there at the look, and was before, is who they mean. Undo: `_let_go`."""
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _DESCRIPTORS_LEFT - len(self._pidfds)
+        for key in islice(keys, max(0, most)):
+            try:
+                self._taken[key] = os.pidfd_open(key.tgid)
+            except ProcessLookupError:
+                continue
+            except OSError:  # no descriptor left, or no memory: one by one, then
+                break
+
+    def _keep(self, living: Iterable[Proc]) -> None:
+        for p in living if self._taken else ():
+            if (fd := self._taken.pop(p.key, None)) is not None:
+                self._pidfds[p.key] = fd
+        for fd in self._taken.values():
+            os.close(fd)
+        self._taken.clear()
+
+    def _let_go(self) -> None:
+        for fd in (*self._taken.values(), *self._pidfds.values()):
+            os.close(fd)
+        self._taken.clear()
+        self._pidfds.clear()
 
     # -- hold ------------------------------------------------------------------------------------------------------
 
-    def hold(self, gate: RescueGate) -> int:
+    def hold(self, gate: RescueGate, *, and_kill: bool = False) -> int:
         """Puts them on the list of the gate, then who was born meanwhile, until a look finds nobody new; how many live.
+
+        To kill them next, their pidfds are opened before the look: then it tells as well whom each of these means.
 
         Raises:
             PidwardenError: the list is full.
@@ -129,6 +165,8 @@ class Hunt:
         for _ in range(_ROUNDS):
             gate.hold(new)
             held |= new
+            if and_kill:
+                self._take(new)
             new = {p.key for p in self.look()} - held
             if not new:
                 break
@@ -186,6 +224,9 @@ class Hunt:
         if self._protection.by_cgroup and self._protection.why(p.record):
             return False
         try:
+            if (fd := self._pidfds.get(p.key)) is not None:
+                signal.pidfd_send_signal(fd, number)
+                return True
             return self._through_pidfd(p, number)
         except ProcessLookupError:
             return False
@@ -226,10 +267,16 @@ class Hunt:
         The first are those of the last look, which has to be of this moment: a freeze or a hold ends with one. With the
         forks of all of them `held`, one look that finds nobody is enough.
         """
+        try:
+            return self._kill(held=held)
+        finally:
+            self._let_go()
+
+    def _kill(self, *, held: bool) -> Killed:
         until = time.monotonic() + _DYING
         killed: set[ProcessKey] = set()
         left = self.living
-        whole = self._kill_cgroups(left)
+        whole = set() if held else self._kill_cgroups(left)  # who is held needs nothing that is atomic against fork
         quiet = 0
         while True:
             new = [p for p in left if p.key not in killed and self.signal(p, signal.SIGKILL)]
@@ -238,7 +285,7 @@ class Hunt:
             if quiet >= (1 if held else _QUIET) or time.monotonic() >= until:
                 break
             if left:
-                _wait_for(left[:: len(left) // _SAMPLE + 1])
+                self._wait_for([p for p in left if p.key in killed or p.key in whole])
             left = self.look()
         for key in (killed | whole) - {p.key for p in left}:
             self.frozen.pop(key, None)
@@ -253,10 +300,16 @@ class Hunt:
         inside = [pid for d in directories if freezer.kill(d) for pid in cgroup.processes_below(d) or ()]
         return {living[pid] for pid in inside if pid in living}
 
-
-def _wait_for(dying: list[Proc]) -> None:
-    """Until they are dead, which takes until they get a processor, but not for long."""
-    until = time.monotonic() + _ROUND
-    time.sleep(_YIELD)
-    while time.monotonic() < until and (dying := [p for p in dying if not procfs.has_ended(p.key)]):
-        time.sleep(_YIELD)
+    def _wait_for(self, dying: list[Proc]) -> None:
+        """Until they are dead, which takes until they get a processor, but not for long."""
+        until = time.monotonic() + _ROUND
+        others = [p for p in dying if p.key not in self._pidfds]
+        for p in dying:
+            if (fd := self._pidfds.get(p.key)) is not None and (left := until - time.monotonic()) > 0:
+                ended = select.poll()
+                ended.register(fd, select.POLLIN)  # pidfd_open(2): readable when all its threads have ended
+                ended.poll(1000 * left)
+        some = others[:: len(others) // _SAMPLE + 1]
+        while some and time.monotonic() < until:
+            time.sleep(_YIELD)
+            some = [p for p in some if not procfs.has_ended(p.key)]

@@ -7,6 +7,7 @@ lie on a server that does not answer. Every read opens one descriptor and closes
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.kernel.procfs import PROC
@@ -14,7 +15,7 @@ from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.record import ProcFlag, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container
 
 _PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000  # include/linux/sched.h; field 9 of stat (proc_pid_stat(5))
 _STAT_BYTES = 1500
@@ -70,11 +71,15 @@ class Proc(NamedTuple):
 
 
 class Table:
-    """Reads the table again and again; who is known already is not asked for his program another time."""
+    """Reads the table again and again; who is known already is not asked for his program another time.
+
+    Where a line of ``stat`` is the same as at the look before, as most are beside thousands who want a processor, it is
+    not taken apart again: that takes as long as to read it.
+    """
 
     def __init__(self, root: str = PROC) -> None:
         self._directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._programs: Mapping[tuple[int, int], tuple[bytes, int, str]] = {}
+        self._before: dict[str, tuple[bytes, Proc]] = {}  # by the name in /proc
 
     def close(self) -> None:
         """Lets go of /proc."""
@@ -86,10 +91,9 @@ class Table:
         Raises:
             OSError: /proc cannot be listed.
         """
-        directory, before = self._directory, self._programs
+        directory, before = self._directory, self._before
         opened, read, fstat, close, flags = os.open, os.read, os.fstat, os.close, os.O_RDONLY | os.O_CLOEXEC
-        found: list[Proc] = []
-        programs: dict[tuple[int, int], tuple[bytes, int, str]] = {}
+        found: dict[str, tuple[bytes, Proc]] = {}
         for name in os.listdir(directory):
             if not name.isdecimal() or (without and int(name) in without):
                 continue
@@ -100,27 +104,42 @@ class Table:
                     uid = fstat(fd).st_uid
                 finally:
                     close(fd)
-                end = data.rindex(b")")
-                rest = data[end + 2 :].split(None, 20)
-                pid, comm, mark, start = int(name), data[data.index(b"(") + 1 : end], int(rest[6]), int(rest[19])
-            except (OSError, ValueError, IndexError):  # gone meanwhile
+                known = before.get(name)
+                if known and known[0] == data and known[1].uid == uid:
+                    found[name] = known
+                else:
+                    found[name] = data, self._parsed(name, data, uid, known[1] if known else None)
+            except (OSError, ValueError):  # gone meanwhile
                 continue
-            who = (pid, start)
-            known = before.get(who)
-            if known and known[0] == comm and known[1] == mark & _PF_FORKNOEXEC:
-                exe = known[2]
-            else:
-                exe = self._program(name) if not mark & _PF_KTHREAD else ""
-            programs[who] = comm, mark & _PF_FORKNOEXEC, exe
-            ppid, pgrp, session, tty, tpgid = map(int, rest[1:6])
-            threads = max(1, int(rest[17]))
-            state = chr(rest[0][0])
-            found.append(Proc(pid, start, comm, state, ppid, pgrp, session, tty, tpgid, mark, threads, uid, exe))
-        self._programs = programs
-        return found
+        self._before = found
+        return [proc for _data, proc in found.values()]
+
+    def _parsed(self, name: str, data: bytes, uid: int, known: Proc | None) -> Proc:
+        """One line taken apart (proc_pid_stat(5)); the name may hold anything, so it ends at the last ``)``."""
+        end = data.rindex(b")")
+        state, ppid, pgrp, session, tty, tpgid, mark, *_more, threads, _timer, start, _rest = data[end + 2 :].split(
+            None, 20
+        )
+        comm, flags, born = data[data.index(b"(") + 1 : end], int(mark), int(start)
+        if known and (known.start_ticks, known.comm, known.copy) == (born, comm, bool(flags & _PF_FORKNOEXEC)):
+            exe = known.exe
+        else:
+            exe = self._program(name) if not flags & _PF_KTHREAD else ""
+        return Proc(
+            int(name), born, comm, state.decode(), int(ppid), int(pgrp), int(session), int(tty), int(tpgid), flags,
+            int(threads) or 1, uid, exe,
+        )  # fmt: skip
 
     def _program(self, name: str) -> str:
         try:
             return os.readlink(name + "/exe", dir_fd=self._directory)
         except OSError:
             return ""
+
+
+class First:
+    """The first of two looks, and when it began: for a program that is not read in yet."""
+
+    def __init__(self, table: Table | None = None) -> None:
+        self.table, self.began = table or Table(), time.monotonic()
+        self.everybody = self.table.read()
