@@ -79,7 +79,9 @@ class Hunt:
         self.frozen: dict[ProcessKey, None] = {}  # whom we stopped: who was stopped before is not ours to continue
         self.denied: set[ProcessKey] = set()  # whom we have no right to signal
         self.zombies = 0
+        self._dying: dict[int, Proc] = {}  # by pid, those whom SIGKILL was sent through a pidfd that is kept
         self._taken: dict[ProcessKey, int] = {}  # pidfds that were opened since the last look
+        self._most_pidfds = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _DESCRIPTORS_LEFT
         self._pidfds: dict[ProcessKey, int] = {}  # those whose process was looked at after that
         self._everybody: list[Proc] = []  # at the last look
         self.living: list[Proc] = []  # at the last look
@@ -88,7 +90,7 @@ class Hunt:
 
     def look(self) -> list[Proc]:
         """Those who live now; whoever descends from them has become a member."""
-        everybody = self._everybody = self._table.read()
+        everybody = self._everybody = self._read()
         spared = self._sparing.why(everybody)
         living: list[Proc] = []
         pids: dict[int, Proc] = {}
@@ -123,18 +125,33 @@ class Hunt:
         self._keep(living)
         return living
 
+    def _read(self) -> list[Proc]:
+        """Everybody. Of those who were killed through a pidfd that is kept, it alone tells whether they have ended."""
+        if not self._dying:
+            return self._table.read()
+        dying = _Dying({p.pid: self._pidfds[p.key] for p in self._dying.values()})
+        everybody = self._table.read(dying)
+        ended = dying.ended()
+        for pid in dying.there:
+            p = self._dying[pid]
+            everybody.append(p._replace(state="Z", threads=1) if pid in ended else p)
+        return everybody
+
     # -- pidfds ----------------------------------------------------------------------------------------------------
 
     def _take(self, keys: Iterable[ProcessKey]) -> None:
         """Opens them before a look: who is there at the look, and was before, is who they mean. Undo: `_let_go`."""
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _DESCRIPTORS_LEFT - len(self._pidfds)
-        for key in islice(keys, max(0, most)):
+        for key in islice(keys, self._room()):
             try:
                 self._taken[key] = os.pidfd_open(key.tgid)
             except ProcessLookupError:
                 continue
             except OSError:  # no descriptor left, or no memory: one by one, then
                 break
+
+    def _room(self) -> int:
+        """How many more pidfds may be kept."""
+        return max(0, self._most_pidfds - len(self._pidfds))
 
     def _keep(self, living: Iterable[Proc]) -> None:
         for p in living if self._taken else ():
@@ -149,6 +166,7 @@ class Hunt:
             os.close(fd)
         self._taken.clear()
         self._pidfds.clear()
+        self._dying.clear()
 
     # -- hold ------------------------------------------------------------------------------------------------------
 
@@ -234,8 +252,7 @@ class Hunt:
             self.denied.add(p.key)
             return False
 
-    @staticmethod
-    def _through_pidfd(p: Proc, number: int) -> bool:
+    def _through_pidfd(self, p: Proc, number: int) -> bool:
         try:
             fd = os.pidfd_open(p.pid)
         except ProcessLookupError:
@@ -249,8 +266,11 @@ class Hunt:
             if procfs.stat_of(p.key) is None:
                 return False
             signal.pidfd_send_signal(fd, number)
+            if number == signal.SIGKILL and self._room():  # to wait on
+                self._pidfds[p.key], fd = fd, -1
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         return True
 
     def thaw(self) -> int:
@@ -281,6 +301,7 @@ class Hunt:
         while True:
             new = [p for p in left if p.key not in killed and self.signal(p, signal.SIGKILL)]
             killed.update(p.key for p in new)
+            self._dying.update({p.pid: p for p in new if p.key in self._pidfds})
             quiet = 0 if left else quiet + 1
             if quiet >= (1 if held else _QUIET) or time.monotonic() >= until:
                 break
@@ -313,3 +334,33 @@ class Hunt:
         while some and time.monotonic() < until:
             time.sleep(_YIELD)
             some = [p for p in some if not procfs.has_ended(p.key)]
+
+
+class _Dying:
+    """Pids of which a pidfd tells all that is to be known; for `Table.read`, which need not read these."""
+
+    def __init__(self, pidfds: dict[int, int]) -> None:
+        self._pidfds = pidfds
+        self.there: list[int] = []  # those that still hold their pid, alive or as zombies
+
+    def __contains__(self, pid: object) -> bool:
+        """Asked after /proc was listed: if the process holds the pid now, it did then, and is the one in the list."""
+        fd = self._pidfds.get(pid)  # type: ignore[call-overload]
+        if fd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(fd, 0)
+        except ProcessLookupError:
+            return False  # reaped: the pid in the list may be somebody else's
+        except PermissionError:
+            pass
+        self.there.append(pid)  # type: ignore[arg-type]
+        return True
+
+    def ended(self) -> set[int]:
+        """Those of whom no thread lives (pidfd_open(2), poll)."""
+        look = select.poll()
+        pids = {self._pidfds[pid]: pid for pid in self.there}
+        for fd in pids:
+            look.register(fd, select.POLLIN)
+        return {pids[fd] for fd, _event in look.poll(0)}

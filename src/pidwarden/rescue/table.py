@@ -22,9 +22,7 @@ _STAT_BYTES = 1500
 _DEAD = "ZX"
 
 
-class Proc(NamedTuple):
-    """One process as ``/proc/PID/stat`` has it (proc_pid_stat(5)). ``comm`` is bytes its owner chose."""
-
+class _Fields(NamedTuple):
     pid: int
     start_ticks: int
     comm: bytes
@@ -39,10 +37,19 @@ class Proc(NamedTuple):
     uid: int  # the effective one; root's of who is not dumpable (proc(5))
     exe: str = ""  # the path of its program, empty where that may not be read
 
-    @property
-    def key(self) -> ProcessKey:
-        """Who it is, for good."""
-        return ProcessKey(self.pid, self.start_ticks * TICK_NS)
+
+class _Key:
+    """Who a process is, for good. Put together when it is first asked for: of thousands, it is again and again."""
+
+    def __get__(self, p: _Fields, _kind: object = None) -> ProcessKey:
+        key = p.__dict__["key"] = ProcessKey(p.pid, p.start_ticks * TICK_NS)
+        return key
+
+
+class Proc(_Fields):
+    """One process as ``/proc/PID/stat`` has it (proc_pid_stat(5)). ``comm`` is bytes its owner chose."""
+
+    key = _Key()
 
     @property
     def ended(self) -> bool:
