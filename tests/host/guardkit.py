@@ -107,12 +107,12 @@ def pen(cap: int = 3000, *, slow: bool = False) -> Iterator[Pen]:
     """A pen with a dead-man switch; a slow one for a bomb that nobody holds, or the others hardly get to run."""
     with contextlib.ExitStack() as stack:
         made = Pen(cap, slow=slow)
-        stack.callback(_reap_adopted)
+        stack.callback(reap_adopted)
         stack.enter_context(DeadMan(made.directories, DEADLINE))
         yield stack.enter_context(made)
 
 
-def _reap_adopted() -> None:
+def reap_adopted() -> None:
     """Members that became children of this process by CLONE_PARENT: nobody here has a Popen of theirs."""
     for name in os.listdir("/proc"):
         found = procfs.stat(int(name)) if name.isdecimal() else None

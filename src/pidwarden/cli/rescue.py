@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from pidwarden.errors import UsageError
 from pidwarden.model.paths import CONFIG
-from pidwarden.rescue.console import become_shell, took_a_shells_place
-from pidwarden.rescue.shelltext import UNKNOWN, Wanted, shell_text
 from pidwarden.rescue.strength import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from pidwarden.rescue.shelltext import Wanted
 
 _COMM_LEN = 15  # what the kernel keeps of a name (proc(5), comm)
 _LONGEST_LINE = 1024  # of a paste; a terminal takes 4,095 bytes a line
@@ -61,6 +61,8 @@ def wanted(args: argparse.Namespace) -> Wanted:
 
     Raises UsageError: there is no such user or group, or the word cannot be pasted.
     """
+    from pidwarden.rescue.shelltext import UNKNOWN, Wanted  # noqa: PLC0415  (see `run`)
+
     if args.name is not None:
         # What the kernel keeps may end in the middle of a character.
         return Wanted("name", _word(os.fsencode(args.name)[:_COMM_LEN].decode("utf-8", "surrogateescape")))
@@ -97,13 +99,24 @@ def _uid(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs what was asked for."""
+    """Runs what was asked for. Each is read in by itself: beside a bomb that takes many times as long."""
     if args.print_shell:
+        from pidwarden.rescue.shelltext import shell_text  # noqa: PLC0415
+
         print(shell_text(wanted(args)), end="")
         return 0
-    from pidwarden.cli import rescuing  # noqa: PLC0415  (--print-shell needs none of it)
+    if args.auto:
+        from pidwarden.cli.unattended import auto  # noqa: PLC0415
 
-    return rescuing.auto(args) if args.auto else rescuing.console(args, now())
+        return auto(args)
+    from pidwarden.cli.rescuing import console  # noqa: PLC0415
+
+    return console(args, now())
+
+
+def _took_a_shells_place() -> bool:
+    """Whether the session ends with this process: it leads one on a terminal, as only the shell did it replaced."""
+    return os.getsid(0) == os.getpid() and os.isatty(0)
 
 
 def with_a_shell_after(command: Callable[[], int], arguments: Sequence[str]) -> int:
@@ -111,8 +124,10 @@ def with_a_shell_after(command: Callable[[], int], arguments: Sequence[str]) -> 
 
     A word that is spelled wrong must not close the last connection.
     """
-    if "--no-shell" in arguments or not took_a_shells_place():
+    if "--no-shell" in arguments or not _took_a_shells_place():
         return command()
+    from pidwarden.rescue.console import become_shell  # noqa: PLC0415  (now: later it may not be possible any more)
+
     before = now()
     try:
         code = command()

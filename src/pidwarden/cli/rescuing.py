@@ -1,112 +1,32 @@
-"""What `pidwarden rescue` does: by itself, or the console. Read in when the priority is raised already."""
+"""The console of `pidwarden rescue`. Read in when the priority is raised already."""
 
 from __future__ import annotations
 
 import heapq  # noqa: F401  (Counter.most_common would read it in when it is first called)
 import importlib
-import json
-import os
-import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pidwarden.act.spare import UNPROTECTED
+from pidwarden.cli.unattended import spared
 from pidwarden.cli.where import run_dir
-from pidwarden.errors import PidwardenError, UsageError
+from pidwarden.errors import PidwardenError
 from pidwarden.guard.control import ask_bulk
-from pidwarden.guard.scope import protection
 from pidwarden.kernel.snapshot import from_guard
 from pidwarden.model.key import TICK_NS
-from pidwarden.rescue.auto import Report, describe, host_name, plan, rescue, ticket
 from pidwarden.rescue.choose import KINDS
 from pidwarden.rescue.commands import Processes, no_family, not_root
 from pidwarden.rescue.console import Command, Console, Leave, become_shell
 from pidwarden.rescue.desk import Desk
-from pidwarden.rescue.sparing import Sparing
 from pidwarden.rescue.strength import Before, strengthen
 from pidwarden.rescue.system import Machine
-from pidwarden.settings import DEFAULT_CONFIG, load, parse
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from pidwarden.rescue.suspects import Suspect
-
-
-def _desk(config: str) -> tuple[Desk, list[str]]:
-    """What a rescue works with; a configuration that cannot be read is a remark, not a reason to refuse."""
-    remarks = []
-    try:
-        settings = load(config)
-        protected = protection(settings)
-    except PidwardenError as why:
-        if config != DEFAULT_CONFIG or os.path.exists(config):
-            remarks.append(f"{why}; going on with the defaults")
-        settings, protected = parse("", config), UNPROTECTED
-    return Desk(Sparing(settings, protected)), remarks
-
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _quiet(_text: str) -> None:
-    pass
-
-
-def auto(args: argparse.Namespace) -> int:
-    """Exit codes: 0 nobody of it is left, or nothing was to be done; 1 something is left, or nothing is certain."""
-    if args.json and not (args.yes or args.dry_run):
-        msg = "a program cannot be asked: type `--yes` or `--dry-run` as well"
-        raise UsageError(msg)
-    say = _quiet if args.json else _say
-    strengthen()
-    desk, remarks = _desk(args.config)
-    for remark in remarks:
-        print(f"pidwarden rescue: {remark}", file=sys.stderr)
-    room, suspects = desk.room(), desk.look()
-    for line in describe(room, suspects):
-        say(line)
-    chosen = _chosen(args, suspects)
-    for line in plan(chosen, gate=args.gate):
-        say(f"{'would' if args.dry_run else 'plan'}: {line}")
-    if chosen and not (args.dry_run or args.yes or _agreed()):
-        say("nothing was done")
-        return 1
-    outcomes = () if args.dry_run else tuple(rescue(desk, s, say, gate=args.gate) for s in chosen)
-    report = Report(room, tuple(suspects), outcomes, desk.room() if outcomes else None)
-    if args.json:
-        print(json.dumps(report.as_dict(), indent=2))
-    elif outcomes:
-        for line in ticket(report, host_name(), time.strftime("%Y-%m-%d %H:%M:%S")):
-            say(line)
-    if args.dry_run:
-        return 0
-    return 0 if all(o.gone for o in outcomes) and (chosen or not suspects) else 1
-
-
-def _chosen(args: argparse.Namespace, suspects: list[Suspect]) -> list[Suspect]:
-    if args.suspect is None:
-        chosen = [s for s in suspects if s.sure]
-        if suspects and not chosen and not args.json:
-            _say("none of them is certain to be a bomb; choose one with `--suspect N`, or look closer at the console")
-        return chosen
-    if not 1 <= args.suspect <= len(suspects):
-        msg = f"there is no suspect {args.suspect}; `pidwarden rescue --auto --dry-run` lists them"
-        raise UsageError(msg)
-    return [suspects[args.suspect - 1]]
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        msg = "there is no terminal to ask; type `--yes` to go on without, or `--dry-run` to look"
-        raise UsageError(msg)
-    try:
-        return input("freeze and kill them? type yes: ").strip() == "yes"
-    except EOFError:
-        return False
 
 
 _HELP = {
@@ -203,7 +123,8 @@ class _Menu:
 def console(args: argparse.Namespace, before: Before) -> int:
     """The console, until it is left; then a shell takes its place."""
     strengthen()
-    desk, remarks = _desk(args.config)
+    sparing, remarks = spared(args.config)
+    desk = Desk(sparing)
     processes = Processes(desk, _say, _family)
     menu = _Menu(processes, Machine(_say, processes.acts), shell=not args.no_shell)
     with suppress(ImportError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pidwarden.errors import NotPossible, PidwardenError
 from pidwarden.kernel import abi, procfs
 from pidwarden.kernel.btf import Btf
+from pidwarden.kernel.built import object_path
 from pidwarden.kernel.libbpf import (
     Link,
     Map,
@@ -44,20 +45,6 @@ _HISTORY = (  # program, raw tracepoint; free last, so that nothing is released 
     ("on_fork", "sched_process_fork"),
 )
 _ZERO = b"\0\0\0\0"
-
-
-def object_path(name: str = "pidwarden") -> str:
-    """Where a compiled object lies, beside this package.
-
-    Raises:
-        NotPossible: it was not built.
-    """
-    # Not importlib.resources: that reads in modules when it is called, and a rescue may not.
-    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "bpf", f"{name}.bpf.o")
-    if not os.path.isfile(path):
-        msg = f"{path} is missing: the package was not built; type `pip install .` in the source tree"
-        raise NotPossible(msg)
-    return path
 
 
 def check_layouts(path: str) -> None:

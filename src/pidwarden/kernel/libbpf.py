@@ -46,6 +46,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_obj_get": (_I, (_S,)),
     "bpf_raw_tracepoint_open": (_I, (_S, _I)),
     "bpf_map_update_elem": (_I, (_I, _P, _P, _U64)),
+    "bpf_map_update_batch": (_I, (_I, _P, _P, _P, _P)),
     "bpf_map_delete_elem": (_I, (_I, _P)),
     "bpf_map_get_next_key": (_I, (_I, _P, _P)),
     "bpf_map_lookup_elem": (_I, (_I, _P, _P)),
@@ -220,6 +221,13 @@ class Map:
     def set(self, key: bytes, value: bytes) -> None:
         """Sets `key` to `value`."""
         _check(library().bpf_map_update_elem(self.fd, key, value, 0), f"updating map {self.name}")
+
+    def set_all(self, keys: bytes, values: bytes) -> None:
+        """Sets many, keys and values one behind the other; by a single system call where the kernel can (5.6)."""
+        count, size, width = _U32(len(keys) // self.key_size), self.key_size, self.value_size
+        if library().bpf_map_update_batch(self.fd, keys, values, ctypes.byref(count), None):
+            for i in range(len(keys) // size):  # those it set before it failed as well: that changes nothing
+                self.set(keys[i * size : (i + 1) * size], values[i * width : (i + 1) * width])
 
     def delete(self, key: bytes) -> None:
         """Removes `key`; no error if it is not there."""

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from pidwarden.errors import NotPossible
-from pidwarden.kernel.bpf import object_path
+from pidwarden.kernel.built import object_path
 from pidwarden.kernel.libbpf import Link, Object
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ class RescueGate:
         Raises:
             PidwardenError: the list is full.
         """
-        for key in members:
-            self._held.set(_PID.pack(key.tgid), _TICKS.pack(key.start_ticks))
+        keys = list(members)
+        pids = b"".join([_PID.pack(key.tgid) for key in keys])
+        self._held.set_all(pids, b"".join([_TICKS.pack(key.start_ticks) for key in keys]))
 
     def close(self) -> None:
         """Takes it down. Who it stopped stays so: he is among those that a freeze has stopped, or a kill will end."""

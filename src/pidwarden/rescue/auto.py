@@ -171,7 +171,7 @@ class _Held:
         """Puts the gate up, if the kernel lets us."""
         try:
             self._gate = RescueGate(len(hunt.members))
-            self.name, self.count = self._gate.name, hunt.hold(self._gate)
+            self.name, self.count = self._gate.name, hunt.hold(self._gate, and_kill=True)
         except PidwardenError as why:
             self._say(f"the kernel does not hold them: {why}")
             self.name = f"none: {why}"

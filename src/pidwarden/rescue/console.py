@@ -147,11 +147,6 @@ def shell_of(environment: Mapping[str, str], uid: int, users: str) -> list[str]:
     return list(dict.fromkeys(usable)) or [_FALLBACK]
 
 
-def took_a_shells_place() -> bool:
-    """Whether the session ends with this process: it leads one on a terminal, as only the shell did it replaced."""
-    return os.getsid(0) == os.getpid() and os.isatty(0)
-
-
 def become_shell(before: Before) -> str:
     """Puts one of the user's shells in this program's place. Returns only if none can be started: why."""
     for number in (signal.SIGTSTP, signal.SIGQUIT, signal.SIGINT, signal.SIGPIPE):

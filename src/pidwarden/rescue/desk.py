@@ -11,7 +11,7 @@ from pidwarden.kernel.limits import machine_limits
 from pidwarden.model.key import TICK_NS
 from pidwarden.rescue.hunt import Hunt
 from pidwarden.rescue.suspects import Room, Suspect, find
-from pidwarden.rescue.table import Proc, Table
+from pidwarden.rescue.table import First, Proc, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,8 +30,9 @@ _SAMPLE = 50
 class Desk:
     """The table, who is spared, and whom the last look made suspects of."""
 
-    def __init__(self, sparing: Sparing) -> None:
-        self.table, self.sparing = Table(), sparing
+    def __init__(self, sparing: Sparing, first: First | None = None) -> None:
+        self.table, self.sparing = first.table if first else Table(), sparing
+        self._first = first
         self.suspects: list[Suspect] = []
         self.everybody: list[Proc] = []
 
@@ -47,14 +48,13 @@ class Desk:
 
     def look(self) -> list[Suspect]:
         """Two looks at everybody; who holds many slots, the most first."""
-        began = time.monotonic()
-        before = self.table.read()
+        first, self._first = self._first or First(self.table), None
         apart = _BETWEEN_FULL if self.room().pressure >= _FULL else _BETWEEN
-        time.sleep(max(0.0, began + apart - time.monotonic()))
+        time.sleep(max(0.0, first.began + apart - time.monotonic()))
         self.everybody = self.table.read()
         spared = self.sparing.why(self.everybody)
         room = self.room()
-        self.suspects = [_in_doubt(s, room) for s in find(before, self.everybody, spared, room)]
+        self.suspects = [_in_doubt(s, room) for s in find(first.everybody, self.everybody, spared, room)]
         return self.suspects
 
     def hunt(self, suspect: Suspect, on_pass: Callable[[int, int, int], None] | None = None) -> Hunt:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import select
 import signal
 import time
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.act.cover import exact
@@ -31,7 +34,8 @@ _ROUNDS = 20  # of holding who was born meanwhile; more only if something is wro
 _GROUP = 8  # members of a process group that make it worth a signal of its own
 _YIELD = 0.002  # seconds
 _SAMPLE = 100  # of those who are to die: only when they are dead is it worth to look at everybody …
-_ROUND = 0.25  # … or after so many seconds
+_ROUND = 1.0  # … or after so many seconds
+_DESCRIPTORS_LEFT = 256  # that are not for pidfds
 _DYING = 10.0  # seconds until all that were killed must be gone
 _STOPPED = "Tt"
 
@@ -75,6 +79,10 @@ class Hunt:
         self.frozen: dict[ProcessKey, None] = {}  # whom we stopped: who was stopped before is not ours to continue
         self.denied: set[ProcessKey] = set()  # whom we have no right to signal
         self.zombies = 0
+        self._dying: dict[int, Proc] = {}  # by pid, those whom SIGKILL was sent through a pidfd that is kept
+        self._taken: dict[ProcessKey, int] = {}  # pidfds that were opened since the last look
+        self._most_pidfds = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _DESCRIPTORS_LEFT
+        self._pidfds: dict[ProcessKey, int] = {}  # those whose process was looked at after that
         self._everybody: list[Proc] = []  # at the last look
         self.living: list[Proc] = []  # at the last look
 
@@ -82,7 +90,7 @@ class Hunt:
 
     def look(self) -> list[Proc]:
         """Those who live now; whoever descends from them has become a member."""
-        everybody = self._everybody = self._table.read()
+        everybody = self._everybody = self._read()
         spared = self._sparing.why(everybody)
         living: list[Proc] = []
         pids: dict[int, Proc] = {}
@@ -114,12 +122,58 @@ class Hunt:
                 living += born
                 new = {p.key for p in born}
                 rest = [p for p in rest if p.key not in new]
+        self._keep(living)
         return living
+
+    def _read(self) -> list[Proc]:
+        """Everybody. Of those who were killed through a pidfd that is kept, it alone tells whether they have ended."""
+        if not self._dying:
+            return self._table.read()
+        dying = _Dying({p.pid: self._pidfds[p.key] for p in self._dying.values()})
+        everybody = self._table.read(dying)
+        ended = dying.ended()
+        for pid in dying.there:
+            p = self._dying[pid]
+            everybody.append(p._replace(state="Z", threads=1) if pid in ended else p)
+        return everybody
+
+    # -- pidfds ----------------------------------------------------------------------------------------------------
+
+    def _take(self, keys: Iterable[ProcessKey]) -> None:
+        """Opens them before a look: who is there at the look, and was before, is who they mean. Undo: `_let_go`."""
+        for key in islice(keys, self._room()):
+            try:
+                self._taken[key] = os.pidfd_open(key.tgid)
+            except ProcessLookupError:
+                continue
+            except OSError:  # no descriptor left, or no memory: one by one, then
+                break
+
+    def _room(self) -> int:
+        """How many more pidfds may be kept."""
+        return max(0, self._most_pidfds - len(self._pidfds))
+
+    def _keep(self, living: Iterable[Proc]) -> None:
+        for p in living if self._taken else ():
+            if (fd := self._taken.pop(p.key, None)) is not None:
+                self._pidfds[p.key] = fd
+        for fd in self._taken.values():
+            os.close(fd)
+        self._taken.clear()
+
+    def _let_go(self) -> None:
+        for fd in (*self._taken.values(), *self._pidfds.values()):
+            os.close(fd)
+        self._taken.clear()
+        self._pidfds.clear()
+        self._dying.clear()
 
     # -- hold ------------------------------------------------------------------------------------------------------
 
-    def hold(self, gate: RescueGate) -> int:
+    def hold(self, gate: RescueGate, *, and_kill: bool = False) -> int:
         """Puts them on the list of the gate, then who was born meanwhile, until a look finds nobody new; how many live.
+
+        To kill them next, their pidfds are opened before the look: then it tells as well whom each of these means.
 
         Raises:
             PidwardenError: the list is full.
@@ -129,6 +183,8 @@ class Hunt:
         for _ in range(_ROUNDS):
             gate.hold(new)
             held |= new
+            if and_kill:
+                self._take(new)
             new = {p.key for p in self.look()} - held
             if not new:
                 break
@@ -186,6 +242,9 @@ class Hunt:
         if self._protection.by_cgroup and self._protection.why(p.record):
             return False
         try:
+            if (fd := self._pidfds.get(p.key)) is not None:
+                signal.pidfd_send_signal(fd, number)
+                return True
             return self._through_pidfd(p, number)
         except ProcessLookupError:
             return False
@@ -193,8 +252,7 @@ class Hunt:
             self.denied.add(p.key)
             return False
 
-    @staticmethod
-    def _through_pidfd(p: Proc, number: int) -> bool:
+    def _through_pidfd(self, p: Proc, number: int) -> bool:
         try:
             fd = os.pidfd_open(p.pid)
         except ProcessLookupError:
@@ -208,8 +266,11 @@ class Hunt:
             if procfs.stat_of(p.key) is None:
                 return False
             signal.pidfd_send_signal(fd, number)
+            if number == signal.SIGKILL and self._room():  # to wait on
+                self._pidfds[p.key], fd = fd, -1
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         return True
 
     def thaw(self) -> int:
@@ -226,19 +287,26 @@ class Hunt:
         The first are those of the last look, which has to be of this moment: a freeze or a hold ends with one. With the
         forks of all of them `held`, one look that finds nobody is enough.
         """
+        try:
+            return self._kill(held=held)
+        finally:
+            self._let_go()
+
+    def _kill(self, *, held: bool) -> Killed:
         until = time.monotonic() + _DYING
         killed: set[ProcessKey] = set()
         left = self.living
-        whole = self._kill_cgroups(left)
+        whole = set() if held else self._kill_cgroups(left)  # who is held needs nothing that is atomic against fork
         quiet = 0
         while True:
             new = [p for p in left if p.key not in killed and self.signal(p, signal.SIGKILL)]
             killed.update(p.key for p in new)
+            self._dying.update({p.pid: p for p in new if p.key in self._pidfds})
             quiet = 0 if left else quiet + 1
             if quiet >= (1 if held else _QUIET) or time.monotonic() >= until:
                 break
             if left:
-                _wait_for(left[:: len(left) // _SAMPLE + 1])
+                self._wait_for([p for p in left if p.key in killed or p.key in whole])
             left = self.look()
         for key in (killed | whole) - {p.key for p in left}:
             self.frozen.pop(key, None)
@@ -253,10 +321,46 @@ class Hunt:
         inside = [pid for d in directories if freezer.kill(d) for pid in cgroup.processes_below(d) or ()]
         return {living[pid] for pid in inside if pid in living}
 
+    def _wait_for(self, dying: list[Proc]) -> None:
+        """Until they are dead, which takes until they get a processor, but not for long."""
+        until = time.monotonic() + _ROUND
+        others = [p for p in dying if p.key not in self._pidfds]
+        for p in dying:
+            if (fd := self._pidfds.get(p.key)) is not None and (left := until - time.monotonic()) > 0:
+                ended = select.poll()
+                ended.register(fd, select.POLLIN)  # pidfd_open(2): readable when all its threads have ended
+                ended.poll(1000 * left)
+        some = others[:: len(others) // _SAMPLE + 1]
+        while some and time.monotonic() < until:
+            time.sleep(_YIELD)
+            some = [p for p in some if not procfs.has_ended(p.key)]
 
-def _wait_for(dying: list[Proc]) -> None:
-    """Until they are dead, which takes until they get a processor, but not for long."""
-    until = time.monotonic() + _ROUND
-    time.sleep(_YIELD)
-    while time.monotonic() < until and (dying := [p for p in dying if not procfs.has_ended(p.key)]):
-        time.sleep(_YIELD)
+
+class _Dying:
+    """Pids of which a pidfd tells all that is to be known; for `Table.read`, which need not read these."""
+
+    def __init__(self, pidfds: dict[int, int]) -> None:
+        self._pidfds = pidfds
+        self.there: list[int] = []  # those that still hold their pid, alive or as zombies
+
+    def __contains__(self, pid: object) -> bool:
+        """Asked after /proc was listed: if the process holds the pid now, it did then, and is the one in the list."""
+        fd = self._pidfds.get(pid)  # type: ignore[call-overload]
+        if fd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(fd, 0)
+        except ProcessLookupError:
+            return False  # reaped: the pid in the list may be somebody else's
+        except PermissionError:
+            pass
+        self.there.append(pid)  # type: ignore[arg-type]
+        return True
+
+    def ended(self) -> set[int]:
+        """Those of whom no thread lives (pidfd_open(2), poll)."""
+        look = select.poll()
+        pids = {self._pidfds[pid]: pid for pid in self.there}
+        for fd in pids:
+            look.register(fd, select.POLLIN)
+        return {pids[fd] for fd, _event in look.poll(0)}

@@ -6,27 +6,53 @@ A name protects nobody: whoever wants to be spared would choose it. A program do
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pidwarden.act.spare import UNPROTECTED
 from pidwarden.judge.onset import onset
 from pidwarden.kernel import procfs
 from pidwarden.model.key import TICK_NS, ProcessKey
+from pidwarden.model.programs import SHELLS, SPAWNERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pidwarden.act.spare import Protection
     from pidwarden.rescue.table import Proc
-    from pidwarden.settings import Settings
 
 _CROWD = 20  # interactive shells that came all at once: no people have opened those
 _SECOND = 1_000_000_000
 
 
+class Programs(Protocol):
+    """The settings that say which programs are spared."""
+
+    @property
+    def spawners(self) -> tuple[str, ...]:
+        """Those that start what others want done."""
+
+    @property
+    def shells(self) -> tuple[str, ...]:
+        """Those that somebody may be typing in."""
+
+    @property
+    def protect_executables(self) -> tuple[str, ...]:
+        """Those that are never to be killed."""
+
+
+class _Defaults(NamedTuple):
+    spawners: tuple[str, ...] = SPAWNERS
+    shells: tuple[str, ...] = SHELLS
+    protect_executables: tuple[str, ...] = ()
+
+
+DEFAULTS: Programs = _Defaults()  # as the settings have them, which take longer to read in than a look takes
+
+
 class Sparing:
     """What is spared here. The files are looked up once, before anything is wrong."""
 
-    def __init__(self, settings: Settings, protection: Protection, pid: int = 0) -> None:
+    def __init__(self, settings: Programs, protection: Protection = UNPROTECTED, pid: int = 0) -> None:
         self._pid = pid or os.getpid()
         self.protection = protection
         self._spawners, self._shells = _files(settings.spawners), _files(settings.shells)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pidwarden.rescue.hurry import had
 
 _OOM = "-1000"
-_DESCRIPTORS = 4096
+_DESCRIPTORS = 16_384  # a pidfd for each of those that are killed
 
 
 class Before(NamedTuple):

@@ -7,6 +7,7 @@ lie on a server that does not answer. Every read opens one descriptor and closes
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.kernel.procfs import PROC
@@ -14,16 +15,14 @@ from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.record import ProcFlag, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container
 
 _PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000  # include/linux/sched.h; field 9 of stat (proc_pid_stat(5))
 _STAT_BYTES = 1500
 _DEAD = "ZX"
 
 
-class Proc(NamedTuple):
-    """One process as ``/proc/PID/stat`` has it (proc_pid_stat(5)). ``comm`` is bytes its owner chose."""
-
+class _Fields(NamedTuple):
     pid: int
     start_ticks: int
     comm: bytes
@@ -38,10 +37,19 @@ class Proc(NamedTuple):
     uid: int  # the effective one; root's of who is not dumpable (proc(5))
     exe: str = ""  # the path of its program, empty where that may not be read
 
-    @property
-    def key(self) -> ProcessKey:
-        """Who it is, for good."""
-        return ProcessKey(self.pid, self.start_ticks * TICK_NS)
+
+class _Key:
+    """Who a process is, for good. Put together when it is first asked for: of thousands, it is again and again."""
+
+    def __get__(self, p: _Fields, _kind: object = None) -> ProcessKey:
+        key = p.__dict__["key"] = ProcessKey(p.pid, p.start_ticks * TICK_NS)
+        return key
+
+
+class Proc(_Fields):
+    """One process as ``/proc/PID/stat`` has it (proc_pid_stat(5)). ``comm`` is bytes its owner chose."""
+
+    key = _Key()
 
     @property
     def ended(self) -> bool:
@@ -84,11 +92,15 @@ def parse(pid: int, data: bytes, uid: int, exe: str = "") -> Proc:
 
 
 class Table:
-    """Reads the table again and again; who is known already is not asked for his program another time."""
+    """Reads the table again and again; who is known already is not asked for his program another time.
+
+    Where a line of ``stat`` is the same as at the look before, as most are beside thousands who want a processor, it is
+    not taken apart again: that takes as long as to read it.
+    """
 
     def __init__(self, root: str = PROC) -> None:
         self._directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._programs: Mapping[tuple[int, int], tuple[bytes, int, str]] = {}
+        self._before: dict[str, tuple[bytes, Proc]] = {}  # by the name in /proc
 
     def close(self) -> None:
         """Lets go of /proc."""
@@ -100,10 +112,9 @@ class Table:
         Raises:
             OSError: /proc cannot be listed.
         """
-        directory, before = self._directory, self._programs
+        directory, before = self._directory, self._before
         opened, read, fstat, close, flags = os.open, os.read, os.fstat, os.close, os.O_RDONLY | os.O_CLOEXEC
-        found: list[Proc] = []
-        programs: dict[tuple[int, int], tuple[bytes, int, str]] = {}
+        found: dict[str, tuple[bytes, Proc]] = {}
         for name in os.listdir(directory):
             if not name.isdecimal() or (without and int(name) in without):
                 continue
@@ -114,16 +125,23 @@ class Table:
                     uid = fstat(fd).st_uid
                 finally:
                     close(fd)
-                one = parse(int(name), data, uid)
+                known = before.get(name)
+                if known and known[0] == data and known[1].uid == uid:
+                    found[name] = known
+                else:
+                    found[name] = data, self._parsed(name, data, uid, known[1] if known else None)
             except (OSError, ValueError, IndexError):  # gone meanwhile
                 continue
-            who, mark = (one.pid, one.start_ticks), one.flags & _PF_FORKNOEXEC
-            known = before.get(who)
-            exe = known[2] if known and known[:2] == (one.comm, mark) else self._program(one)
-            programs[who] = one.comm, mark, exe
-            found.append(Proc._make((*one[:-1], exe)) if exe else one)
-        self._programs = programs
-        return found
+        self._before = found
+        return [proc for _data, proc in found.values()]
+
+    def _parsed(self, name: str, data: bytes, uid: int, known: Proc | None) -> Proc:
+        one = parse(int(name), data, uid)
+        if known and (known.start_ticks, known.comm, known.copy) == (one.start_ticks, one.comm, one.copy):
+            exe = known.exe
+        else:
+            exe = self._program(one)
+        return one._replace(exe=exe) if exe else one
 
     def _program(self, one: Proc) -> str:
         if one.kernel:
@@ -132,3 +150,11 @@ class Table:
             return os.readlink(f"{one.pid}/exe", dir_fd=self._directory)
         except OSError:
             return ""
+
+
+class First:
+    """The first of two looks, and when it began: for a program that is not read in yet."""
+
+    def __init__(self, table: Table | None = None) -> None:
+        self.table, self.began = table or Table(), time.monotonic()
+        self.everybody = self.table.read()
