@@ -51,7 +51,8 @@ class Freezing:
         self._waiting: list[Incident] = []
 
     def _make(self, back: WayBack, ways: Ways) -> Frozen:
-        return Frozen(back, self._run_dir, ways, self._look.protection, self._source.mark_stopped)
+        look, source = self._look, self._source
+        return Frozen(back, self._run_dir, ways, look.protection, source.mark_stopped, look.lives)
 
     # -- while it waits --------------------------------------------------------------------------------------------
 

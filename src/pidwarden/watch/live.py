@@ -241,9 +241,8 @@ class Live:
 
     def _program(self, pid: int) -> tuple[tuple[int, int], int]:
         """The executable of a process and what is configured for it; nothing if it is hidden from us."""
-        try:
-            st = os.stat(f"{procfs.PROC}/{pid}/exe")
-        except OSError:
+        st = procfs.program(pid)
+        if st is None:
             return _HIDDEN, 0
         exe = kernel_device(st.st_dev), st.st_ino
         return exe, self._executables.get(exe, 0)
