@@ -25,9 +25,7 @@ _BATCH = 512  # pidfds open at a time
 class Execution:
     """Signals members as they become known and knows which of them still run. `lives`: see :func:`spare.take`."""
 
-    def __init__(
-        self, protection: Protection = UNPROTECTED, lives: Callable[[ProcessKey], bool] | None = None
-    ) -> None:
+    def __init__(self, protection: Protection = UNPROTECTED, lives: Callable[[ProcessKey], bool] | None = None) -> None:
         self._protection, self._lives = protection, lives
         self._open: dict[ProcessKey, Held] = {}
         self.killed: set[ProcessKey] = set()

@@ -93,8 +93,8 @@ class Held:
 def take(record: Record, lives: Callable[[ProcessKey], bool] | None = None) -> Held | None:
     """Opens a process by its key. None if it is gone, is another one by now, or its start time is not known.
 
-    Of one within execve /proc does not show who it is. Then `lives` says it, asked after the process was opened: whether
-    that of the key has not ended. Without that nobody can say.
+    Of one within execve /proc does not show who it is. Then `lives` says it, asked after the process was opened:
+    whether that of the key has not ended. Without that nobody can say.
     """
     if not record.key.known:
         return None

@@ -51,8 +51,9 @@ class Freezing:
         self._waiting: list[Incident] = []
 
     def _make(self, back: WayBack, ways: Ways) -> Frozen:
-        look, source = self._look, self._source
-        return Frozen(back, self._run_dir, ways, look.protection, source.mark_stopped, look.lives)
+        frozen = Frozen(back, self._run_dir, ways, self._look.protection, self._source.mark_stopped)
+        frozen.lives = self._look.lives
+        return frozen
 
     # -- while it waits --------------------------------------------------------------------------------------------
 

@@ -108,9 +108,9 @@ class Lookout:
         The kernel side notes it when an exit begins, and the connector's events come in order. A source that looks at
         /proc knows no more than /proc.
         """
-        if not self._source.gated:
+        if not self._source.gated and self._source.name != "poll":
             cast("Swept", self._source).refresh()
-        if self._source.name == "poll":
+        if self._source.name == "poll":  # the connector's may have become one
             return False
         record = self._source.record(key)
         return record is not None and record.alive

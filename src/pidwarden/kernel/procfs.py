@@ -118,6 +118,27 @@ def stat(pid: int, root: str = PROC) -> Stat | None:
     return parse_stat(data) if data else None
 
 
+VEILED = -1  # instead of a start in ticks that is not known
+
+
+def veiled(pid: int, root: str = PROC) -> Stat | None:
+    """Of one within execve, what `status` says in place of ``stat``; None if it is not there, or gone.
+
+    Its start is :data:`VEILED`, its terminal does not show, its name may be escaped (proc_pid_status(5)).
+    """
+    if not within_exec(f"{root}/{pid}") or not (data := read_bytes(f"{root}/{pid}/status")):
+        return None
+    fields = dict(line.partition(b":\t")[::2] for line in data.split(b"\n"))
+    try:
+        ppid, pgrp, session, threads = (
+            int(fields[name].split()[0]) for name in (b"PPid", b"NSpgid", b"NSsid", b"Threads")
+        )
+        state = fields[b"State"][:1].decode()
+    except (KeyError, IndexError, ValueError):
+        return None
+    return Stat(pid, fields.get(b"Name", b""), state, ppid, pgrp, session, 0, -1, threads, VEILED)
+
+
 def program(pid: int, root: str = PROC) -> os.stat_result | None:
     """The file that a process runs; None if it is gone, hidden from us, or within execve."""
     folder = f"{root}/{pid}"

@@ -1,8 +1,8 @@
 """A look at every process, made of pieces so small that the guard can stop after any of them. Reads `stat` alone.
 
 ``stat`` and ``wchan`` are not read of who is within execve (see :mod:`pidwarden.kernel.procfs`), ``status`` and
-``cgroup`` wait for nobody. ``syscall``, ``stack``, ``cmdline`` and all else that may wait for a stuck task is not read by
-a guard (see :mod:`pidwarden.kernel.evidence`).
+``cgroup`` wait for nobody. ``syscall``, ``stack``, ``cmdline`` and all else that may wait for a stuck task is not read
+by a guard (see :mod:`pidwarden.kernel.evidence`).
 """
 
 from __future__ import annotations
