@@ -1,9 +1,8 @@
 /*
- * inexec DIR [keep]: a bomb that sits within execve. It serves a FUSE filesystem on DIR in a mount namespace of its own (and
+ * inexec DIR: a bomb that sits within execve. It serves a FUSE filesystem on DIR in a mount namespace of its own (and
  * a user namespace, if it is not root), which never answers FLUSH. Every second member calls exec with a file of it open,
- * and from then on the kernel holds up whoever reads its `stat`. Only ever run inside a pen.
- *
- *   keep    members keep the connection itself open as well: when its daemon is dead, they still wait for its answer
+ * and from then on the kernel holds up whoever reads its `stat`. Only ever run inside a pen: with
+ * the daemon ends the connection, and with that the wait.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -89,7 +88,7 @@ static void own_namespaces(void)
 
 int main(int argc, char **argv)
 {
-	int keep = argc > 2 && !strcmp(argv[2], "keep"), fuse;
+	int fuse;
 	char path[512], options[128];
 	struct timespec t = {0, 2000000};
 
@@ -99,7 +98,7 @@ int main(int argc, char **argv)
 		for (;;)
 			pause();
 	own_namespaces();
-	fuse = open("/dev/fuse", O_RDWR | (keep ? 0 : O_CLOEXEC));
+	fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (fuse < 0)
 		die("/dev/fuse");
 	snprintf(options, sizeof(options), "fd=%d,rootmode=40755,user_id=%d,group_id=%d", fuse, getuid(), getgid());
@@ -107,8 +106,7 @@ int main(int argc, char **argv)
 		die("mount");
 	if (fork() == 0)
 		serve(fuse);
-	if (!keep)
-		close(fuse);
+	close(fuse);
 	snprintf(path, sizeof(path), "%s/file", argv[1]);
 	if (open(path, O_RDONLY | O_CLOEXEC) < 0)
 		die(path);

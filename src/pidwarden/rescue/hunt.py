@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.act.cover import exact
 from pidwarden.kernel import cgroup, freezer, procfs
+from pidwarden.rescue.table import serial_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -127,7 +128,7 @@ class Hunt:
         held: set[ProcessKey] = set()
         new = set(self.members)
         for _ in range(_ROUNDS):
-            gate.hold(new)
+            gate.hold([key for key in new if key.known])  # who is within execve forks when it is out of there
             held |= new
             new = {p.key for p in self.look()} - held
             if not new:
@@ -200,12 +201,12 @@ class Hunt:
         except ProcessLookupError:
             raise
         except OSError:  # no descriptor left: by number, then, right after the check
-            if procfs.stat_of(p.key) is None:
+            if p.serial or procfs.stat_of(p.key) is None:
                 return False
             os.kill(p.pid, number)
             return True
         try:
-            if procfs.stat_of(p.key) is None:
+            if (serial_of(fd) != p.serial) if p.serial else procfs.stat_of(p.key) is None:
                 return False
             signal.pidfd_send_signal(fd, number)
         finally:
