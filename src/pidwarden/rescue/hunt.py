@@ -138,7 +138,10 @@ class Hunt:
     # -- freeze ----------------------------------------------------------------------------------------------------
 
     def freeze(self) -> Frozen:
-        """Stops them, in passes, until two in a row find nobody who is new or runs. Undo: :meth:`thaw`."""
+        """Stops them, in passes, until two in a row find nobody who is new or runs. Undo: :meth:`thaw`.
+
+        Who is within execve and has the signal takes it before it does anything of its own.
+        """
         until = time.monotonic() + _PATIENCE
         passes = quiet = 0
         first = len(self.members)
@@ -147,7 +150,7 @@ class Hunt:
             known = len(self.members)
             living = self.look()
             passes += 1
-            awake = [p for p in living if p.state not in _STOPPED]
+            awake = [p for p in living if p.state not in _STOPPED and not (p.serial and p.key in self.frozen)]
             fresh = [p for p in awake if p.key not in self.frozen]
             if passes == 1:
                 self._stop_groups(living)
