@@ -20,6 +20,7 @@ from test_stuck import stage
 
 from pidwarden.guard.control import ask
 from pidwarden.kernel import patience, procfs
+from pidwarden.rescue.shelltext import Wanted, shell_text
 
 pytestmark = [
     pytest.mark.root,
@@ -63,6 +64,10 @@ def read(pid):
     return json.loads(done.stdout)
 
 
+def has_looked(status):
+    return bool(status and status["rules"]["last_look"])
+
+
 def is_stuck(pid, reader):
     try:
         reader(f"/proc/{pid}/stat")
@@ -89,16 +94,18 @@ def test_what_is_read_of_one_that_stays_there(tmp_path):
         assert (found["parent"], found["serial"], found["in_survey"]) == (None, False, True)
 
 
-def test_a_guard_with_rules_and_a_console_look_past_it(tmp_path):
+def test_a_guard_with_rules_a_console_and_a_shell_look_past_it(tmp_path):
     config = tmp_path / "pidwarden.toml"
     config.write_text('[rules]\nevery = 1.0\n[rules.zombies]\nmode = "dry-run"\n[rules.stuck]\nmode = "warn"\n')
     (tmp_path / "mount").mkdir()
     with stage("fuse-exec", str(tmp_path / "mount")) as (_running, [_daemon, (victim, _)]):
         until(lambda: procfs.within_exec(f"/proc/{victim}"), "it to be within execve")
         with guard("--config", str(config)) as running:
-            looked = until(lambda: ask(running.run_dir, "status")["rules"]["last_look"], "a look of the rules")
-            assert looked["tasks"]
+            until(lambda: has_looked(ask(running.run_dir, "status")), "a look of the rules")
             assert running.stop() == 0
+        text = shell_text(Wanted("name", "nobody is called that"))
+        shell = subprocess.run(["sh"], input=text, capture_output=True, text=True, timeout=30, check=True)
+        assert "0 processes" in shell.stdout
         code, said = typed(["who", "ps", "zombies", f"cat /proc/{victim}/stat", "quit"], before=refuse_to_fork)
         assert code == 0, said
         assert [line for line in said.splitlines() if line.split()[:1] == [str(victim)]], said
