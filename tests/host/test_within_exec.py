@@ -106,7 +106,7 @@ def test_a_guard_with_rules_a_console_and_a_shell_look_past_it(tmp_path):
         text = shell_text(Wanted("name", "nobody is called that"))
         shell = subprocess.run(["sh"], input=text, capture_output=True, text=True, timeout=30, check=True)
         assert "0 processes" in shell.stdout
-        code, said = typed(["who", "ps", "zombies", f"cat /proc/{victim}/stat", "quit"], before=refuse_to_fork)
+        code, said = typed(["who", "why", "ps", "zombies", f"cat /proc/{victim}/stat", "quit"], before=refuse_to_fork)
         assert code == 0, said
         assert [line for line in said.splitlines() if line.split()[:1] == [str(victim)]], said
         assert "waits for its exec" in said

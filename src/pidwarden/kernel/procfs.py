@@ -139,6 +139,18 @@ def veiled(pid: int, root: str = PROC) -> Stat | None:
     return Stat(pid, fields.get(b"Name", b""), state, ppid, pgrp, session, 0, -1, threads, VEILED)
 
 
+def link(pid: int, name: str, root: str = PROC) -> str:
+    """Where a link of a process leads, as ``ns/pid``.
+
+    Raises:
+        OSError: it is gone, or not ours to look at; TimeoutError: it is within execve.
+    """
+    folder = f"{root}/{pid}"
+    if within_exec(folder):
+        raise TimeoutError(errno.ETIMEDOUT, "within execve", f"{folder}/{name}")
+    return os.readlink(f"{folder}/{name}")
+
+
 def program(pid: int, root: str = PROC) -> os.stat_result | None:
     """The file that a process runs; None if it is gone, hidden from us, or within execve."""
     folder = f"{root}/{pid}"
