@@ -52,6 +52,7 @@ class Frozen:
         self.family, self._run_dir, self._ways, self._protection = back.family, run_dir, ways, protection
         self._mounts = cgroup.mounts()
         self._on_stop = on_stop
+        self.lives: Callable[[ProcessKey], bool] | None = None  # see spare.take
         self.steps: list[Step] = [s for s in back.steps if s.how is not How.SIGNAL]
         self._stopped: dict[ProcessKey, None] = {k: None for s in back.steps if s.how is How.SIGNAL for k in s.members}
         self._signalled: set[int] = set()  # who is in no cgroup that is frozen; stopped by us, or by a gate before
@@ -156,7 +157,7 @@ class Frozen:
     def _freeze_own(self, step: Step, records: dict[int, Record]) -> bool:
         """Freezes a cgroup, unless one of its members is spared at the last check."""
         for key in step.members:
-            if (held := take(records[key.tgid])) is not None:
+            if (held := take(records[key.tgid], self.lives)) is not None:
                 spared = why_spared(held, self._protection)
                 held.close()
                 if spared:
@@ -175,7 +176,7 @@ class Frozen:
             return False
         ours = {k.tgid for s in (*self.steps, step) if s.directory == step.directory for k in s.members}
         for key in step.members:
-            held = take(records[key.tgid])
+            held = take(records[key.tgid], self.lives)
             if held is None:
                 continue
             if not why_spared(held, self._protection):
@@ -311,13 +312,16 @@ def empty_quarantine(directory: str) -> str:
 
 
 def _continue(key: ProcessKey) -> None:
-    """SIGCONT to just this process; also takes back a SIGSTOP that is still on its way (signal(7))."""
+    """SIGCONT to just this process; also takes back a SIGSTOP that is still on its way (signal(7)).
+
+    One within execve does not show who it is. Whoever that is, nobody has stopped him there, and SIGCONT does nothing.
+    """
     try:
         fd = os.pidfd_open(key.tgid)
     except OSError:
         return
     try:
-        if procfs.stat_of(key) is not None:
+        if procfs.stat_of(key) is not None or procfs.within_exec(f"{procfs.PROC}/{key.tgid}"):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(fd, signal.SIGCONT)
     finally:

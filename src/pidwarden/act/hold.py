@@ -45,7 +45,7 @@ def wake(source: Source, records: Iterable[Record]) -> int:
     for record in records:
         if not record.held_ns or not record.alive:
             continue
-        held = take(record)
+        held = take(record, lambda key: (found := source.record(key)) is not None and found.alive)
         if held is None:
             continue
         source.unstop(record.key)

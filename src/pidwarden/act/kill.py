@@ -13,7 +13,7 @@ from pidwarden.kernel import cgroup, freezer
 from pidwarden.kernel.clock import boot_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pidwarden.model.key import ProcessKey
     from pidwarden.model.record import Record
@@ -23,10 +23,10 @@ _BATCH = 512  # pidfds open at a time
 
 
 class Execution:
-    """Signals members as they become known and knows which of them still run."""
+    """Signals members as they become known and knows which of them still run. `lives`: see :func:`spare.take`."""
 
-    def __init__(self, protection: Protection = UNPROTECTED) -> None:
-        self._protection = protection
+    def __init__(self, protection: Protection = UNPROTECTED, lives: Callable[[ProcessKey], bool] | None = None) -> None:
+        self._protection, self._lives = protection, lives
         self._open: dict[ProcessKey, Held] = {}
         self.killed: set[ProcessKey] = set()
         self.spared: dict[ProcessKey, str] = {}
@@ -40,7 +40,7 @@ class Execution:
                 continue
             if len(self._open) >= _BATCH:
                 self.running(0.0)
-            held = take(record)
+            held = take(record, self._lives)
             if held is None:
                 continue
             if reason := why_spared(held, self._protection):
@@ -86,7 +86,7 @@ class Execution:
         checked: dict[int, ProcessKey] = {}
         try:
             for record in members:
-                if not record.alive or record.key in self.killed or (one := take(record)) is None:
+                if not record.alive or record.key in self.killed or (one := take(record, self._lives)) is None:
                     continue
                 reason = why_spared(one, self._protection)
                 if len(held) < _BATCH:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.kernel import cgroup, procfs
 from pidwarden.model.record import ProcFlag, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pidwarden.model.key import ProcessKey
 
 _LEAVES = (".service", ".scope")  # units that have processes and no units below: what is below is delegated
 
@@ -85,8 +90,12 @@ class Held:
             os.close(self.fd)
 
 
-def take(record: Record) -> Held | None:
-    """Opens a process by its key. None if it is gone, is another one by now, or its start time is not known."""
+def take(record: Record, lives: Callable[[ProcessKey], bool] | None = None) -> Held | None:
+    """Opens a process by its key. None if it is gone, is another one by now, or its start time is not known.
+
+    Of one within execve /proc does not show who it is. Then `lives` says it, asked after the process was opened:
+    whether that of the key has not ended. Without that nobody can say.
+    """
     if not record.key.known:
         return None
     try:
@@ -94,10 +103,27 @@ def take(record: Record) -> Held | None:
     except OSError:
         return None
     stat = procfs.stat_of(record.key)
+    if stat is None and lives and procfs.within_exec(f"{procfs.PROC}/{record.key.tgid}") and lives(record.key):
+        stat = _without_proc(record)
     if stat is None:
         os.close(fd)
         return None
     return Held(record, fd, stat)
+
+
+def _without_proc(record: Record) -> procfs.Stat | None:
+    """What is known of one within execve; None of a shell that leads a session: whether people type there is not.
+
+    A session that is gone has no number (getsid(2)). State ``D`` is what such a process is in for all that matters.
+    """
+    try:
+        session = os.getsid(record.key.tgid)
+    except OSError:
+        return None
+    if record.flags & ProcFlag.SHELL and session == record.key.tgid:
+        return None
+    key = record.key
+    return procfs.Stat(key.tgid, record.comm, "D", record.ppid, 0, session, 0, -1, record.live, key.start_ticks)
 
 
 def is_interactive(record: Record, stat: procfs.Stat) -> bool:

@@ -51,7 +51,9 @@ class Freezing:
         self._waiting: list[Incident] = []
 
     def _make(self, back: WayBack, ways: Ways) -> Frozen:
-        return Frozen(back, self._run_dir, ways, self._look.protection, self._source.mark_stopped)
+        frozen = Frozen(back, self._run_dir, ways, self._look.protection, self._source.mark_stopped)
+        frozen.lives = self._look.lives
+        return frozen
 
     # -- while it waits --------------------------------------------------------------------------------------------
 

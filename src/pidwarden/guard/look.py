@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pidwarden.act.spare import UNPROTECTED, is_interactive
 from pidwarden.guard.report import who
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pidwarden.guard.incident import Incident
     from pidwarden.guard.scope import Scope
     from pidwarden.model.key import ProcessKey
-    from pidwarden.watch.base import Source
+    from pidwarden.watch.base import Source, Swept
 
 _SETTLING_SECONDS = 0.004  # who was about to fork is stopped by then, and so told from who just waits
 _GOOD_PART = 4  # one part of so many
@@ -101,6 +101,19 @@ class Lookout:
         """Those of `records` that still run, by the history and by /proc: an exit may have been missed."""
         known = map(self._source.record, (r.key for r in records))
         return [r for r in known if r is not None and r.alive and not procfs.has_ended(r.key)]
+
+    def lives(self, key: ProcessKey) -> bool:
+        """Whether a process has not ended, by the history alone: its pid is nobody else's then.
+
+        The kernel side notes it when an exit begins, and the connector's events come in order. A source that looks at
+        /proc knows no more than /proc.
+        """
+        if not self._source.gated and self._source.name != "poll":
+            cast("Swept", self._source).refresh()
+        if self._source.name == "poll":  # the connector's may have become one
+            return False
+        record = self._source.record(key)
+        return record is not None and record.alive
 
     def spared(self, records: list[Record]) -> frozenset[ProcessKey]:
         """Who of `records` is protected by rule, whatever it has done."""

@@ -77,7 +77,7 @@ class Orders:
         number = int(selector.value)
         if selector.kind is SelectorKind.FAMILY:
             return number, None
-        if procfs.stat(number) is None:
+        if not procfs.exists(number):
             msg = f"there is no process {number}"
             raise PidwardenError(msg)
         found = [r for r in self._source.records() if r.key.tgid == number and r.slots > 0]

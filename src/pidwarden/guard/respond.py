@@ -271,7 +271,7 @@ class Responder:
     def kill(self, incident: Incident) -> None:
         """Kills the guilty part, and does not return before it is dead or overdue."""
         incident.state = State.KILLING
-        incident.execution = Execution(self.look.protection)
+        incident.execution = Execution(self.look.protection, self.look.lives)
         self.report.changed()  # it may take a while
         incident.deadline_ns = boot_ns() + int(self.settings.kill_timeout * SECOND)
         if not incident.guilty_family:

@@ -12,7 +12,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.kernel.procfs import PROC, read_bytes
+from pidwarden.kernel.procfs import PROC, read_bytes, within_exec
 from pidwarden.model.task import Status, Syscall, parse_stack, parse_status, parse_syscall
 
 if TYPE_CHECKING:
@@ -50,6 +50,17 @@ def read(name: str) -> bytes:
         os.close(fd)
 
 
+def unless_within_exec(name: str) -> bytes:
+    """A :data:`Read` for those who must not wait and have no thread: it gives up before it would.
+
+    Raises:
+        OSError: it cannot be opened or read; TimeoutError: its process is within execve.
+    """
+    if within_exec(os.path.dirname(name)):
+        raise TimeoutError(errno.ETIMEDOUT, "within execve", name)
+    return read(name)
+
+
 def status(folder: str) -> Status | None:
     """``status`` of a folder of :func:`path`; None if it is gone or hidden. Waits for nobody."""
     data = read_bytes(f"{folder}/status", _BYTES)
@@ -77,6 +88,8 @@ def wchan(folder: str, read: Read = read) -> str | Unknown | None:
         return data
     if data.strip() not in (b"0", b""):
         return data.decode("ascii", "replace")
+    if within_exec(folder):
+        return None
     try:
         os.readlink(f"{folder}/exe")
     except PermissionError:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel.procfs import PROC, read_bytes
+from pidwarden.kernel.procfs import PROC, read_bytes, within_exec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,13 +60,15 @@ def is_inner(pid: int, number: int, namespace: int = 0, root: str = PROC) -> boo
 
 
 def pid_namespace(pid: int | str, root: str = PROC) -> int | None:
-    """The number of its pid namespace; None if it is gone, a zombie, or not ours to look at (ptrace(2))."""
+    """The number of its pid namespace; None if it is gone, a zombie, within execve, or not ours to see (ptrace(2))."""
     return number_of("pid", pid, root)
 
 
 def number_of(kind: str, pid: int | str = "self", root: str = PROC) -> int | None:
     """The number of its namespace of a kind (a name in ``/proc/PID/ns``); None as for :func:`pid_namespace`."""
     try:
+        if within_exec(f"{root}/{pid}"):
+            return None
         return os.stat(f"{root}/{pid}/ns/{kind}").st_ino
     except OSError:
         return None

@@ -2,10 +2,14 @@
 
 Only ``stat``, ``statm``, ``status`` and ``comm`` of other processes are read here: ``cmdline``, ``environ`` and
 ``maps`` take the victim's memory lock and can hang the reader for as long as the victim is stuck.
+
+Since Linux 6.18 ``stat`` and the links can hang it as well, while the victim is within execve(2). So they are read
+through :func:`answered` and what is made of it; docs/adr/0027 says how, and what is left of the danger.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 PROC = "/proc"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _STAT_BYTES = 1500
+_STATM_BYTES = 160  # seven numbers of at most 20 digits
 
 
 class Stat(NamedTuple):
@@ -57,10 +62,102 @@ def read_bytes(path: str, size: int = 4096) -> bytes | None:
         os.close(fd)
 
 
+def _has_no_text(statm: bytes) -> bool:
+    fields = statm.split(None, 4)
+    return len(fields) > 4 and fields[3] == b"0" and fields[0] != b"0"  # noqa: PLR2004  (text is the fourth of seven)
+
+
+def within_exec(folder: str, directory: int | None = None) -> bool:
+    """Whether who has this folder is within execve(2), so that the kernel may not answer for it.
+
+    From when it has its new memory until the program is about to be mapped it holds ``exec_update_lock``
+    (fs/exec.c), and closes its files meanwhile: on a server that does not answer that may last for ever. ``statm``
+    takes no lock, and shows memory without text just then: who has run an instruction has text, who has ended, or is
+    the kernel's, has no memory.
+    """
+    try:
+        fd = os.open(f"{folder}/statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as why:
+        return why.errno not in (errno.ENOENT, errno.ESRCH)  # if it is gone, that is what the next read says
+    try:
+        return _has_no_text(os.read(fd, _STATM_BYTES))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def answered(fd: int, size: int, folder: str, directory: int | None = None) -> bytes:
+    """What is read from an open ``stat`` of this folder; empty if its process is within execve.
+
+    The instant before it is read is when that is looked at: whoever enters execve between the two keeps us waiting.
+
+    Raises:
+        OSError: it cannot be read, as it is gone.
+    """
+    return b"" if within_exec(folder, directory) else os.read(fd, size)
+
+
+def stat_line(folder: str) -> bytes | None:
+    """``stat`` of a folder; None if its process is gone, hidden from us, or within execve."""
+    try:
+        fd = os.open(f"{folder}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return answered(fd, _STAT_BYTES, folder) or None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
 def stat(pid: int, root: str = PROC) -> Stat | None:
-    """A process's ``stat``, None if it is gone (or hidden from us)."""
-    data = read_bytes(f"{root}/{pid}/stat")
+    """A process's ``stat``, None if it is gone, hidden from us, or within execve."""
+    data = stat_line(f"{root}/{pid}")
     return parse_stat(data) if data else None
+
+
+VEILED = -1  # instead of a start in ticks that is not known
+
+
+def veiled(pid: int, root: str = PROC) -> Stat | None:
+    """Of one within execve, what `status` says in place of ``stat``; None if it is not there, or gone.
+
+    Its start is :data:`VEILED`, its terminal does not show, its name may be escaped (proc_pid_status(5)).
+    """
+    if not within_exec(f"{root}/{pid}") or not (data := read_bytes(f"{root}/{pid}/status")):
+        return None
+    fields = dict(line.partition(b":\t")[::2] for line in data.split(b"\n"))
+    try:
+        ppid, pgrp, session, threads = (
+            int(fields[name].split()[0]) for name in (b"PPid", b"NSpgid", b"NSsid", b"Threads")
+        )
+        state = fields[b"State"][:1].decode()
+    except (KeyError, IndexError, ValueError):
+        return None
+    return Stat(pid, fields.get(b"Name", b""), state, ppid, pgrp, session, 0, -1, threads, VEILED)
+
+
+def link(pid: int, name: str, root: str = PROC) -> str:
+    """Where a link of a process leads, as ``ns/pid``.
+
+    Raises:
+        OSError: it is gone, or not ours to look at; TimeoutError: it is within execve.
+    """
+    folder = f"{root}/{pid}"
+    if within_exec(folder):
+        raise TimeoutError(errno.ETIMEDOUT, "within execve", f"{folder}/{name}")
+    return os.readlink(f"{folder}/{name}")
+
+
+def program(pid: int, root: str = PROC) -> os.stat_result | None:
+    """The file that a process runs; None if it is gone, hidden from us, or within execve."""
+    folder = f"{root}/{pid}"
+    try:
+        return None if within_exec(folder) else os.stat(f"{folder}/exe")
+    except OSError:
+        return None
 
 
 def stats_of(keys: Iterable[ProcessKey], root: str = PROC) -> Iterator[tuple[ProcessKey, bytes]]:
@@ -89,7 +186,7 @@ def stats_of(keys: Iterable[ProcessKey], root: str = PROC) -> Iterator[tuple[Pro
 
 
 def stat_of(key: ProcessKey, root: str = PROC) -> Stat | None:
-    """The ``stat`` of just this process, None if it is gone or its pid belongs to another one by now."""
+    """The ``stat`` of just this process, None if its pid belongs to another one by now, or as :func:`stat` says."""
     found = stat(key.tgid, root)
     return found if found and found.start_ticks == key.start_ticks else None
 
@@ -104,7 +201,7 @@ def exists(pid: int) -> bool:
 
 
 def has_ended(key: ProcessKey, root: str = PROC) -> bool:
-    """Whether no thread of it runs: it is gone, or a zombie without living threads. Of one that is hidden, no."""
+    """Whether no thread of it runs: it is gone, or a zombie without living threads. Of one that does not show, no."""
     found = stat(key.tgid, root)
     if found is None:
         return not exists(key.tgid)

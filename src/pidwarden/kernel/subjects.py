@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.kernel import limits
-from pidwarden.kernel.procfs import PROC, read_bytes
+from pidwarden.kernel.procfs import PROC, link, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +40,7 @@ def apart(pids: Iterable[int], counted: Tasks, root: str = PROC) -> Subjects:
         if cgroups is None:
             continue
         try:
-            namespace = os.readlink(f"{root}/{pid}/ns/pid_for_children")
+            namespace = link(pid, "ns/pid_for_children", root)
         except OSError:
             namespace = ""
         case = (counted.processes[pid].uid, limits.nproc(pid, root), cgroups, namespace)

@@ -24,7 +24,8 @@ _REMOTE = frozenset(
 # Of other processes: what neither takes the lock of their memory nor waits for an exec of theirs (fs/proc/base.c).
 _FREE = frozenset(("autogroup", "cgroup", "comm", "coredump_filter", "cpuset", "gid_map", "limits", "loginuid"))
 _FREE |= {"mountinfo", "mounts", "oom_adj", "oom_score", "oom_score_adj", "projid_map", "sched", "schedstat"}
-_FREE |= {"sessionid", "setgroups", "stat", "statm", "status", "task", "timerslack_ns", "uid_map", "wchan"}
+_FREE |= {"sessionid", "setgroups", "statm", "status", "task", "timerslack_ns", "uid_map"}
+_FREE_UNLESS_WITHIN_EXEC = frozenset(("stat", "wchan"))
 # These lead to what that process sees, which need not be what has that name here.
 _LINKS = frozenset(("cwd", "exe", "fd", "map_files", "ns", "root"))
 
@@ -106,6 +107,8 @@ def _refuse_process(here: str, proc: str, *, force: bool) -> None:
         return
     file = (parts[3:] if parts[1:2] == ["task"] else parts[1:])[:1]
     if not file or file[0] in _FREE:
+        return
+    if file[0] in _FREE_UNLESS_WITHIN_EXEC and not procfs.within_exec(f"{proc}/{parts[0]}"):
         return
     harmless = f"`cat {shown(proc)}/{parts[0]}/status` waits for nobody"
     if file[0] in _LINKS:

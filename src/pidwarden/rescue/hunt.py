@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.act.cover import exact
 from pidwarden.kernel import cgroup, freezer, procfs
+from pidwarden.rescue.table import serial_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -181,7 +182,7 @@ class Hunt:
         held: set[ProcessKey] = set()
         new = set(self.members)
         for _ in range(_ROUNDS):
-            gate.hold(new)
+            gate.hold([key for key in new if key.known])  # who is within execve forks when it is out of there
             held |= new
             if and_kill:
                 self._take(new)
@@ -193,7 +194,10 @@ class Hunt:
     # -- freeze ----------------------------------------------------------------------------------------------------
 
     def freeze(self) -> Frozen:
-        """Stops them, in passes, until two in a row find nobody who is new or runs. Undo: :meth:`thaw`."""
+        """Stops them, in passes, until two in a row find nobody who is new or runs. Undo: :meth:`thaw`.
+
+        Who is within execve and has the signal takes it before it does anything of its own.
+        """
         until = time.monotonic() + _PATIENCE
         passes = quiet = 0
         first = len(self.members)
@@ -202,7 +206,7 @@ class Hunt:
             known = len(self.members)
             living = self.look()
             passes += 1
-            awake = [p for p in living if p.state not in _STOPPED]
+            awake = [p for p in living if p.state not in _STOPPED and not (p.serial and p.key in self.frozen)]
             fresh = [p for p in awake if p.key not in self.frozen]
             if passes == 1:
                 self._stop_groups(living)
@@ -258,12 +262,12 @@ class Hunt:
         except ProcessLookupError:
             raise
         except OSError:  # no descriptor left: by number, then, right after the check
-            if procfs.stat_of(p.key) is None:
+            if p.serial or procfs.stat_of(p.key) is None:
                 return False
             os.kill(p.pid, number)
             return True
         try:
-            if procfs.stat_of(p.key) is None:
+            if (serial_of(fd) != p.serial) if p.serial else procfs.stat_of(p.key) is None:
                 return False
             signal.pidfd_send_signal(fd, number)
             if number == signal.SIGKILL and self._room():  # to wait on

@@ -29,7 +29,10 @@ unset IFS
 pw_list=' '
 pw_odd='*[![:print:]]*'
 # One process: what /proc/PID/stat says. The name in it may hold anything, even line ends: the last ") " counts.
+# One within execve, whose memory has no text yet, is passed over: newer kernels may not answer for it.
 pw_stat() {
+  read -r pw_size pw_line pw_line pw_text pw_line 2>/dev/null <"/proc/$1/statm" || return 1
+  case $pw_size/$pw_text in 0/*) ;; */0) return 1 ;; esac
   pw_line=
   while IFS= read -r pw_part || [ -n "$pw_part" ]; do
     pw_line="$pw_line$pw_part "

@@ -113,10 +113,9 @@ def _files(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 def _runs(p: Proc, file: tuple[int, int]) -> bool:
     """Whether it is that file, and not one of the same path in a container. The path is known, so it is a local one."""
-    try:
-        st = os.stat(f"{procfs.PROC}/{p.pid}/exe")
-    except OSError:
-        return True  # of another user: better spared
+    st = procfs.program(p.pid)
+    if st is None:
+        return True  # of another user, or within execve: better spared
     return (st.st_dev, st.st_ino) == file
 
 

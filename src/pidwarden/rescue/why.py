@@ -286,14 +286,14 @@ def _members(binding: Binding, counted: tasks.Tasks) -> Binding:
 def _dead_namespace(pid: int, counted: tasks.Tasks, root: str) -> list[Binding]:
     """The pid namespace that children would be born in, if its first process has ended: ENOMEM (pid_namespaces(7))."""
     try:
-        own, children = (os.readlink(f"{root}/{pid}/ns/{name}") for name in ("pid", "pid_for_children"))
+        own, children = (procfs.link(pid, f"ns/{name}", root) for name in ("pid", "pid_for_children"))
     except OSError:  # not ours to look at; or it has no first process yet, and then fork makes one
         return []
     if own == children:
         return []
     for other in counted.processes:
         try:
-            if os.readlink(f"{root}/{other}/ns/pid") == children:
+            if procfs.link(other, "ns/pid", root) == children:
                 return []
         except PermissionError:
             if namespaces.inner_pids(other, root)[-1:] == (1,) and other != 1:

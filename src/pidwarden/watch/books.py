@@ -30,6 +30,7 @@ class Found(NamedTuple):
     uid: int  # -1: hidden, or gone meanwhile
     comm: bytes
     exe: tuple[int, int]
+    exact: bool = True  # whether the start in the key is known for sure
 
 
 class Books(Retained):
@@ -70,7 +71,7 @@ class Books(Retained):
         With GUESSED among its flags the creator is only likely, and no fork is counted for it.
         """
         self.seeded += 1
-        entry = self._enrol(creator, found.key, found.flags, exact=True)
+        entry = self._enrol(creator, found.key, found.flags, exact=found.exact)
         entry.uid, entry.comm = found.uid if found.uid >= 0 else entry.uid, found.comm
         if found.exe not in (entry.exe, (0, 0)):  # 0: it is hidden from us, or a zombie
             entry.execs = int(creator is not None)  # it runs another program than its creator

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _SLACK_NS = 2_000_000_000  # between the start of a process and its announcement: the creator may lose the processor
 _BYTES_A_RECORD = 1200  # an Entry, its key, its name and its places in the dictionaries (sys.getsizeof)
-
-
 _KTHREADD = 2
 _LOOKED_AT = 200  # members, to say whether a group is busy
 _HIDDEN = (0, 0)  # instead of a program
@@ -107,14 +105,12 @@ class Live:
         books.walks += 1
         seen: set[int] = set()
         new: dict[int, tuple[Stat, int]] = {}
-        for name in os.listdir(procfs.PROC):
-            if not name.isdecimal():
-                continue
+        for pid in map(int, filter(str.isdecimal, os.listdir(procfs.PROC))):
             read_ns = boot_ns()
-            stat = procfs.stat(int(name))
+            stat = procfs.stat(pid) or procfs.veiled(pid)
             if stat is None:
                 continue
-            seen.add(stat.pid)
+            seen.add(pid)
             entry = books.alive.get(stat.pid)
             if entry is None or not self._is(entry, stat):
                 new[stat.pid] = stat, read_ns
@@ -137,6 +133,8 @@ class Live:
 
     def _is(self, entry: Entry, stat: Stat) -> bool:
         """Whether the entry is the process of this `stat`; from then on its start time is known for sure."""
+        if stat.start_ticks == procfs.VEILED:  # it passes for who had the pid at the last look: nobody acts on that
+            return True
         ticks = entry.key.start_ticks
         if entry.exact:
             return stat.start_ticks == ticks
@@ -193,11 +191,12 @@ class Live:
         if before:
             books.free(before)
         creator, sure = self._guess_creator(stat)
-        flags |= self._entrance(stat, uid, exe, creator)
+        exact = stat.start_ticks != procfs.VEILED
+        flags |= self._entrance(stat, uid, exe, creator) if exact else 0
         flags |= of_program | (0 if sure else int(ProcFlag.GUESSED))
         books.now_ns = read_ns
-        key = ProcessKey(pid, _after(creator, stat.start_ticks * TICK_NS or 1))
-        entry = books.adopt(creator, Found(key, flags, uid, stat.comm, exe))
+        key = ProcessKey(pid, _after(creator, (stat.start_ticks * TICK_NS or 1) if exact else read_ns))
+        entry = books.adopt(creator, Found(key, flags, uid, stat.comm, exe, exact))
         entry.leads = stat.session == pid
         self._reconcile(entry, stat, read_ns, met=True)
         return entry
@@ -241,9 +240,8 @@ class Live:
 
     def _program(self, pid: int) -> tuple[tuple[int, int], int]:
         """The executable of a process and what is configured for it; nothing if it is hidden from us."""
-        try:
-            st = os.stat(f"{procfs.PROC}/{pid}/exe")
-        except OSError:
+        st = procfs.program(pid)
+        if st is None:
             return _HIDDEN, 0
         exe = kernel_device(st.st_dev), st.st_ino
         return exe, self._executables.get(exe, 0)

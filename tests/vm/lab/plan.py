@@ -106,6 +106,7 @@ NOT_IN_GUEST = {
     "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
     "the same bombs off with no pen around them",
     "tests/host/test_stuck.py": "the rest needs a loop device, FUSE and ext4, whose modules the image lacks",
+    "tests/host/test_within_exec.py": "it needs FUSE, whose module the image lacks",
     "tests/host/test_drill_taught.py": "what is made of processes and signals alone is the same on every kernel",
     "tests/host/test_guard_rules.py": "the files of /proc that rules read are the same on every kernel; what they rest "
     "on in the history is tested there by test_history.py",

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _THREADS = 8  # of a parent, and …
 _ZOMBIES = 8  # … of its zombies that are looked at
-_STAT_BYTES = 1500
 _PF_FORKNOEXEC = 0x40
 _HIDDEN = "the kernel does not show where it sleeps"
 
@@ -34,7 +33,7 @@ def why(ppid: int, zombies: Sequence[Who], record: Record | None) -> Finding | N
     """The cause of most of a parent's zombies; None if they, or the parent, are gone by now."""
     rows = []
     for pid, _ticks in zombies[:_ZOMBIES]:
-        data = procfs.read_bytes(f"{procfs.PROC}/{pid}/stat", _STAT_BYTES)
+        data = procfs.stat_line(f"{procfs.PROC}/{pid}")
         if data and b")" in data:
             rows.append(Zombie(pid, data))
     if not rows:
@@ -46,7 +45,7 @@ def why(ppid: int, zombies: Sequence[Who], record: Record | None) -> Finding | N
 
 
 def _parent(pid: int) -> Parent | None:
-    data = procfs.read_bytes(f"{procfs.PROC}/{pid}/stat", _STAT_BYTES)
+    data = procfs.stat_line(f"{procfs.PROC}/{pid}")
     status = evidence.status(evidence.path(pid))
     if not data or not status:
         return None
@@ -74,7 +73,7 @@ def _thread(pid: int, tid: int) -> Thread | None:
     status = evidence.status(folder)
     if status is None:
         return None
-    wchan = evidence.wchan(folder)
+    wchan = evidence.wchan(folder, evidence.unless_within_exec)
     if isinstance(wchan, Unknown) or (wchan is None and status.state not in "RTt"):
         return Thread(tid, status.state, status, Sleep(hidden=_HIDDEN))
     return Thread(tid, status.state, status, Sleep(wchan=wchan or ""))

@@ -61,7 +61,7 @@ class Stuck:
         long = [(who, s) for who, s in self._seen.items() if now_ns - s.since_ns >= rule.age * SECOND]
         beyond: dict[Who, tuple[_Seen, str]] = {}
         for who, seen in long:
-            wchan = evidence.wchan(_folder(seen.task))
+            wchan = evidence.wchan(_folder(seen.task), evidence.unless_within_exec)
             if wchan not in _FROZEN:
                 beyond[who] = seen, wchan if isinstance(wchan, str) else ""
             yield

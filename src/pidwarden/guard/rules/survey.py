@@ -1,7 +1,8 @@
 """A look at every process, made of pieces so small that the guard can stop after any of them. Reads `stat` alone.
 
-``stat``, ``status``, ``wchan`` and ``cgroup`` wait for nobody. ``syscall``, ``stack``, ``cmdline`` and all else that
-may wait for a stuck task is not read by a guard (see :mod:`pidwarden.kernel.evidence`).
+``stat`` and ``wchan`` are not read of who is within execve (see :mod:`pidwarden.kernel.procfs`), ``status`` and
+``cgroup`` wait for nobody. ``syscall``, ``stack``, ``cmdline`` and all else that may wait for a stuck task is not read
+by a guard (see :mod:`pidwarden.kernel.evidence`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def walk(states: str, *, threads: bool, root: str = procfs.PROC) -> Iterator[Tas
     with os.scandir(root) as entries:
         for entry in entries:
             if entry.name.isdecimal():
-                data = _read(f"{root}/{entry.name}/stat")
+                data = _read(f"{root}/{entry.name}")
                 yield _task(int(entry.name), data, wanted)
                 if threads and data and _threads(data) > 1:
                     yield from _others(entry.name, wanted, root)
@@ -57,19 +58,19 @@ def _others(pid: str, wanted: frozenset[int], root: str) -> Iterator[Task | None
         return
     for tid in tids:
         if tid != pid:
-            yield _task(int(pid), _read(f"{root}/{pid}/task/{tid}/stat"), wanted)
+            yield _task(int(pid), _read(f"{root}/{pid}/task/{tid}"), wanted)
 
 
-def _read(path: str) -> bytes:
-    """As :func:`procfs.read_bytes`, but for one who reads thousands: empty if it is gone."""
+def _read(folder: str) -> bytes:
+    """As :func:`procfs.stat_line`, but for one who reads thousands: empty if it is gone."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"{folder}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as why:
         if why.errno in (errno.EMFILE, errno.ENFILE):
             raise
         return b""
     try:
-        return os.read(fd, _STAT_BYTES)
+        return procfs.answered(fd, _STAT_BYTES, folder)
     except OSError:
         return b""
     finally:
