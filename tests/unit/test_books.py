@@ -132,7 +132,7 @@ def live(world: Twin, op: str, a: int, b: int) -> None:
 
 
 @given(STEPS, STEPS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_same_events_make_the_same_books(before, after):
     world = Twin()
     for op, a, b in before:
@@ -146,7 +146,7 @@ def test_the_same_events_make_the_same_books(before, after):
 
 
 @given(STEPS, st.integers(2, 8), st.integers(2, 6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_same_events_raise_the_same_alarms(after, hold_at, depth_limit):
     world = Twin(hold_at=hold_at, family_hold_at=hold_at + 3, depth_limit=depth_limit)
     world.attach()

@@ -56,7 +56,7 @@ _CHANGES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(_CHANGES, st.booleans())
 def test_undo_is_exact_after_any_sequence_of_changes(changes, there):
     with tempfile.TemporaryDirectory() as root:
@@ -74,7 +74,7 @@ def test_undo_is_exact_after_any_sequence_of_changes(changes, there):
             assert (place.root / "etc/sysctl.d/conf").stat().st_mode & 0o777 == 0o640
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(_CHANGES.map(lambda changes: changes[0]), st.integers(0, 2), st.booleans())
 def test_what_is_cut_short_anywhere_can_be_undone(values, at, done):
     """As if killed just before or just after a step."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from machines import Machine
 
@@ -67,7 +67,6 @@ def test_what_binds_or_is_not_seen_does_not_fill():
     assert Binding("?", 0, None, 0, seen=Seen(100, 0.5)).fills_in is None
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1 << 22), st.integers(1, 1 << 22), st.integers(-1000, 1000), st.floats(0.01, 1e6))
 def test_the_time_is_what_is_free_by_the_rate(used, allowed, more, seconds):
     found = seen(min(used, allowed), allowed, more, seconds)

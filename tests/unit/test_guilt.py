@@ -336,7 +336,7 @@ def test_what_was_there_before_the_guard_passes_for_copies_of_the_same_program_o
 # -- any history -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(STARTS)), st.sampled_from(sorted(BOMBS)), st.integers(0, 1000), st.integers(20, 400))
 def test_suspects_are_disjoint_and_carry_the_growth(start, bomb, seed, slots):
     h = History(seed)

@@ -570,7 +570,7 @@ _ANY = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(_ANY, max_size=40), st.sampled_from(GroupKind), st.sampled_from(Rule), st.integers(0, 4),
     st.integers(0, 9), st.frozensets(_KEYS), st.integers(1, 20),
@@ -591,7 +591,7 @@ def test_no_records_whatever_make_it_raise(records, kind, rule, strikes, now, sp
     assert_reasons(found)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.sampled_from(sorted(STARTS)), st.sampled_from(sorted(BOMBS)), st.integers(0, 10_000), st.integers(60, 500),
     st.data(),

@@ -74,7 +74,7 @@ def retold(world: World, exception: BaseException) -> None:
     exception.add_note("\n".join(world.log))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     before=steps(*LIFE, *RARE, most=20),
     after=steps(*LIFE, *RARE, "sweep"),
@@ -129,7 +129,7 @@ def test_this_machines_compiler_lays_out_as_the_bpf_one(name, layout):
     assert Simulator().sizes(name)[1] == layout.size
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(run=steps(*GATES, most=50), limits=st.tuples(st.integers(1, 31), st.integers(1, 31)), autohold=st.booleans())
 def test_no_group_ever_has_more_slots_than_its_limit_and_each_crossing_is_one_alarm(run, limits, autohold):
     """Without the automatic hold there is the alarm alone."""
@@ -155,7 +155,7 @@ def test_no_group_ever_has_more_slots_than_its_limit_and_each_crossing_is_one_al
         raise
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(limit=st.integers(2, 31), rounds=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3)), max_size=8))
 def test_the_limit_is_exact_also_when_all_fork_at_once_and_the_books_are_late(limit, rounds):
     world = Gated(hold_at=limit, family_hold_at=1 << 30, depth_limit=1 << 30)
@@ -204,7 +204,7 @@ def true_family(process, records):
     return {records[above.key].family for above in process.ancestors() if above.key in records}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     run=steps(*CROWD),
     seed=st.integers(0, 3),
@@ -258,7 +258,7 @@ def everybody_has_a_record(world, records):
             assert record.exit_code == process.exit_code, f"exit code of {process.key}"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     shape=st.lists(st.sampled_from(["chain", "chain", "leaf", "keep", "sweep"]), min_size=80, max_size=160),
     honest=st.integers(1, 6),
@@ -304,7 +304,7 @@ def end(world, process):
     world.reap(process, delay=False)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(parts=st.lists(st.integers(0, 4), max_size=12), seed=st.integers(0, 3))
 def test_a_service_that_goes_on_as_its_own_child_is_a_few_records_and_knows_how_many_it_was(parts, seed):
     world, known = World(seed=seed, flags=abi.CONFIG_HISTORY), {}
@@ -329,7 +329,7 @@ def test_a_service_that_goes_on_as_its_own_child_is_a_few_records_and_knows_how_
         raise
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(gaps=st.lists(st.sampled_from([1, JOB_GAP - 2, JOB_GAP - 1, JOB_GAP, BRANCH_AGE]), max_size=8), on=st.booleans())
 def test_what_a_shell_starts_within_the_gap_is_one_job(gaps, on):
     world, known = World(), {}

@@ -158,7 +158,7 @@ def test_split_off_they_take_with_them_what_does_not_count():
     books_are_consistent(machine)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     what=st.lists(
         st.tuples(st.sampled_from([*LIFE, *RARE, "setuid", "setuid", "reseed", "sweep"]), NUMBERS, NUMBERS), max_size=60

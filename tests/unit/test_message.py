@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pidwarden.diagnose import message
@@ -134,7 +134,6 @@ def test_the_numbers_are_those_of_the_machine(number, name):
     assert parse(str(number)).error == name
 
 
-@settings(deadline=None)
 @given(st.text() | st.sampled_from([line for line, *_ in LINES]).map(lambda line: "\x1b[2J" + line + "\n\0"))
 def test_any_line_is_understood_or_not_and_nothing_else(line):
     found = parse(line)

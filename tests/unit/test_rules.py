@@ -88,7 +88,7 @@ def test_more_than_can_be_followed_are_counted_and_the_largest_are_followed():
     assert episodes.look({n: finding(10 + n) for n in range(MOST + 7)}, 1) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.dictionaries(st.integers(0, 5), st.integers(0, 100)), max_size=30))
 def test_every_episode_begins_once_doubles_within_and_ends_once(history):
     episodes, state = Episodes(), {}
@@ -195,7 +195,7 @@ def test_the_init_of_a_container_is_never_ended():
     assert steps("sigkill", nspid=(70, 1), caught=CHLD).steps == ("sigchld",)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(STEPS), st.sampled_from("RSTtDZ"), st.integers(0, 7), st.booleans(), st.sets(st.sampled_from(STEPS))
 )
@@ -351,7 +351,7 @@ def test_what_another_limit_was_used_for_is_no_trend():
     assert trend.headroom([tight], 300 * SECOND).per_hour == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 1000)), max_size=400))
 def test_the_trend_keeps_ten_minutes_and_no_more_than_it_may(steps):
     trend, now = room.Trend(), 0

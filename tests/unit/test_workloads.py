@@ -383,7 +383,7 @@ def test_reasons_tell_who_set_it_up():
 # -- any history -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(STARTS)), st.sampled_from([*HONEST.values(), *REAL, tight, shell, chain, threads]),
     st.integers(0, 2), st.randoms(use_true_random=False),
@@ -397,7 +397,7 @@ def test_the_order_of_the_records_does_not_matter(start, work, strikes, random):
     assert judge(case._replace(records=tuple(shuffled)), RULES) == judge(case, RULES)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(STARTS)), st.sampled_from([tight, shell, threads]), st.integers(0, 1), st.integers(1, 400),
     st.booleans(),
@@ -414,7 +414,7 @@ def test_an_older_member_that_has_nothing_to_do_with_it_is_never_guilty(start, b
         assert not set(older) & set(verdict(h, strikes=strikes).members) or verdict(h).kind is not Kind.BOMB
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(STARTS)),
     st.sampled_from([*HONEST.values(), *REAL, tight, shell]),
