@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kit import prop, tracking, until
+from kit import prop, stat_of, tracking, until
 
 import pidwarden
-from pidwarden.kernel import procfs
 from pidwarden.kernel.config import Config
 from pidwarden.watch.connector import ConnectorSource
 from pidwarden.watch.poll import PollSource
@@ -166,5 +165,5 @@ def user_guard(*arguments: str, before: Any = None) -> Iterator[UserGuard]:
 
 def is_unhurt(process: subprocess.Popen[Any]) -> bool:
     """Whether it runs and is not stopped."""
-    stat = procfs.stat(process.pid)
+    stat = stat_of(process.pid)
     return process.poll() is None and stat is not None and stat.state == "S"

@@ -16,10 +16,8 @@ import time
 
 import pytest
 from guardkit import GuardProcess, bomb, c_bomb, detach, guard, members, pen
-from kit import prop, until
+from kit import prop, stat_of, until
 from sourcekit import is_unhurt
-
-from pidwarden.kernel import procfs
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -89,7 +87,7 @@ def everybody(made):
             if "cgroup.procs" in files:
                 with contextlib.suppress(OSError), open(f"{path}/cgroup.procs", encoding="ascii") as file:
                     found |= {int(line) for line in file}
-    return [p for p in found if (s := procfs.stat(p)) and s.state not in "ZX"]
+    return [p for p in found if (s := stat_of(p)) and s.state not in "ZX"]
 
 
 @pytest.mark.parametrize("way", WAYS)

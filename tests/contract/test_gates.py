@@ -9,10 +9,9 @@ import signal
 
 import pytest
 from guardkit import bomb, c_bomb, members, pen
-from kit import child, our_signals, record_of, tracking, until
+from kit import child, our_signals, record_of, stat_of, tracking, until
 
 from pidwarden.act import hold as holding
-from pidwarden.kernel import procfs
 from pidwarden.kernel.gates import in_use
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -30,7 +29,7 @@ def limited(gate):
 
 
 def state(pid):
-    stat = procfs.stat(pid)
+    stat = stat_of(pid)
     return stat.state if stat else ""
 
 

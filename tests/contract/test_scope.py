@@ -7,9 +7,9 @@ import os
 
 import pytest
 from guardkit import bomb, c_bomb, members, pen
-from kit import child, record_of, tracking, until
+from kit import child, record_of, stat_of, tracking, until
 
-from pidwarden.kernel import cgroup, procfs
+from pidwarden.kernel import cgroup
 from pidwarden.model.record import ProcFlag
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -23,7 +23,7 @@ def become_nobody():
 
 
 def state(pid):
-    return procfs.stat(pid).state
+    return stat_of(pid).state
 
 
 def told(process):

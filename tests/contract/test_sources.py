@@ -10,10 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from kit import Child, child, prop, until
+from kit import Child, child, prop, stat_of, until
 from sourcekit import SOURCES, opened, record_of
 
-from pidwarden.kernel import procfs
 from pidwarden.model.record import ProcFlag, Rule
 
 pytestmark = [pytest.mark.root, pytest.mark.parametrize("name", SOURCES)]
@@ -40,7 +39,7 @@ def test_a_child_of_a_spawner_founds_a_family_and_its_key_is_that_of_proc(name):
         pid, _ = odd.said()
         record = record_of(source, pid)
         assert record.parent.tgid == os.getpid()
-        assert record.key.start_ticks == procfs.stat(pid).start_ticks
+        assert record.key.start_ticks == stat_of(pid).start_ticks
         assert (record.slots, record.live, record.comm) == (1, 1, b"odd")
         family = source.group(record.family)
         assert family.founder == record.key
@@ -69,7 +68,7 @@ def test_a_family_is_not_left_by_session_name_user_program_or_the_death_of_the_p
             founder = record_of(source, odd.pid)
             odd.tell()
             pid, _ = odd.said()
-            until(lambda: procfs.stat(pid).comm == b"sleep", "the disguised one to become another program")
+            until(lambda: stat_of(pid).comm == b"sleep", "the disguised one to become another program")
             record = record_of(source, pid)
             if name == "poll":
                 # A new session whose leader ended before anybody looked: nothing ties it to where it came from.
@@ -88,14 +87,14 @@ def test_exec_from_a_thread_keeps_the_key(name):
     with opened(name) as source, child("odd", "exec-thread") as odd:
         pid, _ = odd.said()  # printed by the new program
         record = record_of(source, pid)
-        assert record.key.start_ticks == procfs.stat(pid).start_ticks
+        assert record.key.start_ticks == stat_of(pid).start_ticks
         until(lambda: (r := record_of(source, pid)).slots == r.live == 1, "one slot")
 
 
 def test_a_leader_that_ends_before_its_thread_is_alive(name):
     with opened(name) as source, child("odd", "leader-first") as odd:
         pid, _ = odd.said()
-        until(lambda: procfs.stat(pid).state == "Z", "the leader to be dead")
+        until(lambda: stat_of(pid).state == "Z", "the leader to be dead")
         record = record_of(source, pid)
         assert record.alive
         until(lambda: (r := record_of(source, pid)).slots == 2 and r.live == 1, "two slots, one alive")

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 from guardkit import members, pen
-from kit import until
+from kit import stat_of, until
 from sourcekit import OF_A_USER, UID, as_user, become_user, is_unhurt, public_directory, public_prop, user_guard
 
 from pidwarden.cli.where import user_run_dir
@@ -153,7 +153,7 @@ def test_status_finds_it_and_a_held_bomb_can_be_released_and_killed(settings, pr
         assert f"HELD    family {family}" in status.stdout
         assert "process connector" in status.stdout
         assert "not promised" in status.stdout
-        until(lambda: all(procfs.stat(p).state == "T" for p in members(made)), "everybody to be stopped")
+        until(lambda: all(stat_of(p).state == "T" for p in members(made)), "everybody to be stopped")
         assert "bomb" in as_user("ps").stdout
         assert as_user("kill", str(family)).returncode == 0
         until(lambda: root.poll() is not None and not members(made), "the pen to be empty", 40.0)
@@ -196,11 +196,11 @@ def test_what_is_held_by_order_stands_still_and_is_let_go(name, settings):
         pid = int(until(job.read_text, "the job"))
         stack.enter_context(user_guard("--source", name, "--mode", "hold", *settings))
         typed(f"echo 'hold pid:{pid}' >{RUN_DIR}/control")
-        until(lambda: procfs.stat(pid).state == "T", f"it to be stopped: {answered(f'hold pid:{pid}')}")
+        until(lambda: stat_of(pid).state == "T", f"it to be stopped: {answered(f'hold pid:{pid}')}")
         typed(f"echo 'thaw pid:{pid}' >{RUN_DIR}/control")
         assert "without a gate" in answered(f"thaw pid:{pid}")
         typed(f"echo 'release pid:{pid}' >{RUN_DIR}/control")
-        until(lambda: procfs.stat(pid).state == "S", "it to go on")
+        until(lambda: stat_of(pid).state == "S", "it to go on")
         typed(f"echo 'hold pid:{os.getpid()}' >{RUN_DIR}/control")
         assert answered(f"hold pid:{os.getpid()}").startswith("not done: ")
 
@@ -212,7 +212,7 @@ def test_who_was_stopped_goes_on_when_the_guard_ends(settings, prop):
             running.wait("waiting")
             running.process.terminate()
             running.process.wait(60)  # a bomb that is let go leaves it little of the processor
-            until(lambda: [p for p in members(made) if procfs.stat(p).state != "T"], "somebody to go on")
+            until(lambda: [p for p in members(made) if stat_of(p).state != "T"], "somebody to go on")
 
 
 def test_root_is_told_to_drop_user_and_others_are_told_of_it():

@@ -12,10 +12,10 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kit import Child, child, prop, until
+from kit import Child, child, prop, stat_of, until
 
 from pidwarden.drill.pen import DeadMan, Pen
-from pidwarden.kernel import cgroup, freezer, procfs
+from pidwarden.kernel import cgroup, freezer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +115,7 @@ def pen(cap: int = 3000, *, slow: bool = False) -> Iterator[Pen]:
 def reap_adopted() -> None:
     """Members that became children of this process by CLONE_PARENT: nobody here has a Popen of theirs."""
     for name in os.listdir("/proc"):
-        found = procfs.stat(int(name)) if name.isdecimal() else None
+        found = stat_of(int(name)) if name.isdecimal() else None
         if found and found.ppid == os.getpid() and found.state == "Z" and found.comm in (b"bomb", b"escape"):
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(found.pid, 0)
@@ -168,7 +168,7 @@ def stopped_in(made: Pen) -> int:
     found = members(made)
     if is_frozen(made):
         return len(found)
-    return sum((s := procfs.stat(pid)) is not None and s.state == "T" for pid in found)
+    return sum((s := stat_of(pid)) is not None and s.state == "T" for pid in found)
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def tree() -> Iterator[Child]:
 
 def stopped_in_group(pgrp: int) -> int:
     """How many of a process group are stopped."""
-    stats = [procfs.stat(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
+    stats = [stat_of(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
     return sum(s is not None and s.pgrp == pgrp and s.state == "T" for s in stats)
 
 
@@ -194,7 +194,7 @@ def members(made: Pen) -> list[int]:
     """Living members."""
     with open(made.entrances[0], encoding="ascii") as file:
         pids = [int(line) for line in file]
-    return [p for p in pids if (s := procfs.stat(p)) and s.state not in "ZX"]
+    return [p for p in pids if (s := stat_of(p)) and s.state not in "ZX"]
 
 
 def leftovers(run_dir: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 import loaded
 import pytest
 
+from pidwarden.kernel import procfs
 from pidwarden.kernel.config import Config
 from pidwarden.model.record import GroupFlag, ProcFlag, Record, Signal
 
@@ -47,6 +48,12 @@ def another(name: str) -> str:
     shutil.copy(prop(name), fresh)
     fresh.rename(target)
     return str(target)
+
+
+def stat_of(pid: int) -> procfs.Stat | None:
+    """A process's `stat`, None if it is gone. Waits while it is within execve, as who was just started may be."""
+    data = procfs.read_bytes(f"/proc/{pid}/stat")
+    return procfs.parse_stat(data) if data else None
 
 
 def until(look: Callable[[], T], what: str, seconds: float = 20.0) -> T:

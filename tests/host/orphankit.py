@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from kit import Child, child, prop, until
+from kit import Child, child, prop, stat_of, until
 
 from pidwarden.cli.main import main
-from pidwarden.kernel import cgroup, procfs
+from pidwarden.kernel import cgroup
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def orphan(*words, program="", **options):
             pytest.skip("the kernel refuses what this orphan needs")
         pid, parent = map(int, line)
         yield running, pid, parent
-    until(lambda: (s := procfs.stat(pid)) is None or s.state == "Z", "the orphan to go with the prop")
+    until(lambda: (s := stat_of(pid)) is None or s.state == "Z", "the orphan to go with the prop")
 
 
 def take_away(running):

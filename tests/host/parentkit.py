@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from kit import child, until
+from kit import child, stat_of, until
 
-from pidwarden.kernel import evidence, patience, procfs
+from pidwarden.kernel import evidence, patience
 from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.task import Syscall
 
@@ -15,13 +15,13 @@ READ = patience.Reader(5.0)
 
 
 def key_of(pid):
-    return ProcessKey(pid, procfs.stat(pid).start_ticks * TICK_NS)
+    return ProcessKey(pid, stat_of(pid).start_ticks * TICK_NS)
 
 
 def children(pid):
     """The zombies of a process."""
     pids = "".join(Path(f"/proc/{pid}/task/{t}/children").read_text() for t in evidence.threads(pid))
-    stats = [s for pid in pids.split() if (s := procfs.stat(int(pid))) and s.state == "Z"]
+    stats = [s for pid in pids.split() if (s := stat_of(int(pid))) and s.state == "Z"]
     return sorted(ProcessKey(s.pid, s.start_ticks * TICK_NS) for s in stats)
 
 
@@ -61,7 +61,7 @@ class Parent:
         return status.tracer, status.blocked, status.ignored, status.caught, status.pending, status.shared_pending
 
     def is_stopped(self):
-        return procfs.stat(self.pid).state == "T"
+        return stat_of(self.pid).state == "T"
 
 
 @contextlib.contextmanager

@@ -16,11 +16,10 @@ import pytest
 from cli_kit import guard as limited
 from cli_kit import sleeper
 from guardkit import GuardProcess, bomb, c_bomb, detach, guard, leftovers, members, pen, start, tree
-from kit import child, until
+from kit import child, stat_of, until
 from shellkit import SHELLS, Typed
 
 from pidwarden.guard.control import ask
-from pidwarden.kernel import procfs
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -105,7 +104,7 @@ def spinning():
 
 
 def state(pid):
-    found = procfs.stat(pid)
+    found = stat_of(pid)
     return found.state if found else ""
 
 
@@ -250,7 +249,7 @@ def test_who_is_out_of_scope_is_left_alone():
     """Here the guard's scope is a process that has no children, and the test founds no family in it."""
     with sleeper() as only, pen(10) as made:
         start(["setsid", "-f", "dash", "-c", "while :; do :; done"], made.enter).wait()  # nobody's child, soon
-        [victim] = until(lambda: [p for p in members(made) if procfs.stat(p).ppid != os.getpid()], "it to run")
+        [victim] = until(lambda: [p for p in members(made) if stat_of(p).ppid != os.getpid()], "it to run")
         with limited(RUN_DIR, "--mode", "hold", only=only), hand() as typed:
             assert "not in scope: this guard is limited by --only" in typed.orders(f"hold pid:{victim}")
             family = r"family \d+ is not to be held: .* is in it, which is spared: the guard or its ancestor"

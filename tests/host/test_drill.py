@@ -13,11 +13,11 @@ import sys
 import time
 
 import pytest
+from kit import stat_of
 
 from pidwarden.drill import game
 from pidwarden.drill.guarded import GuardDied
 from pidwarden.drill.shapes import SHAPES
-from pidwarden.kernel import procfs
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -43,7 +43,7 @@ def traces(pid):
 
 def descendants(pid):
     """Everybody below a process, by current parent."""
-    found = [s for p in os.listdir("/proc") if p.isdecimal() and (s := procfs.stat(int(p)))]
+    found = [s for p in os.listdir("/proc") if p.isdecimal() and (s := stat_of(int(p)))]
     below = {pid}
     while more := {s.pid for s in found if s.ppid in below} - below:
         below |= more
@@ -51,7 +51,7 @@ def descendants(pid):
 
 
 def living(pids):
-    return [pid for pid in pids if (found := procfs.stat(pid)) and found.state not in "ZX"]
+    return [pid for pid in pids if (found := stat_of(pid)) and found.state not in "ZX"]
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,11 @@ import subprocess
 import sys
 
 import pytest
-from kit import until
+from kit import stat_of, until
 
 from pidwarden.cli.main import main
 from pidwarden.drill import teach
 from pidwarden.drill.lessons import LESSONS
-from pidwarden.kernel import procfs
 
 pytestmark = [pytest.mark.root]
 
@@ -75,7 +74,7 @@ def test_what_a_person_clears_by_hand_is_noticed(held_open):
     assert f"200 zombies of process {parent}" in story
     assert "parent-stopped: the parent is stopped" in story
     assert f"kill -CONT {parent}" in story
-    assert procfs.stat(parent).state == "T"
+    assert stat_of(parent).state == "T"
     os.kill(parent, signal.SIGCONT)
     rest, errors = process.communicate(timeout=60)
     assert "cleared  by hand, after " in rest
@@ -87,4 +86,4 @@ def test_a_drill_killed_in_the_middle_of_a_lesson_leaves_nothing(held_open):
     process, parent, _story = held_open
     process.kill()
     until(lambda: not pens(process.pid), "the end of the pen")
-    until(lambda: procfs.stat(parent) is None or procfs.stat(parent).state in "ZX", "the end of the parent")
+    until(lambda: stat_of(parent) is None or stat_of(parent).state in "ZX", "the end of the parent")

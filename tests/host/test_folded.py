@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 from guardkit import bomb, c_bomb, guard, members, pen
-from kit import until
+from kit import stat_of, until
 
 from pidwarden.guard.control import ask
-from pidwarden.kernel import procfs
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -29,7 +28,7 @@ print("ready", flush=True)
 
 
 def alive():
-    found = [procfs.stat(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
+    found = [stat_of(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
     return [one for one in found if one and one.state not in "ZX"]
 
 
@@ -59,7 +58,7 @@ def test_it_is_let_go_to_the_last(config):
         ask(running.run_dir, "release", str(waiting["family"]))
         until(lambda: made.peak() == 3000, "the bomb to go on")
         assert running.stop() == 0
-        until(lambda: not any((s := procfs.stat(pid)) and s.state == "T" for pid in members(made)), "all to go on")
+        until(lambda: not any((s := stat_of(pid)) and s.state == "T" for pid in members(made)), "all to go on")
 
 
 @pytest.mark.parametrize("orphans", [False, True], ids=["kept", "orphaned"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from guardkit import GuardProcess, bomb, c_bomb, detach, guard, inside, leftovers, members, pen, start
-from kit import prop, until
+from kit import prop, stat_of, until
 
 from pidwarden.guard.control import ask
 from pidwarden.kernel import cgroup, freezer, procfs
@@ -43,7 +43,7 @@ def cpu_ticks(pids):
 
 
 def states(pids):
-    return {s.state for pid in pids if (s := procfs.stat(pid))}
+    return {s.state for pid in pids if (s := stat_of(pid))}
 
 
 def stand_still(pids):

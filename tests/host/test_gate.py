@@ -6,17 +6,16 @@ import os
 import signal
 
 import pytest
-from kit import child, our_signals, record_of, tracking, until
+from kit import child, our_signals, record_of, stat_of, tracking, until
 
 from pidwarden.act import hold as holding
-from pidwarden.kernel import procfs
 from pidwarden.model.record import GroupFlag
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 
 def state(pid):
-    return procfs.stat(pid).state
+    return stat_of(pid).state
 
 
 def test_a_held_fork_waits_and_then_proceeds_without_an_error():

@@ -21,10 +21,9 @@ from guardkit import (
     stopped_in,
     tree,
 )
-from kit import another, prop, record_of, until
+from kit import another, prop, record_of, stat_of, until
 
 from pidwarden.guard.control import ask
-from pidwarden.kernel import procfs
 from pidwarden.kernel.clock import boot_ns
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -60,7 +59,7 @@ def test_hold_waits_for_a_person_and_kill_obeys():
 def test_hold_and_release_lets_every_fork_proceed():
     with guard("--mode", "hold", "--hold-at", "30") as running, tree() as odd:
         waiting = running.wait("waiting")
-        until(lambda: procfs.stat(odd.pid).state in "TS", "it to be stopped or waiting")
+        until(lambda: stat_of(odd.pid).state in "TS", "it to be stopped or waiting")
         ask(running.run_dir, "release", str(waiting["family"]))
         pid, copies = odd.said()
         assert (pid, copies) == (odd.pid, 62)
@@ -235,7 +234,7 @@ def test_the_guard_never_forks_and_its_ancestors_are_exempt():
         for process in processes:
             process.kill()
             process.wait()
-        status = procfs.stat(running.process.pid)
+        status = stat_of(running.process.pid)
         assert status.threads == 1
         assert running.stop() == 0
 

@@ -11,11 +11,10 @@ import sys
 
 import pytest
 from guardkit import guard
-from kit import until
+from kit import stat_of, until
 
 from pidwarden.drill import lessons
 from pidwarden.guard.control import ask
-from pidwarden.kernel import procfs
 from pidwarden.model.text import escape
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -76,7 +75,7 @@ class Made:
 
     @property
     def state(self):
-        return procfs.stat(self.pid).state
+        return stat_of(self.pid).state
 
     def end(self):
         for pgrp in (self.pid, *self.others):
@@ -106,7 +105,7 @@ def lesson(name, count=12):
 
 
 def zombies_of(pid):
-    stats = [procfs.stat(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
+    stats = [stat_of(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
     return sum(s is not None and s.ppid == pid and s.state == "Z" for s in stats)
 
 

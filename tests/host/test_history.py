@@ -7,9 +7,8 @@ import subprocess
 import threading
 
 import pytest
-from kit import child, flags_of, our_signals, prop, record_of, tracking, until
+from kit import child, flags_of, our_signals, prop, record_of, stat_of, tracking, until
 
-from pidwarden.kernel import procfs
 from pidwarden.kernel.bpf import Programs
 from pidwarden.model.key import ProcessKey
 from pidwarden.model.record import GroupKind, ProcFlag
@@ -34,7 +33,7 @@ def test_a_child_of_a_spawner_founds_a_family_and_its_key_is_that_of_proc():
         pid, _ = odd.said()
         record = found(programs, pid)
         assert record.parent.tgid == os.getpid()
-        assert record.key.start_ticks == procfs.stat(pid).start_ticks
+        assert record.key.start_ticks == stat_of(pid).start_ticks
         assert (record.slots, record.live, record.execs, record.comm) == (1, 1, 1, b"odd")
         family = programs.group(record.family)
         assert family.founder == record.key
@@ -56,7 +55,7 @@ def test_exec_from_a_thread_keeps_the_key():
         pid, _ = odd.said()  # printed by the new program
         assert pid == odd.pid
         record = found(programs, pid)
-        assert record.key.start_ticks == procfs.stat(pid).start_ticks
+        assert record.key.start_ticks == stat_of(pid).start_ticks
         assert record.execs == 2
         until(lambda: programs.settle() or found(programs, pid).slots == 1, "the old leader's slot to go")
         assert found(programs, pid).live == 1
@@ -65,7 +64,7 @@ def test_exec_from_a_thread_keeps_the_key():
 def test_leader_exits_before_its_thread():
     with tracking() as programs, child("odd", "leader-first") as odd:
         pid, _ = odd.said()
-        until(lambda: procfs.stat(pid).state == "Z", "the leader to be dead")
+        until(lambda: stat_of(pid).state == "Z", "the leader to be dead")
         record = found(programs, pid)
         assert record.alive
         assert not record.zombie
@@ -171,8 +170,8 @@ def test_a_hostile_name_arrives_as_bytes():
     with tracking() as programs, child("odd", "names") as odd:
         pid, _ = odd.said()
         assert record_of(programs, pid) is not None
-        assert procfs.stat(pid).comm == b") R 1 (\n\x1b[31m\xff"
-        assert procfs.stat(pid).ppid == odd.pid
+        assert stat_of(pid).comm == b") R 1 (\n\x1b[31m\xff"
+        assert stat_of(pid).ppid == odd.pid
 
 
 def test_seeding_finds_every_task_once_with_its_family():

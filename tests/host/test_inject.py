@@ -11,7 +11,7 @@ import threading
 
 import parentkit
 import pytest
-from kit import child, until
+from kit import child, stat_of, until
 from parentkit import READ, children, key_of
 
 from pidwarden.act.inject import inject, refusal
@@ -173,7 +173,7 @@ def test_being_stopped_in_the_midst_it_stays_stopped(one):
     stopper.start()
     result = one.inject()
     stopper.join()
-    until(lambda: procfs.stat(one.pid).state == "T", "it to stop")
+    until(lambda: stat_of(one.pid).state == "T", "it to stop")
     assert one.inject().why == f"it is stopped; type `kill -CONT {one.pid}` first"
     os.kill(one.pid, signal.SIGCONT)
     assert len(result.taken) + len(one.zombies()) == 3000
@@ -269,7 +269,7 @@ def test_a_program_of_32_bits_is_refused(tmp_path):
             result = apart.run(lambda: inject(key_of(running.pid), owed, READ))
             assert "it runs a program of 32 bits" in result.why
             assert children(running.pid) == owed
-            until(lambda: procfs.stat(running.pid).state == "S", "it to sleep again")
+            until(lambda: stat_of(running.pid).state == "S", "it to sleep again")
         finally:
             running.kill()
 
@@ -281,14 +281,14 @@ def test_a_call_of_32_bits_is_refused():
         until(lambda: children(pid), "its zombie")
         result = apart.run(lambda: inject(key_of(pid), children(pid), READ))
         assert "it is in a system call of 32 bits" in result.why
-        until(lambda: procfs.stat(pid).state == "S", "it to wait again")
+        until(lambda: stat_of(pid).state == "S", "it to wait again")
 
 
 def test_in_vfork_it_is_refused_and_goes_on():
     with a_parent() as parent:
         assert parent.ask("make 2") == (2, 0)
         parent.tell("vfork")
-        until(lambda: procfs.stat(parent.pid).state == "D", "vfork")
+        until(lambda: stat_of(parent.pid).state == "D", "vfork")
         assert "D state" in parent.inject().why
         assert parent.ask("go") == (0, 0)
         cleared(parent)

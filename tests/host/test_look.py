@@ -10,10 +10,10 @@ import sys
 import pytest
 from cli_kit import forget_copy, nobody_cli, pidwarden_cli
 from guardkit import bomb, c_bomb, guard, leftovers, pen, stopped_in
-from kit import child, prop, until
+from kit import child, prop, stat_of, until
 
 from pidwarden.guard.control import ask_bulk
-from pidwarden.kernel import abi, procfs
+from pidwarden.kernel import abi
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 RUN_DIR = f"/run/pidwarden-look-{os.getpid()}"
@@ -50,9 +50,9 @@ def watching():
 def test_a_double_fork_whose_middle_died():
     with child("odd", "orphan") as odd:
         pid, middle = odd.said()
-        now = procfs.stat(pid).ppid
+        now = stat_of(pid).ppid
         assert now not in (odd.pid, middle)
-        name = procfs.stat(now).comm.decode()
+        name = stat_of(now).comm.decode()
         tree = ask("tree", f"pid:{odd.pid}").splitlines()
         assert tree[0].startswith(f"odd {odd.pid} ")
         assert tree[1].startswith(f"└─ odd {middle} ")
@@ -89,7 +89,7 @@ def test_a_double_fork_whose_middle_died():
 def test_history_of_the_dead():
     done = subprocess.run(["sh", "-c", "echo $$; exit 3"], check=False, stdout=subprocess.PIPE, text=True)
     pid = int(done.stdout)
-    assert procfs.stat(pid) is None
+    assert stat_of(pid) is None
     until(lambda: "DEAD (exit 3)" in ask("history", f"pid:{pid}"), "its slot to be off the books")
     assert "exec     " in ask("history", str(pid))
     assert ask("tree", f"pid:{pid}").startswith(f"sh {pid} root  lived ")
@@ -156,7 +156,7 @@ def test_ps_agrees_with_proc_about_states_and_parents():
     with child("odd", "zombie", "3") as odd:
         odd.said()
         for row in processes("ps", f"pid:{odd.pid}", "-o", "pid,ppid,state,comm,uid,start").values():
-            stat = procfs.stat(row["pid"])
+            stat = stat_of(row["pid"])
             assert (row["ppid"], row["state"], row["comm"].encode()) == (stat.ppid, stat.state, stat.comm)
             assert row["start"] // 10_000_000 == stat.start_ticks
 

@@ -12,10 +12,10 @@ import sys
 
 import pytest
 from cli_kit import nobody_cli, pidwarden_cli
-from kit import until
+from kit import stat_of, until
 from orphankit import group, orphan, take_away, written
 
-from pidwarden.kernel import cgroup, procfs
+from pidwarden.kernel import cgroup
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_copy_left")]
 USER = 64124  # nobody's: what these tests end is his, or is named by its pid
@@ -24,7 +24,7 @@ DONE = "nobody of them is left"
 
 
 def runs(pid):
-    found = procfs.stat(pid)
+    found = stat_of(pid)
     return found is not None and found.state not in "ZX"
 
 
@@ -91,7 +91,7 @@ def test_who_is_stopped_ends_as_well(asked):
     with orphan("pipe") as (running, pid, _parent):
         take_away(running)
         os.kill(pid, signal.SIGSTOP)
-        until(lambda: procfs.stat(pid).state == "T", "it to stop")
+        until(lambda: stat_of(pid).state == "T", "it to stop")
         assert f"1 ended on SIGTERM: orphan ({pid})" in asked.run(f"pid:{pid}", "--kill", "--yes")
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+from kit import stat_of
 
 from pidwarden.drill import shapes
 from pidwarden.drill.pen import DeadMan, Layout, Pen, choose
@@ -38,7 +39,7 @@ def detonate(pen, shape):
 
 
 def living(pids):
-    return [pid for pid in pids if (found := procfs.stat(pid)) and found.state not in "ZX"]
+    return [pid for pid in pids if (found := stat_of(pid)) and found.state not in "ZX"]
 
 
 def members(pen):
@@ -127,7 +128,7 @@ def test_the_setsid_bomb_leaves_its_session():
     with Pen(CAP) as pen, DeadMan(pen.directories, 60):
         bomb = detonate(pen, "setsid")
         try:
-            until(lambda: len({s.session for p in members(pen) if (s := procfs.stat(p))}) > CAP // 2, "many sessions")
+            until(lambda: len({s.session for p in members(pen) if (s := stat_of(p))}) > CAP // 2, "many sessions")
         finally:
             pen.kill()
             bomb.wait(20)

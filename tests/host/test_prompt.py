@@ -10,10 +10,9 @@ import signal
 
 import pytest
 from guardkit import guard, members, pen
-from kit import until
+from kit import stat_of, until
 
 from pidwarden.guard.control import ask
-from pidwarden.kernel import procfs
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -71,7 +70,7 @@ def test_a_loop_at_the_prompt_ends_where_its_job_is_held_and_the_shell_lives(arg
         shell.type("while :; do sleep 1000 & done\n")
         running.wait("held")
         until(lambda: shell.read().rstrip(b" ").endswith(PROMPT.rstrip()), "the prompt to come back")
-        assert procfs.stat(shell.pid).state == "S"
+        assert stat_of(shell.pid).state == "S"
         before = set(members(made))
         assert len(before) < 4 * HOLD_AT
         shell.type("echo still $((40 + 2))\n")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from guardkit import bomb, c_bomb, guard, members, pen, stopped_in
-from kit import until
+from kit import stat_of, until
 
 from pidwarden.act.kill import Execution
 from pidwarden.act.spare import Protection
-from pidwarden.kernel import cgroup, procfs
+from pidwarden.kernel import cgroup
 from pidwarden.model.key import NOBODY, TICK_NS, ProcessKey
 from pidwarden.model.record import Record
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.root]
 
 
 def record_of_process(pid: int) -> Record:
-    key = ProcessKey(pid, procfs.stat(pid).start_ticks * TICK_NS)
+    key = ProcessKey(pid, stat_of(pid).start_ticks * TICK_NS)
     return Record(key, NOBODY, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, b"sleep")
 
 

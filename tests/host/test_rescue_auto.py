@@ -10,10 +10,9 @@ import sys
 
 import pytest
 from guardkit import members, pen, reap_adopted, start
-from kit import prop, until
+from kit import prop, stat_of, until
 
 from pidwarden.drill import shapes
-from pidwarden.kernel import procfs
 
 pytestmark = pytest.mark.root
 
@@ -37,7 +36,7 @@ def full_pen(argv, cap=CAP, filled=None):
         until(lambda: made.current() >= (filled or cap), "the pen to be full", 60)
         yield made, beside
         for one in beside:
-            assert procfs.stat(one.pid).state == "S", "a neighbour is hurt"
+            assert stat_of(one.pid).state == "S", "a neighbour is hurt"
 
 
 def run(made, *arguments):
@@ -59,7 +58,7 @@ def run(made, *arguments):
 
 def alive(made, beside):
     others = {one.pid for one in beside}
-    return [p for p in members(made) if p not in others and (s := procfs.stat(p)) and s.state not in "ZX"]
+    return [p for p in members(made) if p not in others and (s := stat_of(p)) and s.state not in "ZX"]
 
 
 def drill_shape(name):
@@ -99,7 +98,7 @@ def test_a_rehearsal_changes_nothing():
         code, out, err = run(made, "--auto", "--dry-run")
         assert (code, err) == (0, ""), out
         assert "would: hold the forks of" in out
-        assert not [pid for pid in before if procfs.stat(pid).state == "T"]
+        assert not [pid for pid in before if stat_of(pid).state == "T"]
         assert before <= set(members(made))
 
 

@@ -21,11 +21,10 @@ from pathlib import Path
 import pytest
 from cli_kit import DROP, NOBODY, nobodys_environment, nobodys_python
 from guardkit import members, pen, start
-from kit import prop, until
+from kit import prop, stat_of, until
 from test_rescue_auto import NEIGHBOUR, RESCUE, alive, full_pen
 
 import pidwarden
-from pidwarden.kernel import procfs
 
 pytestmark = pytest.mark.root
 
@@ -122,7 +121,7 @@ def terminal(*argv, cap=300):
         until(lambda: made.current() >= cap, "the pen to be full", 60)
         yield made, screen, beside
         for one in beside:
-            assert procfs.stat(one.pid).state == "S", "a neighbour is hurt"
+            assert stat_of(one.pid).state == "S", "a neighbour is hurt"
 
 
 def test_from_a_shell_by_exec_and_back():
@@ -130,17 +129,17 @@ def test_from_a_shell_by_exec_and_back():
         shell = screen.process.pid
         said = screen.type(f"exec {COMMAND} --config /nonexistent")
         assert "slots are in use" in said
-        assert procfs.stat(shell).comm == b"python"
+        assert stat_of(shell).comm == b"python"
         assert "a bomb" in screen.type("who")
         assert "freeze" in screen.type("help")
         assert "they stand still" in screen.type("freeze 1")
         assert "are stopped" in screen.type("frozen")
         assert "nobody of it lives" in screen.type("kill")
         keep = {shell, *(one.pid for one in beside)}
-        living = {pid for pid in members(made) if (s := procfs.stat(pid)) and s.state not in "ZX"}
+        living = {pid for pid in members(made) if (s := stat_of(pid)) and s.state not in "ZX"}
         assert living <= keep
         screen.type("quit", "shell> ")
-        assert procfs.stat(shell).comm == b"dash"
+        assert stat_of(shell).comm == b"dash"
         assert os.getpriority(os.PRIO_PROCESS, shell) == os.getpriority(os.PRIO_PROCESS, 0)
         until(lambda: made.current() < 10, "the zombies to be reaped")
         assert "again" in screen.type("/bin/echo ag''ain", "again\r\n")
@@ -162,7 +161,7 @@ def test_a_shell_comes_back_from_a_wrong_word_and_from_auto():
         screen.type(f"exec {COMMAND} --auto", "type yes: ")
         assert "Nobody of it lives" in screen.type("yes", "shell> ")
         keep = {screen.process.pid, *(one.pid for one in beside)}
-        assert not [pid for pid in members(made) if pid not in keep and procfs.stat(pid).state not in "ZX"]
+        assert not [pid for pid in members(made) if pid not in keep and stat_of(pid).state not in "ZX"]
 
 
 @pytest.mark.parametrize("shape", ["tight", "setsid", "parent", "threads"])

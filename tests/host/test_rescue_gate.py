@@ -7,10 +7,9 @@ import os
 import signal
 
 import pytest
-from kit import child, until
+from kit import child, stat_of, until
 
 from pidwarden.errors import PidwardenError
-from pidwarden.kernel import procfs
 from pidwarden.kernel.libbpf import elements
 from pidwarden.kernel.rescuegate import RescueGate
 from pidwarden.model.key import TICK_NS, ProcessKey
@@ -30,11 +29,11 @@ def gate(tasks=10):
 
 
 def key(pid):
-    return ProcessKey(pid, procfs.stat(pid).start_ticks * TICK_NS)
+    return ProcessKey(pid, stat_of(pid).start_ticks * TICK_NS)
 
 
 def is_stopped(pid):
-    return procfs.stat(pid).state == "T"
+    return stat_of(pid).state == "T"
 
 
 @pytest.mark.parametrize("way", WAYS)

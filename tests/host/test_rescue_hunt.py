@@ -8,9 +8,8 @@ import signal
 import subprocess
 
 import pytest
-from kit import until
+from kit import stat_of, until
 
-from pidwarden.kernel import procfs
 from pidwarden.rescue.hunt import Hunt
 from pidwarden.rescue.sparing import DEFAULTS, Sparing
 from pidwarden.rescue.table import Table
@@ -30,7 +29,7 @@ def pair():
         both = [stack.enter_context(subprocess.Popen(["sleep", "1000"])) for _ in range(2)]
         for one in both:
             stack.callback(one.kill)
-        until(lambda: all(procfs.stat(one.pid).comm == b"sleep" for one in both), "them to run")
+        until(lambda: all(stat_of(one.pid).comm == b"sleep" for one in both), "them to run")
         table = Table()
         stack.callback(table.close)
         yield both, table, {p.pid: p for p in table.read()}
@@ -68,7 +67,7 @@ def test_who_is_dying_is_not_read_again_but_told_by_his_pidfd(pair):
         chase._dying[p.pid] = p
     assert {p.pid for p in chase.look()} == {one.pid, other.pid}  # neither was signalled
     one.kill()
-    until(lambda: procfs.stat(one.pid).state == "Z", "the zombie")
+    until(lambda: stat_of(one.pid).state == "Z", "the zombie")
     assert {p.pid for p in chase.look()} == {other.pid}
     assert chase.zombies == 1
     one.wait()
@@ -91,7 +90,7 @@ def test_without_room_for_pidfds_it_goes_on_one_by_one(pair):
 def test_a_line_that_changed_is_taken_apart_again(pair):
     (one, other), table, procs = pair
     os.kill(one.pid, signal.SIGSTOP)
-    until(lambda: procfs.stat(one.pid).state == "T", "it to stop")
+    until(lambda: stat_of(one.pid).state == "T", "it to stop")
     again = {p.pid: p for p in table.read()}
     assert (procs[one.pid].state, again[one.pid].state) == ("S", "T")
     assert again[one.pid].exe == procs[one.pid].exe != ""

@@ -14,10 +14,8 @@ import sys
 
 import pytest
 from guardkit import members, pen, start
-from kit import prop, until
+from kit import prop, stat_of, until
 from shellkit import SHELLS, Typed
-
-from pidwarden.kernel import procfs
 
 pytestmark = pytest.mark.root
 
@@ -53,7 +51,7 @@ def full_pen(shell, *bomb):
         stack.callback(made.kill)
         until(lambda: made.current() >= CAP, "the pen to be full", 60)
         yield made, typed, beside, root
-        assert procfs.stat(beside.pid).state == "S"
+        assert stat_of(beside.pid).state == "S"
         assert "fork" not in typed.said
         assert "not found" not in typed.said
 
@@ -80,7 +78,7 @@ def test_by_name(shell, unique, shape):
         said = typed.type(text("--name", os.path.basename(unique)), "now type pw_kill")
         assert "more frozen" in said
         mine = (typed.process.pid, beside.pid)
-        assert all(procfs.stat(pid).state in "TZ" for pid in alive(made, *mine))
+        assert all(stat_of(pid).state in "TZ" for pid in alive(made, *mine))
         assert " 0 left" in typed.type("pw_kill", "left\n")
         until(lambda: not alive(made, *mine), "the bomb to be dead")
 
@@ -117,9 +115,9 @@ def test_what_was_frozen_can_be_let_go(shell, unique):
         try:
             os.kill(sleeper.pid, signal.SIGSTOP)
             typed.type(text("--name", os.path.basename(unique)), "now type pw_kill")
-            until(lambda: procfs.stat(sleeper.pid).state == "T", "it to be frozen")
+            until(lambda: stat_of(sleeper.pid).state == "T", "it to be frozen")
             typed.type("pw_thaw", "continued")
-            until(lambda: procfs.stat(sleeper.pid).state != "T", "it to go on")
+            until(lambda: stat_of(sleeper.pid).state != "T", "it to go on")
         finally:
             made.kill()
             sleeper.wait()
@@ -134,7 +132,7 @@ def test_its_own_ancestors_are_spared(shell, unique):
         try:
             said = typed.type(text("--name", os.path.basename(unique)), "now type pw_kill")
             assert "0 processes with name" in said
-            assert procfs.stat(typed.process.pid).state == "S"
+            assert stat_of(typed.process.pid).state == "S"
         finally:
             made.kill()
             typed.end()

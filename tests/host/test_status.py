@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from cli_kit import forget_copy, guard, nobody_cli, one_sentence, pidwarden_cli, sleeper
-from kit import until
+from kit import stat_of, until
 
 from pidwarden.guard.control import ask
 from pidwarden.kernel import procfs
@@ -61,7 +61,7 @@ def waiting():
 
 def copies(shell):
     """Live processes of a shell's session but itself."""
-    stats = [procfs.stat(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
+    stats = [stat_of(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
     return sum(1 for s in stats if s and s.session == shell.pid != s.pid and s.state not in "ZX")
 
 

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 from cli_kit import NOBODY, gone_pid, guard, nobody_cli, one_sentence, pidwarden_cli, sleeper
 from guardkit import inside, pen, start
-from kit import child, until
+from kit import child, stat_of, until
 from test_fork_refused import NEWPID
 
 from pidwarden.cli import why_look
@@ -234,7 +234,7 @@ def test_who_has_not_reaped_what_fills_a_users_limit(why, user):
         assert (
             f"  zombies 15 of them: crowd ({running.pid}) has not waited for 15; `pidwarden zombies` says why" in lines
         )
-        zombie = next(p for p in pids() if (s := procfs.stat(p)) and s.state == "Z" and s.ppid == running.pid)
+        zombie = next(p for p in pids() if (s := stat_of(p)) and s.state == "Z" and s.ppid == running.pid)
         done = pidwarden_cli("why", f"pid:{zombie}")
         assert f"type `pidwarden why pid:{running.pid}`" in one_sentence(done, 1)
 
@@ -329,7 +329,7 @@ def test_a_pid_namespace_with_a_low_pid_max_is_known_inside_and_unknown_outside(
 
 
 def children(pid):
-    return [p for p in pids() if (s := procfs.stat(p)) and s.ppid == pid]
+    return [p for p in pids() if (s := stat_of(p)) and s.ppid == pid]
 
 
 def test_a_namespace_whose_first_process_has_ended_is_told_from_want_of_memory(why):

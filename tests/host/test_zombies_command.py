@@ -10,10 +10,10 @@ import sys
 
 import pytest
 from cli_kit import DROP, forget_copy, gone_pid, guard, left_behind, nobody_cli, one_sentence, pidwarden_cli
-from kit import prop, until
+from kit import prop, stat_of, until
 from zombiekit import run, signals
 
-from pidwarden.kernel import procfs, slab, zombies
+from pidwarden.kernel import slab, zombies
 
 pytestmark = pytest.mark.root
 RUN_DIR = f"/run/pidwarden-zombies-{os.getpid()}"
@@ -46,7 +46,7 @@ def nobody(*argv):
 
 
 def all_zombies():
-    return sum((s := procfs.stat(int(n))) is not None and s.state == "Z" for n in os.listdir("/proc") if n.isdecimal())
+    return sum((s := stat_of(int(n))) is not None and s.state == "Z" for n in os.listdir("/proc") if n.isdecimal())
 
 
 def test_one_parent_with_many_as_an_object_and_as_text():
@@ -144,7 +144,7 @@ def test_an_ordinary_user_is_told_what_can_be_known_and_why_not_more():
         assert "trace" in cause["unknown"][0]
         assert cause["were"][0]["ending"] is None
         signals(pid, signal.SIGSTOP)
-        until(lambda: procfs.stat(pid).state == "T", "the stop")
+        until(lambda: stat_of(pid).state == "T", "the stop")
         assert asked(f"pid:{pid}", ask=nobody)[1]["causes"][0]["cause"] == "parent-stopped"
         assert "sudo pidwarden zombies" in nobody(f"pid:{pid}")
     with run("ignored") as (_running, pid, _other):

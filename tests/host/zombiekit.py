@@ -8,11 +8,11 @@ import signal
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit import Child, child, until
+from kit import Child, child, stat_of, until
 
 from pidwarden.diagnose.cause import Cause
 from pidwarden.diagnose.zombies import diagnose
-from pidwarden.kernel import cases, cgroup, freezer, procfs, socketpeer
+from pidwarden.kernel import cases, cgroup, freezer, socketpeer
 from pidwarden.kernel.patience import Reader
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def kill_sleeper(prop: Prop) -> contextlib.AbstractContextManager[Made]:
 
 def let_go(prop: Prop) -> contextlib.AbstractContextManager[Made]:
     """Its own parent traces somebody, until SIGUSR1."""
-    return _with(prop, lambda pid, _other: signals(procfs.stat(pid).ppid, signal.SIGUSR1))
+    return _with(prop, lambda pid, _other: signals(stat_of(pid).ppid, signal.SIGUSR1))
 
 
 def notices(prop: Prop) -> contextlib.AbstractContextManager[Made]:
@@ -111,7 +111,7 @@ def notices(prop: Prop) -> contextlib.AbstractContextManager[Made]:
 
 def _zombies(pid: int) -> list[int]:
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [c for c in map(int, file.read().split()) if (s := procfs.stat(c)) and s.state == "Z"]
+        return [c for c in map(int, file.read().split()) if (s := stat_of(c)) and s.state == "Z"]
 
 
 @contextlib.contextmanager
@@ -119,7 +119,7 @@ def stopped(_prop: Prop) -> Iterator[Made]:
     """A parent that would reap, stopped before its child ends."""
     with run("reaper") as (_running, pid, other):
         signals(pid, signal.SIGSTOP)
-        until(lambda: procfs.stat(pid).state == "T", "the stop")
+        until(lambda: stat_of(pid).state == "T", "the stop")
         signals(other, signal.SIGKILL)
         yield Made(pid, other, lambda: signals(pid, signal.SIGCONT))
 
@@ -143,7 +143,7 @@ def frozen(
             assert cgroup.move(pid, inner)
             if stop:
                 signals(pid, signal.SIGSTOP)
-                until(lambda: procfs.stat(pid).state == "T", "the stop")
+                until(lambda: stat_of(pid).state == "T", "the stop")
             target = top if above else inner
             assert freezer.freeze(target)
             until(lambda: freezer.is_frozen(inner), "the freeze")
@@ -249,4 +249,4 @@ if has_freezer(1):
 def _sleeper(pid: int) -> int:
     """Its child that lives."""
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return next(c for c in map(int, file.read().split()) if procfs.stat(c).state != "Z")
+        return next(c for c in map(int, file.read().split()) if stat_of(c).state != "Z")

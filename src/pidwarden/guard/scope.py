@@ -89,7 +89,7 @@ class Scope:
 
     def _add_pid(self, selector: Selector) -> None:
         pid = int(selector.value)
-        if procfs.stat(pid) is None:
+        if procfs.stat(pid) is None and procfs.veiled(pid) is None:
             msg = f"{selector}: there is no such process (or /proc hides it); nothing was started"
             raise PidwardenError(msg)
         if len(self.pids) == abi.MAX_ONLY:

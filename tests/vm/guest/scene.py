@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guardkit import GuardProcess, detach
-from kit import until
+from kit import stat_of, until
 
 from pidwarden.drill import deadman
 from pidwarden.kernel import procfs
@@ -160,7 +160,7 @@ class Bomb:
 
     def stands_still(self) -> bool:
         """Whether everybody who lives in it is stopped, but for the session's shell, which waits."""
-        found = [procfs.stat(pid) for pid in self.living() - self._session]
+        found = [stat_of(pid) for pid in self.living() - self._session]
         return bool(found) and all(f is not None and f.state in "TZX" for f in found)
 
     def watch(self, done: object, what: str, seconds: float) -> None:
