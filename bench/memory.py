@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from cost import Guard, build_loop
+from cost import Guard, workshop
 from pidwarden.guard.control import ask
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ TARGET_MB = 100
 def main() -> int:
     """Measures and prints; 1 if the target is missed."""
     forks = int(sys.argv[1]) if len(sys.argv) > 1 else FORKS
-    with build_loop() as program:
-        return measure(forks, program)
+    with workshop() as folder:
+        return measure(forks, folder / "forkloop")
 
 
 def measure(forks: int, program: Path) -> int:

@@ -80,9 +80,15 @@ def sockets(count: int) -> None:
         print(f"| pyroute2 | {seconds(lambda: list(diag.get_sock_stats(family=2)), 1)} |")
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Measures what was asked for."""
     numbers = [int(word) for word in sys.argv[2:]]
     if sys.argv[1:2] == ["sockets"]:
         sockets(*(numbers or [10_000]))
     else:
         command(*([*numbers, *[5000, 5][len(numbers) :]]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -37,7 +37,7 @@ def init(command: str) -> None:
 # As shipped, in the time of an emulated processor: it takes ten times as long to fork 300 times, and 400 to die. With
 # a branch_age of 1 s a bomb there is no longer young when it has forked so often, and each of its children a branch.
 # On a busy machine a thread bomb was seen to take 32 s for its 1,200 threads.
-CONFIG = 'branch_age = 10\nslow_after = 100\nkill_timeout = 30\nmode = "{mode}"\n'
+CONFIG = 'branch_age = 10\nslow_after = 100\nkill_timeout = 120\nmode = "{mode}"\n'
 
 
 class WholeGuard(GuardProcess):
