@@ -1,4 +1,4 @@
-"""What the figures come from can still be started: a bench that imports what is gone is found out here, not in a year."""
+"""A bench that imports what is gone is found out here, not when somebody wants its figures again."""
 
 from __future__ import annotations
 
