@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pidwarden.errors import UsageError
-from pidwarden.model.paths import CONFIG
+from pidwarden.model.paths import CONFIG, PREPARED
 from pidwarden.rescue.strength import now
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--print-shell",
         action="store_true",
         help="print a text to paste into the last shell that answers: it freezes and kills with built-ins alone",
+    )
+    what.add_argument(
+        "--prepare",
+        nargs="?",
+        const=PREPARED,
+        metavar="DIR",
+        help=f"before the crisis: copy what a rescue would share with a bomb, so that `. {PREPARED}/start` starts one "
+        "that need not wait for it (default: %(const)s)",
     )
     parser.add_argument(
         "--no-shell", action="store_true", help="console: end when it is left, and start no shell again"
@@ -104,6 +112,14 @@ def run(args: argparse.Namespace) -> int:
         from pidwarden.rescue.shelltext import shell_text  # noqa: PLC0415
 
         print(shell_text(wanted(args)), end="")
+        return 0
+    if args.prepare:
+        from pidwarden.rescue.prepare import prepare  # noqa: PLC0415
+
+        copied = prepare(args.prepare).copied
+        print(f"copied {len(copied)} files to {args.prepare}; when nothing can be started any more, type")
+        print(f"  . {args.prepare}/start")
+        print("and type this command again whenever Python or the C library is upgraded")
         return 0
     if args.auto:
         from pidwarden.cli.unattended import auto  # noqa: PLC0415

@@ -5,3 +5,4 @@ from __future__ import annotations
 CONFIG = "/etc/pidwarden.toml"
 RUN_DIR = "/run/pidwarden"
 STATE_DIR = "/var/lib/pidwarden"
+PREPARED = f"{STATE_DIR}/rescue"

@@ -112,6 +112,7 @@ NOT_IN_GUEST = {
     "on in the history is tested there by test_history.py",
     "tests/host/test_rescue_auto.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_hunt.py": "pidfds are the same on every kernel; test_rescued.py uses them there",
+    "tests/host/test_rescue_prepared.py": "how programs find their libraries does not depend on the kernel",
     "tests/host/test_rescue_console.py": "it is run there on a whole table, by test_rescued.py",
     "tests/host/test_rescue_shell.py": "what a shell does with its built-ins does not depend on the kernel",
     "tests/host/test_why_command.py": "its limits are told of there by test_fork_refused.py, test_table_full.py",
