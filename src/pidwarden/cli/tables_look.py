@@ -107,7 +107,10 @@ class _Looks:
         """Those that are wanted, with the name of the network namespace if it is not ours."""
         name = self._args.netns and f"netns {escape(os.fsencode(self._args.netns))}"
         chosen = [g for g in found if g.table in self._wanted]
-        return [g._replace(of=g.of or name) if name and g.scope is Scope.NETNS else g for g in chosen]
+        if not name:
+            return chosen
+        file = f"/proc/{which}/ns/net" if (which := self._args.netns).isdecimal() else which
+        return [g._replace(of=g.of or name, netns=file) if g.scope is Scope.NETNS else g for g in chosen]
 
 
 def _object(
