@@ -191,6 +191,6 @@ def _advice(facts: Facts, wanted: str) -> list[str]:
             continue
         where = "of this session" if name.startswith(limit.PIDS) else "of the machine"
         enough = min(allowed, limit.CATALOGUE[name].high if name in limit.CATALOGUE else allowed)
-        command = f"; `pidwarden limits set {name} {enough:.0f}`" if value < enough < float("inf") else ""
+        command = f"; `pidwarden limits set {name} {enough:.0f}`" if value < enough and allowed < float("inf") else ""
         found.append(f"{name} {where} is {value}: it is reached first{command}")
     return found
