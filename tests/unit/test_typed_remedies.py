@@ -16,6 +16,7 @@ from pidwarden.diagnose.conntrack import Kind
 from pidwarden.diagnose.limits import Binding
 from pidwarden.diagnose.limits import Kind as Which
 from pidwarden.diagnose.resize import Wanted
+from pidwarden.diagnose.tables import Thresholds, Trend, judge
 from pidwarden.diagnose.tabletext import command
 from pidwarden.kernel import limits, namespaces
 from pidwarden.kernel.tables import tasks
@@ -84,6 +85,11 @@ def test_a_limit_of_another_network_namespace_is_set_there():
     line = "pidwarden limits set net.ipv4.ip_local_port_range 1024-65535"
     assert command(found) == f"sudo nsenter --net=/proc/7/ns/net {line}"
     assert command(gauge) == f"sudo {line}"
+
+
+def test_what_is_full_is_not_full_soon():
+    gauge = Gauge(Table.PTYS, Scope.MACHINE, "", 10, 10)
+    assert judge(gauge, Thresholds(), Trend(5.0, 1.0, 0)).reasons == ("full",)
 
 
 def test_ids_of_a_pid_namespace_are_not_those_of_the_machine(monkeypatch):
