@@ -132,6 +132,12 @@ def test_no_more_buckets_than_the_kernel_makes():
     assert resize.sizes(now, Wanted(2**31 - 1, None)) == (2**31 - 1, 536_870_400)
 
 
+def test_memory_that_does_not_come_back_is_not_promised():
+    now = resize.Facts(262_656, 262_656, 0, 384, None)
+    said = [" ".join(resize.plan(now, Wanted(most, None), "/x").notes) for most in (262_400, 262_144)]
+    assert ["gives their memory back" in text for text in said] == [False, True]
+
+
 def test_a_rehearsal_of_what_is_refused_says_so(capsys):
     step = Step(Target(Place.KERNEL, "/x"), "1", "2")
     args = argparse.Namespace(json=False, dry_run=True)
