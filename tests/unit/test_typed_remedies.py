@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import types
 
 import pytest
 
-from pidwarden.act import places
-from pidwarden.cli import changing, conntrack, main, source, tables, tables_look, undoing
+from pidwarden.cli import changing, conntrack, main, tables, tables_look, undoing
 from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice, resize, setting
 from pidwarden.diagnose.change import Machine, of
@@ -177,18 +175,3 @@ def test_an_answer_that_has_no_room_is_no_crash(capfd, monkeypatch):
     finally:
         os.dup2(kept, 1)
     assert "tried to write the answer: No space left on device" in capfd.readouterr().err
-
-
-def test_root_who_lacks_a_capability_is_not_told_to_be_root(monkeypatch):
-    refused = PermissionError(errno.EACCES, "Permission denied")
-    for uid, words in ((0, "root lacks a capability here"), (1000, "it takes root")):
-        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
-        assert words in str(places.failed("tried", refused))
-
-
-def test_processes_that_proc_hides_are_said_to_be_missing(monkeypatch):
-    monkeypatch.setattr(source, "hidden_by", lambda: "hidepid=invisible")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert "hidepid=invisible: processes of others are not counted" in tables_look._hidden()[0]
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert not tables_look._hidden()
