@@ -66,17 +66,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
-        raise ValueError(text)
+        msg = f"{text!r} is no number of seconds from {_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f}"
+        raise argparse.ArgumentTypeError(msg)
     return value
 
 
 def _top(text: str) -> int:
-    value = int(text)
-    if not 0 < value <= _MOST_TOP:
-        raise ValueError(text)
-    return value
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= _MOST_TOP):
+        msg = f"{text!r} is no number of rows from 1 to {_MOST_TOP}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from pidwarden.model.gauge import Table
-
-if TYPE_CHECKING:
-    import argparse
 
 _WATCH_SECONDS = 2.0
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 86_400.0
@@ -42,16 +39,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
-        raise ValueError(text)
+        msg = f"{text!r} is no number of seconds from {_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f}"
+        raise argparse.ArgumentTypeError(msg)
     return value
 
 
 def _share(text: str) -> float:
-    value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 1:
-        raise ValueError(text)
+        msg = f"{text!r} is no share; type it as 0.9 or 90%"
+        raise argparse.ArgumentTypeError(msg)
     return value
 
 

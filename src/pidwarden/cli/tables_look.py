@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -107,7 +108,10 @@ class _Looks:
         """Those that are wanted, with the name of the network namespace if it is not ours."""
         name = self._args.netns and f"netns {escape(os.fsencode(self._args.netns))}"
         chosen = [g for g in found if g.table in self._wanted]
-        return [g._replace(of=g.of or name) if name and g.scope is Scope.NETNS else g for g in chosen]
+        if not name:
+            return chosen
+        file = f"/proc/{which}/ns/net" if (which := self._args.netns).isdecimal() else which
+        return [g._replace(of=g.of or name, netns=file) if g.scope is Scope.NETNS else g for g in chosen]
 
 
 def _object(
@@ -122,6 +126,15 @@ def _object(
     }
 
 
+def _hidden() -> list[str]:
+    """Why processes are missing without a word from the kernel: numbers and names are of those that /proc shows."""
+    from pidwarden.cli.source import hidden_by  # noqa: PLC0415  (only for this)
+
+    if os.geteuid() and (hidden := hidden_by()):
+        return [f"/proc is mounted with {hidden}: processes of others are not counted; type `sudo pidwarden tables`"]
+    return []
+
+
 def run(args: argparse.Namespace) -> int:
     """Looks twice and says what was found; 1 if a table is over its threshold.
 
@@ -131,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
         NoPermission: it is not ours to enter.
     """
     wanted, thresholds = _wanted(args), _thresholds(args)
+    notes = _hidden() if wanted - _ALONE else []
     if args.netns:
         netns.enter(args.netns)
     looks = _Looks(args, wanted)
@@ -142,13 +156,15 @@ def run(args: argparse.Namespace) -> int:
             if args.json:
                 import json  # noqa: PLC0415
 
-                print(json.dumps(_object(findings, shown, thresholds)), flush=True)
+                print(json.dumps(_object(findings, shown, thresholds) | {"notes": notes}), flush=True)
             else:
-                print("\n".join(tables_text.lines(shown)), flush=True)
+                print("\n".join([*tables_text.lines(shown), *(f"note: {note}" for note in notes)]), flush=True)
             if args.watch is None:
                 return int(any(f.state is tables.State.OVER for f in findings))
             time.sleep(args.watch)
             if not args.json:
                 print(f"\n{time.strftime('%H:%M:%S')}")
     except OSError as why:
+        if why.filename is None and why.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise  # of what was written
         raise failed(f"tried to read {why.filename or 'the tables'}", why, "type it again") from why

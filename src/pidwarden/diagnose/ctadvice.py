@@ -20,6 +20,7 @@ MIB = 1 << 20
 _GROW = {Kind.FULL, Kind.FILLING, Kind.NEAR, Kind.CHAINS}
 _WORTH = 0.1  # of the table: less is not worth a rule of its own
 _RAW = -300  # the priority at which a packet can be kept from being tracked (NF_IP_PRI_RAW)
+_REFUSE, _WHO = "pidwarden_refuse", "ss -tunap"
 FLOW_FIELDS = ("family", "proto", "dst", "dport", "nat", "status")
 _SYN_SENT_SECONDS = 30  # three tries of a SYN: 1, 2 and 4 s apart, and an answer that is slow
 
@@ -100,12 +101,30 @@ def _scanned(kinds: set[Kind], reading: Reading, tally: Tally) -> Iterator[Advic
     if Kind.SCANNED in kinds and sources:
         key, number = sources[0]
         family, who = ("ip6" if isinstance(key[0], bytes) else "ip"), address(key[0])
+        if _is_loopback(key[0]):
+            reason = f"{number} of {tally.unreplied} unanswered entries are of {who}: a process of this machine"
+            yield Advice("find out who asks", reason, (_WHO,), ())
+            return
         yield Advice(
             f"refuse {who} before it is tracked",
             f"{number} of {tally.unreplied} unanswered entries are of {who}",
-            (f"nft add rule inet TABLE raw_prerouting {family} saddr {who} drop  # a chain of priority {_RAW}",),
-            (f"everything from {who} is refused, not only the scan; find out first who it is",),
+            (
+                f"nft add table inet {_REFUSE}",
+                f"nft 'add chain inet {_REFUSE} prerouting {{ type filter hook prerouting priority {_RAW}; }}'",
+                f"nft add rule inet {_REFUSE} prerouting {family} saddr {who} drop",
+            ),
+            (
+                f"everything from {who} is refused, not only the scan; find out first who it is: if it is an address "
+                f"of this machine, `{_WHO}` shows which process asks, and the rule does not see it",
+                f"`nft delete table inet {_REFUSE}` takes it back",
+            ),
         )
+
+
+def _is_loopback(source: int | bytes) -> bool:
+    if isinstance(source, bytes):
+        return source == bytes(15) + b"\1"
+    return source >> 24 == 127  # noqa: PLR2004  (127.0.0.0/8)
 
 
 def _resize(reading: Reading, memory: Memory, *, asked: bool) -> Advice:
@@ -162,18 +181,21 @@ class Flows(NamedTuple):
     translated: int
     answered: int
     total: int
+    redirected: int = 0  # others of the protocol, whose answers come from elsewhere than they were sent to
 
 
 def flows(wanted: FlowSet, tally: Tally) -> Flows:
     """Counts a flow set in a tally that has a breakdown by `FLOW_FIELDS`."""
-    entries = translated = answered = 0
+    entries = translated = answered = redirected = 0
     for key, number in tally.values(FLOW_FIELDS):
         _family, proto, dst, dport, nat, status = key
         if wanted.holds(proto, dst, dport):
             entries += number
             translated += number if nat else 0
             answered += number if status & ct.REPLIED else 0
-    return Flows(entries, translated, answered, tally.count)
+        elif proto == wanted.proto and nat & ct.DST_NAT:
+            redirected += number
+    return Flows(entries, translated, answered, tally.count, redirected)
 
 
 def notrack(wanted: FlowSet, found: Flows) -> Advice:
@@ -185,6 +207,12 @@ def notrack(wanted: FlowSet, found: Flows) -> Advice:
     ]
     if found.translated:
         breaks.insert(0, f"{found.translated} of them have an address translated: untracked they BREAK; do not")
+    elif found.redirected:
+        breaks.insert(
+            0,
+            f"{found.redirected} others have their destination translated: those whose real server is at this port or "
+            "address answer from it, the answers match these rules, and they BREAK (`conntrack -L --dst-nat`)",
+        )
     else:
         breaks.append("none of them has an address translated now; a NAT rule that would match them later is passed by")
     if wanted.proto in (ct.ICMP, ct.ICMPV6):
@@ -192,7 +220,7 @@ def notrack(wanted: FlowSet, found: Flows) -> Advice:
     return Advice(
         f"NOTRACK for {wanted.text}",
         f"{found.entries} of {found.total} entries are of it, {found.answered} of them answered",
-        (*_nft(wanted), *_iptables(wanted)),
+        tuple(dict.fromkeys((*_nft(wanted), *_iptables(wanted)))),  # without ports both directions are one rule
         tuple(breaks),
     )
 

@@ -121,11 +121,16 @@ def command(gauge: Gauge) -> str:
         return f"sudo pidwarden conntrack resize --max {2 * gauge.limit}"
     if gauge.table in (Table.TCP_PORTS, Table.UDP_PORTS):
         room = gauge.limit < _PORTS[1] - _PORTS[0] + 1
-        return f"sudo pidwarden limits set {gauge.setting} {_PORTS[0]}-{_PORTS[1]}" * room
+        return f"{_sudo(gauge)} pidwarden limits set {gauge.setting} {_PORTS[0]}-{_PORTS[1]}" * room
     if gauge.table is Table.PTYS and gauge.scope is Scope.MOUNT:
         return f"sudo mount -o remount,max={2 * gauge.limit} {shlex.quote(gauge.of)}"
     more = min(2 * gauge.limit, _HIGHEST.get(gauge.setting, 2 * gauge.limit))
     return _raise(gauge, more) if more > gauge.limit else ""
+
+
+def _sudo(gauge: Gauge) -> str:
+    """As root, and in the network namespace whose limit it is."""
+    return f"sudo nsenter --net={shlex.quote(gauge.netns)}" if gauge.netns else "sudo"
 
 
 def _raise(gauge: Gauge, more: int) -> str:
@@ -138,4 +143,4 @@ def _raise(gauge: Gauge, more: int) -> str:
         name = f"nproc:{gauge.detail.rsplit(' ', 1)[-1]}"
     elif gauge.table is Table.CGROUP_PIDS:
         name = shlex.quote(f"pids.max:{gauge.of}")
-    return f"sudo pidwarden limits set {name} {more}"
+    return f"{_sudo(gauge)} pidwarden limits set {name} {more}"
