@@ -12,7 +12,7 @@ from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice
 from pidwarden.diagnose.conntrack import Kind
 from pidwarden.errors import NotPossible, UsageError
-from pidwarden.kernel import conntrack, ctmemory, netspaces, nfnetlink
+from pidwarden.kernel import conntrack, ctmemory, netns, nfnetlink
 from pidwarden.model import cttally
 from pidwarden.model.conntrack import Columns, Memory, Reading, chains
 from pidwarden.model.cttally import Counts, Tally
@@ -315,9 +315,9 @@ def test_loaded_and_hidden(tmp_path):
 def test_a_namespace_that_is_none():
     for text in ("", "a\0b"):
         with pytest.raises(UsageError):
-            netspaces.find(text)
+            netns.find(text, "conntrack")
     with pytest.raises(Exception, match="ip netns"):
-        netspaces.find("no-such-name-at-all")
+        netns.find("no-such-name-at-all", "conntrack")
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ def test_namespaces_of_which_none_can_be_read_are_an_error(monkeypatch, number):
 
     monkeypatch.setattr(conntrack_look, "read_in", read)
     wish = conntrack_look.wish_of(parse())
-    several = [netspaces.Namespace(n, "/nowhere", f"number {n}") for n in range(number)]
+    several = [netns.Namespace(n, "/nowhere", f"number {n}") for n in range(number)]
     with pytest.raises(NotPossible, match="nothing is tracked"):
         conntrack_look.Rounds(several, wish).look(0.0)
 
@@ -378,5 +378,5 @@ def test_what_a_walk_may_lack_is_told(monkeypatch):
             yield [b"broken"]
 
     monkeypatch.setattr(nfnetlink, "Link", Link)
-    walked = conntrack_look.walk_in(netspaces.own(), conntrack_look.wish_of(parse("--walk")))
+    walked = conntrack_look.walk_in(netns.own(), conntrack_look.wish_of(parse("--walk")))
     assert [note.split(" ", 1)[0] for note in walked.notes] == ["the", "2", "1"]

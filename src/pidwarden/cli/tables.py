@@ -25,8 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the share that is too much, 0.9 or 90%% (default: that of the configuration)",
     )  # fmt: skip
     parser.add_argument(
-        "--netns", metavar="PID|PATH",
-        help="the tables of this network namespace: of a process, or of a file such as /run/netns/NAME",
+        "--netns", metavar="NS",
+        help="the tables of another network namespace: a pid, a name of `ip netns`, or a path",
     )  # fmt: skip
     parser.add_argument(
         "--watch", nargs="?", type=_seconds, const=_WATCH_SECONDS, metavar="S",

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     """
     wanted, thresholds = _wanted(args), _thresholds(args)
     if args.netns:
-        netns.enter(args.netns)
+        netns.enter(netns.find(args.netns, args.command), args.command)
     looks = _Looks(args, wanted)
     try:
         looks.first()
