@@ -13,6 +13,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from pidwarden.errors import NoPermission, NotPossible, PidwardenError
+from pidwarden.kernel import namespaces
 from pidwarden.kernel.procfs import PROC, read_bytes, read_int
 from pidwarden.model.conntrack import COUNTERS, Reading
 
@@ -66,17 +67,11 @@ def read(root: str = PROC, *, clock_ns: int = 0) -> Reading:
     if count is None:
         raise NotPossible(f"{place}count cannot be read; see `ls -l {root}/{SYSCTL}`")
     cpus, source, notes = counters(root)
+    here = namespaces.number_of("net", root=root) or 0
     return Reading(
-        clock_ns, _namespace(root), count, numbers["max"], numbers["buckets"], cpus, source, timeouts(root),
+        clock_ns, here, count, numbers["max"], numbers["buckets"], cpus, source, timeouts(root),
         {name: value for name in ("acct", "timestamp", "events") if (value := numbers[name]) is not None}, notes,
     )  # fmt: skip
-
-
-def _namespace(root: str) -> int:
-    try:
-        return os.stat(f"{root}/self/ns/net").st_ino
-    except OSError:
-        return 0
 
 
 def timeouts(root: str = PROC) -> dict[str, int]:

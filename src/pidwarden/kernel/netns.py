@@ -97,9 +97,9 @@ def seen(root: str = PROC) -> list[Namespace]:
                     path = f"{directory}/{name}"
                     inode = os.stat(path).st_ino
                     found.setdefault(inode, Namespace(inode, path, escape(os.fsencode(name))))
-    for pid, inode in _of_processes(root):
-        if inode is not None and inode not in found:
-            found[inode] = Namespace(inode, f"{root}/{pid}/ns/net", f"that of pid {pid}")
+    for pid, number in _of_processes(root):
+        if number is not None and number not in found:
+            found[number] = Namespace(number, f"{root}/{pid}/ns/net", f"that of pid {pid}")
     return list(found.values())
 
 

@@ -83,10 +83,13 @@ def each(named: Named, root: str = PROC) -> int | None:
     """Bytes of kernel memory that a slot takes when it is used, at least; None: not known, or not for us."""
     if not named.setting.caches:
         return None
-    sizes = slab.per_object(root)
-    if not sizes or named.setting.caches[0][0] not in sizes:
+    try:
+        found = slab.caches(root)
+    except OSError:
         return None
-    return sum(sizes.get(name, 0) * times for name, times in named.setting.caches)
+    if named.setting.caches[0][0] not in found:
+        return None
+    return sum(int(found[name].footprint) * times for name, times in named.setting.caches if name in found)
 
 
 def available(root: str = PROC) -> int | None:
