@@ -14,7 +14,7 @@ from pidwarden.cli import tables_text
 from pidwarden.diagnose.tables import State, Thresholds, Trend, fullest, judge, judged, trends
 from pidwarden.diagnose.tabletext import ABOUT, command
 from pidwarden.guard.rules import tables as rule
-from pidwarden.kernel import netlink
+from pidwarden.kernel import netlink, netstat
 from pidwarden.kernel.tables import (
     aio,
     conntrack,
@@ -85,7 +85,7 @@ def test_neighbours_are_counted_once_and_failures_on_every_processor(root):
 @pytest.mark.parametrize("text", ["", "entries allocs\n", "entries allocs\n1\n"])
 def test_statistics_that_are_no_statistics(root, text):
     root.write("x", text)
-    assert neighbours.statistics(f"{root.path}/x") is None
+    assert netstat.totals(f"{root.path}/x") is None
 
 
 def test_time_wait(root):

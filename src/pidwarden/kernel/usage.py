@@ -6,8 +6,9 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import limits, memory, patience, procfs, slab
+from pidwarden.kernel import limits, memory, netstat, patience, procfs, slab
 from pidwarden.kernel.procfs import PROC
+from pidwarden.kernel.tables import timewait
 from pidwarden.model import limit
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def used(named: Named, root: str = PROC) -> int | None:
         limit.CONNTRACK_MAX: lambda: procfs.read_int(f"{root}/sys/net/netfilter/nf_conntrack_count"),
         "arp.gc_thresh": lambda: _neighbours(f"{root}/net/stat/arp_cache"),
         "ndisc.gc_thresh": lambda: _neighbours(f"{root}/net/stat/ndisc_cache"),
-        "tcp_max_tw_buckets": lambda: _time_wait(root),
+        "tcp_max_tw_buckets": lambda: timewait.sockets(root).get("tw"),
         limit.PIDS: lambda: procfs.read_int(f"{limits.pids_directory(named.cgroup, root)}/pids.current"),
         limit.NOFILE: lambda: _descriptors(named.pid, root),
         limit.NPROC: lambda: _tasks_of_the_user(named.pid, root),
@@ -35,20 +36,8 @@ def used(named: Named, root: str = PROC) -> int | None:
 
 
 def _neighbours(path: str) -> int | None:
-    """The first column of the second line, in hex: entries of all namespaces together (net/core/neighbour.c)."""
-    lines = (procfs.read_bytes(path) or b"").splitlines()
-    try:
-        return int(lines[1].split()[0], 16)
-    except (IndexError, ValueError):
-        return None
-
-
-def _time_wait(root: str) -> int | None:
-    for line in (procfs.read_bytes(f"{root}/net/sockstat") or b"").splitlines():
-        words = line.split()
-        if words[:1] == [b"TCP:"] and b"tw" in words:
-            return int(words[words.index(b"tw") + 1])
-    return None
+    found = netstat.totals(path)
+    return found["entries"] if found else None
 
 
 def _descriptors(pid: int, root: str) -> int | None:
