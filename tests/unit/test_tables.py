@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import struct
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from pidwarden.kernel.tables import (
     tasks,
     timewait,
 )
+from pidwarden.model import limit
 from pidwarden.model.gauge import Gauge, Scope, Table
 
 SECOND = 1_000_000_000
@@ -344,24 +346,77 @@ def test_the_fullest_of_each_table_comes_first_and_others_only_if_they_are_near(
     assert [(f.gauge.used, more) for f, more in shown] == [(990, 3), (800, 0), (300, 0)]
 
 
-@pytest.mark.parametrize("table", Table)
-def test_each_table_has_a_symptom_a_remedy_and_a_line(table):
-    one = Gauge(table, Scope.MACHINE, "pid 1 (x)", 95, 100, 0, "kernel.x", detail="the limit is that of process 1")
-    about = ABOUT[table]
+def one_of(table, setting, *, scope=Scope.MACHINE, of="", **more):
+    return Gauge(table, scope, of, 950, 1000, 0, setting, **more)
+
+
+INSIDE = "/run/netns/a b"
+EVERY = [
+    one_of(Table.PIDS, "kernel.pid_max"),
+    one_of(Table.THREADS, "kernel.threads-max"),
+    one_of(Table.USER_TASKS, "RLIMIT_NPROC", of="uid 5", detail="the limit is that of process 1"),
+    one_of(Table.CGROUP_PIDS, "pids.max", of="/a b;rm"),
+    one_of(Table.FILES, "fs.file-max"),
+    one_of(Table.PROCESS_FILES, "RLIMIT_NOFILE", of="pid 1 (x 2)"),
+    *(one_of(Table.INOTIFY_INSTANCES, f"{name}_instances") for name in ("fs.inotify.max_user", "user.max_inotify")),
+    *(one_of(Table.INOTIFY_WATCHES, f"{name}_watches") for name in ("fs.inotify.max_user", "user.max_inotify")),
+    *(one_of(Table.NAMESPACES, f"user.max_{kind}_namespaces", of=kind) for kind in descriptors.KINDS),
+    one_of(Table.NEIGHBOURS4, "net.ipv4.neigh.default.gc_thresh3"),
+    one_of(Table.NEIGHBOURS6, "net.ipv6.neigh.default.gc_thresh3"),
+    one_of(Table.TCP_PORTS, "net.ipv4.ip_local_port_range", inside=INSIDE),
+    one_of(Table.UDP_PORTS, "net.ipv4.ip_local_port_range"),
+    one_of(Table.TIME_WAIT, "net.ipv4.tcp_max_tw_buckets", inside=INSIDE),
+    one_of(Table.CONNTRACK, "net.netfilter.nf_conntrack_max", inside=INSIDE),
+    *(one_of(Table.KEYS, f"kernel.keys.{root}maxkeys") for root in ("", "root_")),
+    *(one_of(Table.KEY_BYTES, f"kernel.keys.{root}maxbytes") for root in ("", "root_")),
+    one_of(Table.PTYS, "kernel.pty.max"),
+    one_of(Table.PTYS, "the mount option max of devpts", scope=Scope.MOUNT, of="/dev/pts"),
+    one_of(Table.AIO, "fs.aio-max-nr"),
+    one_of(Table.MOUNTS, "fs.mount-max"),
+]
+
+
+@pytest.mark.parametrize("one", EVERY, ids=lambda g: f"{g.table} {g.setting}")
+def test_each_table_has_a_symptom_a_remedy_and_a_command_that_is_taken(one):
+    about = ABOUT[one.table]
     assert about.title and about.symptom and about.remedy  # noqa: PT018
-    assert command(one).startswith("sudo ")
     text = tables_text.lines([(judge(one, Thresholds()), 0)])
     assert text[0].startswith("OVER: ")
-    assert any(line.strip().startswith("type") for line in text)
+    assert [line.split(None, 1)[1] for line in text if line.strip().startswith("type")] == [command(one)]
+    words = shlex.split(command(one))
+    for before in (["sudo"], ["nsenter", f"--net={one.inside}"]):
+        words = words[len(before) :] if words[: len(before)] == before else words
+    if words[0] == "mount":
+        assert one.scope is Scope.MOUNT
+    elif one.table is Table.CONNTRACK:
+        assert words == ["pidwarden", "conntrack", "resize", "--max", "2000"]
+    else:
+        program, group, word, name, value = words
+        assert (program, group, word) == ("pidwarden", "limits", "set")
+        setting = limit.find(name).setting
+        assert limit.allows(setting, limit.parse(setting, value)) > one.limit
+
+
+def test_no_table_was_forgotten():
+    assert {one.table for one in EVERY} == set(Table)
+
+
+def test_a_setting_of_a_network_namespace_is_set_there():
+    by_table = {one.table: command(one) for one in EVERY if one.inside}
+    assert by_table[Table.TIME_WAIT].startswith(f"sudo nsenter --net='{INSIDE}' pidwarden limits set net.ipv4.tcp_max_")
+    assert by_table[Table.TCP_PORTS].startswith("sudo nsenter --net=")
+    assert "nsenter" not in by_table[Table.CONNTRACK]  # of all, and only the first may write it
 
 
 def test_commands():
     assert command(gauge(5, 1000)) == "sudo pidwarden conntrack resize --max 2000"
     full = Gauge(Table.PIDS, Scope.MACHINE, "", 5, 4_194_304, 0, "kernel.pid_max")
     assert command(full) == ""
+    assert command(full._replace(limit=4_000_000)) == "sudo pidwarden limits set kernel.pid_max 4194304"
     hostile = Gauge(Table.CGROUP_PIDS, Scope.CGROUP, "/a b;rm", 5, 6, 0, "pids.max")
     assert command(hostile) == "sudo pidwarden limits set 'pids.max:/a b;rm' 12"
-    assert command(Gauge(Table.AIO, Scope.MACHINE, "", 5, 6, 0, "fs.aio-max-nr")) == "sudo sysctl -w fs.aio-max-nr=12"
+    asked = Gauge(Table.AIO, Scope.MACHINE, "", 5, 6, 0, "fs.aio-max-nr")
+    assert command(asked) == "sudo pidwarden limits set fs.aio-max-nr 12"
 
 
 # -- the guard's rule --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pidwarden.kernel import limits, memory, netstat, patience, procfs, slab
 from pidwarden.kernel.procfs import PROC
 from pidwarden.kernel.tables import timewait
+from pidwarden.kernel.tables.base import content
 from pidwarden.model import limit
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def used(named: Named, root: str = PROC) -> int | None:
         "arp.gc_thresh": lambda: _neighbours(f"{root}/net/stat/arp_cache"),
         "ndisc.gc_thresh": lambda: _neighbours(f"{root}/net/stat/ndisc_cache"),
         "tcp_max_tw_buckets": lambda: timewait.sockets(root).get("tw"),
+        "pty.max": lambda: procfs.read_int(f"{root}/sys/kernel/pty/nr"),
+        "aio-max-nr": lambda: procfs.read_int(f"{root}/sys/fs/aio-nr"),
+        "mount-max": lambda: _lines(f"{root}/self/mountinfo"),
         limit.PIDS: lambda: procfs.read_int(f"{limits.pids_directory(named.cgroup, root)}/pids.current"),
         limit.NOFILE: lambda: _descriptors(named.pid, root),
         limit.NPROC: lambda: _tasks_of_the_user(named.pid, root),
@@ -38,6 +42,11 @@ def used(named: Named, root: str = PROC) -> int | None:
 def _neighbours(path: str) -> int | None:
     found = netstat.totals(path)
     return found["entries"] if found else None
+
+
+def _lines(path: str) -> int | None:
+    data = content(path)
+    return None if data is None else data.count(b"\n")
 
 
 def _descriptors(pid: int, root: str) -> int | None:

@@ -71,6 +71,7 @@ class Gauge(NamedTuple):
     who: tuple[User, ...] = ()  # who uses most, the largest first
     unseen: str = ""
     detail: str = ""  # what else bears on it, in words
+    inside: str = ""  # the path of the network namespace it is of, if it is not ours
 
     @property
     def free(self) -> int | None:
