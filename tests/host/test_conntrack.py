@@ -14,7 +14,7 @@ from ctkit import SYSCTL, kinds, needs, space
 from ctmessages import GRE, ICMP, ICMPV6, SCTP, TCP, UDP, entry
 from kit import prop, until
 from limitskit import restored, values
-from tableskit import look, typed
+from tableskit import look, run, typed
 
 pytestmark = pytest.mark.root
 ASSURED, UNREPLIED = made.CONFIRMED | made.ASSURED, made.CONFIRMED
@@ -206,10 +206,14 @@ def test_who_fills_it_is_told(inside):
     assert "1000 of 1000" in leak["findings"][0]["text"]
     rules = inside.ask("--notrack", "tcp/443", code=1)["advice"][-1]
     assert rules["reason"].startswith("1000 of 1000")
-    # What is printed is what nft takes, and the remedy works: what follows is not tracked.
-    for command in rules["commands"]:
-        if command.startswith("nft"):
-            inside.run("sh", "-c", command)
+    # What is printed leads into the namespace, nft takes it, and the remedy works: what follows is not tracked.
+    into = f"nsenter --net=/proc/{inside.pid}/ns/net"
+    shorter = leak["advice"][0]["commands"]
+    assert shorter == [f"{into} sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=8000"]
+    for command in [*shorter, *rules["commands"]]:
+        if command.startswith((f"{into} sysctl", f"{into} nft")):
+            run("sh", "-c", command)
+    assert inside.run("cat", f"{SYSCTL}tcp_timeout_established") == "8000\n"
     inside.run("conntrack", "-F")
     inside.python(_TWO_SERVERS)
     assert [key[2] for key in listed(inside)] == [444]

@@ -186,6 +186,14 @@ def test_a_count_is_bounded_and_who_is_seen_often_stays(monkeypatch):
 # -- advice ------------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_set_in_another_namespace_is_typed_within():
+    advice = ctadvice.Advice("", "", ("sysctl -w a=1", "pidwarden conntrack resize --max 5", "nft list ruleset"), ())
+    assert ctadvice.there(advice, "/run/netns/a b").commands == (
+        "nsenter --net='/run/netns/a b' sysctl -w a=1", "pidwarden conntrack resize --max 5",
+        "nsenter --net='/run/netns/a b' nft list ruleset",
+    )  # fmt: skip
+
+
 def test_nothing_is_advised_when_all_is_well():
     world = reading()
     assert not ctadvice.advise(findings(world, world), world, UNKNOWN, tally(GOOD))

@@ -163,7 +163,7 @@ class Rounds:
     """Looks, each compared with the one before."""
 
     def __init__(self, wanted: list[Namespace], wish: Wish) -> None:
-        self._wanted, self._wish = wanted, wish
+        self._wanted, self._wish, self._ours = wanted, wish, netns.own().inode
         self._before: dict[int, Reading] = {}
         self._failed: dict[Namespace, PidwardenError] = {}
 
@@ -197,6 +197,8 @@ class Rounds:
         advice = ctadvice.advise(findings, reading, memory, tally)
         if self._wish.flows and tally is not None:
             advice.append(ctadvice.notrack(self._wish.flows, ctadvice.flows(self._wish.flows, tally)))
+        if namespace.inode != self._ours:
+            advice = [ctadvice.there(one, namespace.path) for one in advice]
         return Account(namespace, reading, seen, memory, walked, findings, advice)
 
     def _of_each(self, ask: Callable[[Namespace], T]) -> dict[Namespace, T]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pidwarden.cli import options
 from pidwarden.model.gauge import Table
 
 if TYPE_CHECKING:
     import argparse
 
-_WATCH_SECONDS = 2.0
-_LEAST_SECONDS, _MOST_SECONDS = 0.1, 86_400.0
 _PATIENCE = 0.5
 
 
@@ -24,28 +23,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--over", type=_share, metavar="SHARE",
         help="the share that is too much, 0.9 or 90%% (default: that of the configuration)",
     )  # fmt: skip
+    options.netns(parser)
+    options.watch(parser)
     parser.add_argument(
-        "--netns", metavar="NS",
-        help="the tables of another network namespace: a pid, a name of `ip netns`, or a path",
-    )  # fmt: skip
-    parser.add_argument(
-        "--watch", nargs="?", type=_seconds, const=_WATCH_SECONDS, metavar="S",
-        help=f"look again every S seconds (default: {_WATCH_SECONDS:g}), until interrupted",
-    )  # fmt: skip
-    parser.add_argument(
-        "--patience", type=_seconds, default=_PATIENCE, metavar="S",
+        "--patience", type=options.seconds, default=_PATIENCE, metavar="S",
         help=f"seconds for the open files of all processes (default: {_PATIENCE:g}); what takes longer is said",
     )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="another configuration file, for its thresholds")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.epilog = "exit code: 0 no table is over its threshold, 1 one is"
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
-        raise ValueError(text)
-    return value
 
 
 def _share(text: str) -> float:
