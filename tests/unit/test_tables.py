@@ -363,10 +363,10 @@ EVERY = [
     *(one_of(Table.NAMESPACES, f"user.max_{kind}_namespaces", of=kind) for kind in descriptors.KINDS),
     one_of(Table.NEIGHBOURS4, "net.ipv4.neigh.default.gc_thresh3"),
     one_of(Table.NEIGHBOURS6, "net.ipv6.neigh.default.gc_thresh3"),
-    one_of(Table.TCP_PORTS, "net.ipv4.ip_local_port_range", inside=INSIDE),
+    one_of(Table.TCP_PORTS, "net.ipv4.ip_local_port_range", netns=INSIDE),
     one_of(Table.UDP_PORTS, "net.ipv4.ip_local_port_range"),
-    one_of(Table.TIME_WAIT, "net.ipv4.tcp_max_tw_buckets", inside=INSIDE),
-    one_of(Table.CONNTRACK, "net.netfilter.nf_conntrack_max", inside=INSIDE),
+    one_of(Table.TIME_WAIT, "net.ipv4.tcp_max_tw_buckets", netns=INSIDE),
+    one_of(Table.CONNTRACK, "net.netfilter.nf_conntrack_max", netns=INSIDE),
     *(one_of(Table.KEYS, f"kernel.keys.{root}maxkeys") for root in ("", "root_")),
     *(one_of(Table.KEY_BYTES, f"kernel.keys.{root}maxbytes") for root in ("", "root_")),
     one_of(Table.PTYS, "kernel.pty.max"),
@@ -384,7 +384,7 @@ def test_each_table_has_a_symptom_a_remedy_and_a_command_that_is_taken(one):
     assert text[0].startswith("OVER: ")
     assert [line.split(None, 1)[1] for line in text if line.strip().startswith("type")] == [command(one)]
     words = shlex.split(command(one))
-    for before in (["sudo"], ["nsenter", f"--net={one.inside}"]):
+    for before in (["sudo"], ["nsenter", f"--net={one.netns}"]):
         words = words[len(before) :] if words[: len(before)] == before else words
     if words[0] == "mount":
         assert one.scope is Scope.MOUNT
@@ -402,7 +402,7 @@ def test_no_table_was_forgotten():
 
 
 def test_a_setting_of_a_network_namespace_is_set_there():
-    by_table = {one.table: command(one) for one in EVERY if one.inside}
+    by_table = {one.table: command(one) for one in EVERY if one.netns}
     assert by_table[Table.TIME_WAIT].startswith(f"sudo nsenter --net='{INSIDE}' pidwarden limits set net.ipv4.tcp_max_")
     assert by_table[Table.TCP_PORTS].startswith("sudo nsenter --net=")
     assert "nsenter" not in by_table[Table.CONNTRACK]  # of all, and only the first may write it

@@ -44,7 +44,12 @@ class Place(Protocol):
 def failed(tried: str, why: OSError, hint: str = "type the path as `ls` would show it") -> PidwardenError:
     """An error of the kernel's on a file as one of ours; `hint` is what to type where it is about the file itself."""
     if why.errno in (errno.EPERM, errno.EACCES):
-        return NoPermission(f"{tried}: {why.strerror}; it takes root, outside of containers")
+        lacks = (
+            "it takes root, outside of containers"
+            if os.geteuid()
+            else "root lacks a capability here: do it on the host"
+        )
+        return NoPermission(f"{tried}: {why.strerror}; {lacks}")
     if why.errno == errno.EROFS:
         return NotPossible(f"{tried}: {why.strerror}; in a container that is so: do it on the host")
     if why.errno in (errno.EMFILE, errno.ENFILE):

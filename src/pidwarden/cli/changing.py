@@ -28,7 +28,8 @@ def others(keys: list[str], root: str) -> tuple[list[Assignment], list[Claim]]:
 
 
 def carry_out(plan: Plan, args: argparse.Namespace, command: str, namespaces: tuple[str, ...] = ()) -> int:
-    """Shows a plan and does it, unless it is a rehearsal. The exit code: 0 done or shown, 1 refused or not agreed to.
+    """Shows a plan and does it, unless it is a rehearsal. The exit code: 0 done or shown, 1 refused (a
+    rehearsal is too) or not agreed to.
 
     Raises:
         UsageError: it has to ask, and there is no terminal.
@@ -48,7 +49,7 @@ def carry_out(plan: Plan, args: argparse.Namespace, command: str, namespaces: tu
         print(f"done, and read back; `{_undo(args, number)}` takes it back")
     elif plan.steps and not args.dry_run:
         print("nothing was done")
-    return 0 if agreed or not plan.steps or args.dry_run else 1
+    return 0 if agreed or not plan.steps or (args.dry_run and not plan.refusals) else 1
 
 
 def _undo(args: argparse.Namespace, number: int) -> str:

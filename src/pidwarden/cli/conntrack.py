@@ -59,10 +59,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _top(text: str) -> int:
-    value = int(text)
-    if not 0 < value <= _MOST_TOP:
-        raise ValueError(text)
-    return value
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= _MOST_TOP):
+        msg = f"{text!r} is no number of rows from 1 to {_MOST_TOP}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -136,6 +136,8 @@ def _walked(account: Account, walked: Walked, wish: Wish) -> Iterator[str]:
     )]  # fmt: skip
     yield f"  walked     {tally.count} entries in {walked.seconds:.2f} s: {', '.join(parts)}"
     yield from (f"  note       {note}" for note in walked.notes)
+    if not tally.count:
+        return
     rows = []
     for group in tally.groups()[:_GROUPS]:
         known = diagnosis.idle(group, reading)

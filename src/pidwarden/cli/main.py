@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 found or failed as documented, 2 usage, 3 no permission, 4
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -43,6 +44,7 @@ COMMANDS = {
     "kill": ("decide", "kill the guilty part of a held family"),
     "config": ("config", "print a configuration file with every setting and its default"),
 }
+_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a write to standard output that has no room
 
 
 def _formatter(kind: type[argparse.HelpFormatter]) -> partial[argparse.HelpFormatter]:
@@ -109,4 +111,13 @@ def _run(chosen: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except OSError as why:
+        if why.filename is not None or why.errno not in _OF_OUTPUT:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes there
+        print(
+            f"pidwarden {chosen.command}: tried to write the answer: {why.strerror}; look at where it goes (`df`)",
+            file=sys.stderr,
+        )
+        return 1
     return code

@@ -17,11 +17,15 @@ def seconds(text: str) -> float:
     """A pause or a patience that a person typed.
 
     Raises:
-        ValueError: it is none, or too short, or more than a day.
+        ArgumentTypeError: it is none, or too short, or more than a day.
     """
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
-        raise ValueError(text)
+        msg = f"{text!r} is no number of seconds from {_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f}"
+        raise argparse.ArgumentTypeError(msg)
     return value
 
 

@@ -114,12 +114,12 @@ def _ask(given: str | None, without: str) -> Source:
 
 def _from_proc(without: str, why: str) -> Source:
     notes = [f"from /proc, without {without} ({why})"] if why else []
-    if os.geteuid() and (hidden := _hidden()):
+    if os.geteuid() and (hidden := hidden_by()):
         notes.append(f"/proc is mounted with {hidden}: processes of others may be missing; type `sudo pidwarden …`")
     return Source(None, b"", boot_ns(), tuple(notes))
 
 
-def _hidden() -> str:
+def hidden_by() -> str:
     """The mount option that hides other users' processes from us (proc(5)), empty if there is none."""
     from pidwarden.kernel.procfs import mounts  # noqa: PLC0415  (root sees everything anyway)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from pidwarden.cli import options
 from pidwarden.model.gauge import Table
-
-if TYPE_CHECKING:
-    import argparse
 
 _PATIENCE = 0.5
 
@@ -35,9 +32,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _share(text: str) -> float:
-    value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 1:
-        raise ValueError(text)
+        msg = f"{text!r} is no share; type it as 0.9 or 90%"
+        raise argparse.ArgumentTypeError(msg)
     return value
 
 

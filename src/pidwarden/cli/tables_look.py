@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -111,7 +112,7 @@ class _Looks:
             return chosen
         name = f"netns {escape(os.fsencode(self._args.netns))}"
         path = self._there.path
-        return [g._replace(of=g.of or name, inside=path) if g.scope is Scope.NETNS else g for g in chosen]
+        return [g._replace(of=g.of or name, netns=path) if g.scope is Scope.NETNS else g for g in chosen]
 
 
 def _object(
@@ -126,6 +127,15 @@ def _object(
     }
 
 
+def _hidden() -> list[str]:
+    """Why processes are missing without a word from the kernel: numbers and names are of those that /proc shows."""
+    from pidwarden.cli.source import hidden_by  # noqa: PLC0415  (only for this)
+
+    if os.geteuid() and (hidden := hidden_by()):
+        return [f"/proc is mounted with {hidden}: processes of others are not counted; type `sudo pidwarden tables`"]
+    return []
+
+
 def run(args: argparse.Namespace) -> int:
     """Looks twice and says what was found; 1 if a table is over its threshold.
 
@@ -135,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         NoPermission: it is not ours to enter.
     """
     wanted, thresholds = _wanted(args), _thresholds(args)
+    notes = _hidden() if wanted - _ALONE else []
     there = netns.find(args.netns, args.command) if args.netns else None
     if there:
         netns.enter(there, args.command)
@@ -147,13 +158,15 @@ def run(args: argparse.Namespace) -> int:
             if args.json:
                 import json  # noqa: PLC0415
 
-                print(json.dumps(_object(findings, shown, thresholds)), flush=True)
+                print(json.dumps(_object(findings, shown, thresholds) | {"notes": notes}), flush=True)
             else:
-                print("\n".join(tables_text.lines(shown)), flush=True)
+                print("\n".join([*tables_text.lines(shown), *(f"note: {note}" for note in notes)]), flush=True)
             if args.watch is None:
                 return int(any(f.state is tables.State.OVER for f in findings))
             time.sleep(args.watch)
             if not args.json:
                 print(f"\n{time.strftime('%H:%M:%S')}")
     except OSError as why:
+        if why.filename is None and why.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise  # of what was written
         raise failed(f"tried to read {why.filename or 'the tables'}", why, "type it again") from why

@@ -16,7 +16,7 @@ from pidwarden.diagnose.resize import NAME as CONNTRACK
 from pidwarden.errors import PidwardenError
 from pidwarden.kernel import usage
 from pidwarden.model import limit
-from pidwarden.model.limit import CONNTRACK_MAX, Scope
+from pidwarden.model.limit import CONNTRACK_BUCKETS, CONNTRACK_MAX, Scope
 from pidwarden.model.undo import Kind
 
 if TYPE_CHECKING:
@@ -65,10 +65,11 @@ def run(args: argparse.Namespace, only: str = "") -> int:
 
 def _meant(entries: Sequence[Entry], which: str | None) -> Entry:
     """The last change that is not undone, of those that are meant."""
-    left = [e for e in entries if not e.undone and which in (None, str(e.number), e.name)]
+    name = _recorded(which)
+    left = [e for e in entries if not e.undone and (which in (None, str(e.number)) or e.name == name)]
     if left:
         return left[-1]
-    gone = [e for e in entries if which in (str(e.number), e.name)]
+    gone = [e for e in entries if which == str(e.number) or e.name == name]
     if gone:
         msg = f"looked for change {shown(which or '')}: it is undone already; `pidwarden undo --list` shows all"
     elif which:
@@ -76,6 +77,15 @@ def _meant(entries: Sequence[Entry], which: str | None) -> Entry:
     else:
         msg = "looked for a change to take back: there is none; `pidwarden undo --list` shows what was done"
     raise PidwardenError(msg)
+
+
+def _recorded(which: str | None) -> str | None:
+    """The name by which the record knows a limit: sysctls have several, and connection tracking is one change."""
+    try:
+        name = limit.find(which or "").name
+    except ValueError:
+        return which
+    return CONNTRACK if name in (CONNTRACK_MAX, CONNTRACK_BUCKETS) else name
 
 
 def _room(entry: Entry) -> None:

@@ -87,15 +87,16 @@ def _sysctl(binding: Binding, machine: Machine) -> Change:
 def _rlimit(binding: Binding, machine: Machine) -> Change:
     files = binding.kind is Kind.NOFILE
     option, item, unit_key = ("--nofile", "nofile", "LimitNOFILE") if files else ("--nproc", "nproc", "LimitNPROC")
+    number = str(binding.better) if binding.better else "unlimited"
     old_hard = "unlimited" if binding.hard is None else str(binding.hard)
     above = binding.hard is not None and binding.better > binding.hard
     new = f"{binding.better}:{binding.better if above else old_hard}"
     unit = _unit(binding.cgroup)
     if unit and unit.endswith(".service") and machine.systemd:
-        lasting = f"{unit_key}={binding.better} below [Service]: `systemctl edit {quote(unit)}`"
+        lasting = f"{unit_key}={binding.better or 'infinity'} below [Service]: `systemctl edit {quote(unit)}`"
     else:
         who = machine.user or "USER"
-        lasting = f"{who} - {item} {binding.better} in /etc/security/limits.d/90-{item}.conf, for logins from then on"
+        lasting = f"{who} - {item} {number} in /etc/security/limits.d/90-{item}.conf, for logins from then on"
     return Change(
         f"prlimit --pid {binding.pid} {option}={new}",
         f"prlimit --pid {binding.pid} {option}={binding.allowed}:{old_hard}",

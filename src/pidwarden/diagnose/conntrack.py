@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pidwarden.model.conntrack import Memory, Reading
     from pidwarden.model.cttally import Group, Tally
 
+BRIM = 0.999  # as full as it gets: what is thrown out for each that comes keeps it an entry or two below
 FULL = 0.95  # from where the kernel throws out what is not assured as well (gc_worker())
 NEAR = 0.8  # a table so full is worth a look, whatever its growth
 FEW = 0.5  # below, a failed insert has nothing to do with the size
@@ -115,9 +116,9 @@ def _room(reading: Reading, seen: Change) -> list[Finding]:
     evidence = tuple(
         f"{name} rose by {n} in {seen.seconds:.1f} s" for name, n in (("drop", dropped), ("early_drop", early)) if n
     )
-    if share is not None and (share >= 1 or (share >= FULL and (dropped or early))):
+    if share is not None and (share >= BRIM or (share >= FULL and (dropped or early))):
         what = f"the table is full, {reading.used} of {reading.maximum}"
-        return [Finding(Kind.FULL, f"{what}: new connections are dropped, old ones go on and look healthy", evidence)]
+        return [Finding(Kind.FULL, f"{what}: {_meant(reading, dropped, early)}", evidence)]
     found = []
     seconds = fills_in(reading, seen)
     if seconds is not None:
@@ -133,6 +134,15 @@ def _room(reading: Reading, seen: Change) -> list[Finding]:
         text = "packets are dropped because no entry could be made for them, although the table has room"
         found.append(Finding(Kind.DROPPED, text, evidence))
     return found
+
+
+def _meant(reading: Reading, dropped: int, early: int) -> str:
+    """What a full table does to new connections: those that nobody has answered go before any is dropped."""
+    if dropped or not (early or (reading.total("early_drop") and not reading.total("drop"))):
+        return "new connections are dropped, old ones go on and look healthy"
+    return (
+        "entries that nobody has answered are thrown out for new ones; when none is left, new connections are dropped"
+    )
 
 
 def _span(seconds: float) -> str:
@@ -186,10 +196,10 @@ def _scan(tally: Tally) -> list[Finding]:
     by_source = ", ".join(f"{address(key[0])} {n}" for key, n in sources)
     by_target = ", ".join(f"{_target(key)} {n}" for key, n in targets)
     if sum(n for _key, n in sources) >= TOP_SHARE * silent and len(tally.targets.all()) > TOP:
-        text = f"scanned: a few sources ask many targets, which do not answer; most: {by_source}"
+        text = f"a few sources ask many targets, which do not answer; most: {by_source}"
         return [Finding(Kind.SCANNED, text, (share, sorts))]
     if sum(n for _key, n in targets) >= TOP_SHARE * silent:
-        text = f"flooded: many sources, which may be forged, ask few targets; most: {by_target}"
+        text = f"many sources, which may be forged, ask few targets; most: {by_target}"
         return [Finding(Kind.FLOODED, text, (share, sorts))]
     text = f"most entries are unanswered, from many sources to many targets; most: {by_source}"
     return [Finding(Kind.SCANNED, text, (share, sorts))]

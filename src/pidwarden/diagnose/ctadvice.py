@@ -21,8 +21,9 @@ MIB = 1 << 20
 _GROW = {Kind.FULL, Kind.FILLING, Kind.NEAR, Kind.CHAINS}
 _WORTH = 0.1  # of the table: less is not worth a rule of its own
 _RAW = -300  # the priority at which a packet can be kept from being tracked (NF_IP_PRI_RAW)
+_REFUSE, _WHO = "pidwarden_refuse", "ss -tunap"
 FLOW_FIELDS = ("family", "proto", "dst", "dport", "nat", "status")
-_OF_NETNS = {"sysctl", "nft", "iptables", "ip6tables", "iptables-save"}
+_OF_NETNS = {"sysctl", "nft", "iptables", "ip6tables", "iptables-save", "ss"}
 _SYN_SENT_SECONDS = 30  # three tries of a SYN: 1, 2 and 4 s apart, and an answer that is slow
 
 
@@ -102,12 +103,30 @@ def _scanned(kinds: set[Kind], reading: Reading, tally: Tally) -> Iterator[Advic
     if Kind.SCANNED in kinds and sources:
         key, number = sources[0]
         family, who = ("ip6" if isinstance(key[0], bytes) else "ip"), address(key[0])
+        if _is_loopback(key[0]):
+            reason = f"{number} of {tally.unreplied} unanswered entries are of {who}: a process of this machine"
+            yield Advice("find out who asks", reason, (_WHO,), ())
+            return
         yield Advice(
             f"refuse {who} before it is tracked",
             f"{number} of {tally.unreplied} unanswered entries are of {who}",
-            (f"nft add rule inet TABLE raw_prerouting {family} saddr {who} drop  # a chain of priority {_RAW}",),
-            (f"everything from {who} is refused, not only the scan; find out first who it is",),
+            (
+                f"nft add table inet {_REFUSE}",
+                f"nft 'add chain inet {_REFUSE} prerouting {{ type filter hook prerouting priority {_RAW}; }}'",
+                f"nft add rule inet {_REFUSE} prerouting {family} saddr {who} drop",
+            ),
+            (
+                f"everything from {who} is refused, not only the scan; find out first who it is: if it is an address "
+                f"of this machine, `{_WHO}` shows which process asks, and the rule does not see it",
+                f"`nft delete table inet {_REFUSE}` takes it back",
+            ),
         )
+
+
+def _is_loopback(source: int | bytes) -> bool:
+    if isinstance(source, bytes):
+        return source == bytes(15) + b"\1"
+    return source >> 24 == 127  # noqa: PLR2004  (127.0.0.0/8)
 
 
 def _resize(reading: Reading, memory: Memory, *, asked: bool) -> Advice:
@@ -201,7 +220,7 @@ def notrack(wanted: FlowSet, found: Flows) -> Advice:
     return Advice(
         f"NOTRACK for {wanted.text}",
         f"{found.entries} of {found.total} entries are of it, {found.answered} of them answered",
-        (*_nft(wanted), *_iptables(wanted)),
+        tuple(dict.fromkeys((*_nft(wanted), *_iptables(wanted)))),  # without ports both directions are one rule
         tuple(breaks),
     )
 

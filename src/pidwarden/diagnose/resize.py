@@ -19,6 +19,7 @@ KEYS = {CONNTRACK_MAX: f"net.netfilter.{CONNTRACK_MAX}", CONNTRACK_BUCKETS: f"ne
 _CHAIN = 2.0  # of entries in a bucket on average that one need not think about
 _CHAIN_MOST = 50  # the kernel throws out what would lengthen a chain beyond 50 to 79 (MIN_CHAINLEN)
 _HALF = 2
+_ARRAY_MOST = 0xFFFFFFFF  # bytes of buckets that the kernel makes at most (nf_ct_alloc_hashtable())
 
 
 class Facts(NamedTuple):
@@ -49,8 +50,13 @@ def sizes(facts: Facts, wanted: Wanted) -> tuple[int, int]:
     if wanted.buckets is not None:
         buckets = wanted.buckets
     else:
-        buckets = facts.buckets if wanted.most is None else max(facts.buckets, most)
+        buckets = facts.buckets if wanted.most is None else max(facts.buckets, min(most, buckets_most(facts)))
     return most, -(-buckets // facts.step) * facts.step if buckets != facts.buckets else buckets
+
+
+def buckets_most(facts: Facts) -> int:
+    """The most buckets that the kernel makes, in whole pages."""
+    return _ARRAY_MOST // facts.bucket_bytes // facts.step * facts.step
 
 
 def proposal(facts: Facts) -> Wanted:
@@ -71,8 +77,8 @@ def plan(facts: Facts, wanted: Wanted, folder: str, *, below_use: bool = False) 
         ValueError: a number is none that the kernel takes, in words for people.
     """
     most, buckets = sizes(facts, wanted)
-    if not (1 <= most <= INT_MAX and 1 <= buckets <= INT_MAX):
-        msg = f"max and buckets go from 1 to {INT_MAX}"
+    if not (1 <= most <= INT_MAX and 1 <= buckets <= max(facts.buckets, buckets_most(facts))):
+        msg = f"max goes from 1 to {INT_MAX}, and buckets from 1 to {buckets_most(facts)}"
         raise ValueError(msg)
     steps = []
     to_max = _step(folder, CONNTRACK_MAX, facts.most, most)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pidwarden.diagnose.persist import ConfigFile
     from pidwarden.model.limit import Named, Setting
 
+_COUNTED = ("max_", "keys.")  # of what is not counted here, that is in `pidwarden tables`
 _MUCH = 2  # of what memory is available, that part may be promised without a question
 
 
@@ -84,9 +85,14 @@ def plan(facts: Facts, wanted: str, *, below_use: bool = False) -> Plan:
             questions.append(text)
         else:
             refusals.append(f"{text}; add `--below-use` to set it all the same")
-    elif lower and facts.used is None:
+    elif lower and facts.used is None and setting.name.startswith(_COUNTED) and setting.name not in _NO_COST:
         notes.append("how many are in use is not known here: `pidwarden tables` counts them")
     refusals += _above(facts, wanted)
+    if setting.scope is Scope.PROCESS and limit.order_of(wanted.split()[-1]) < limit.order_of(facts.value.split()[-1]):
+        keep = f"{wanted.split()[0]}:{facts.value.split()[-1]}"
+        notes.append(
+            f"a hard limit that is lowered takes CAP_SYS_RESOURCE to be raised again; `{keep}` leaves it as it is"
+        )
     cost = _cost(facts, wanted)
     if cost:
         notes.append(cost)
@@ -184,5 +190,7 @@ def _advice(facts: Facts, wanted: str) -> list[str]:
         if setting.scope is Scope.PROCESS and name.startswith(limit.PIDS):
             continue
         where = "of this session" if name.startswith(limit.PIDS) else "of the machine"
-        found.append(f"{name} {where} is {value}: it is reached first; `pidwarden limits set {name} {wanted}`")
+        enough = min(allowed, limit.CATALOGUE[name].high if name in limit.CATALOGUE else allowed)
+        command = f"; `pidwarden limits set {name} {enough:.0f}`" if value < enough and allowed < float("inf") else ""
+        found.append(f"{name} {where} is {value}: it is reached first{command}")
     return found

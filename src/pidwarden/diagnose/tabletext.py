@@ -123,7 +123,7 @@ def command(gauge: Gauge) -> str:
     if gauge.table is Table.CONNTRACK:
         return f"sudo pidwarden conntrack resize --max {value}"
     name = _name(gauge)
-    inside = f"nsenter --net={shlex.quote(gauge.inside)} " if gauge.inside and _of_netns(name) else ""
+    inside = f"nsenter --net={shlex.quote(gauge.netns)} " if gauge.netns and _of_netns(name) else ""
     return f"sudo {inside}pidwarden limits set {shlex.quote(name)} {value}"
 
 

@@ -71,7 +71,7 @@ class Gauge(NamedTuple):
     who: tuple[User, ...] = ()  # who uses most, the largest first
     unseen: str = ""
     detail: str = ""  # what else bears on it, in words
-    inside: str = ""  # the path of the network namespace it is of, if it is not ours
+    netns: str = ""  # the file of the network namespace that it is of, if that is not ours
 
     @property
     def free(self) -> int | None:

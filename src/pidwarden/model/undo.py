@@ -91,7 +91,7 @@ def from_json(data: Any) -> list[Entry]:
             raise ValueError(msg)
         return [_entry(change) for change in data["changes"]]
     except (KeyError, TypeError, AttributeError, IndexError) as why:
-        msg = f"it lacks what belongs there ({why!r})"
+        msg = "it lacks what belongs there"
         raise ValueError(msg) from why
 
 

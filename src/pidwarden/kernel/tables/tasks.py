@@ -25,7 +25,9 @@ def machine(crowd: Crowd | None = None, *, reserved: int | None = None, root: st
     inside = namespaces.pid_namespace("self", root) not in (namespaces.INIT_PID_NS, None)
     found = []
     for limit in limits.table_limits(root, reserved=reserved):
-        used = crowd.tasks.total if crowd and inside and limit.name == "pid_max" else limit.used
+        used: int | None = limit.used
+        if inside and limit.name == "pid_max":
+            used = crowd.tasks.total if crowd else None  # the kernel counts those of the machine alone
         table = _TABLES[limit.name]
         setting = f"kernel.{limit.name}"
         found.append(
