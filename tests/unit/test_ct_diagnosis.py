@@ -12,7 +12,7 @@ from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice
 from pidwarden.diagnose.conntrack import Kind
 from pidwarden.errors import NotPossible, UsageError
-from pidwarden.kernel import conntrack, ctmemory, netns, nfnetlink
+from pidwarden.kernel import conntrack, conntrack_size, ctmemory, netns, nfnetlink
 from pidwarden.model import cttally
 from pidwarden.model.conntrack import Columns, Memory, Reading, chains
 from pidwarden.model.cttally import Counts, Tally
@@ -288,6 +288,18 @@ def test_memory_of_entries_that_all_have_a_block(tmp_path):
 
 def test_memory_of_a_table_that_is_empty_is_told_with_blocks(tmp_path):
     assert memory_of(tmp_path, 0).of(1_000) == 384_000
+
+
+def test_a_plan_counts_an_entry_with_the_block_of_this_kernel(tmp_path):
+    folder = tmp_path / conntrack.SYSCTL
+    folder.mkdir(parents=True)
+    for name, number in (("max", 2_000), ("buckets", 1_024), ("count", 7)):
+        (folder / f"nf_conntrack_{name}").write_text(f"{number}\n")
+    assert conntrack_size.read(str(tmp_path)) == (2_000, 1_024, 7, None)
+    larger = _SLABINFO.replace("128 32 1", "192 21 1").format(entries=0)
+    for text, each in ((_SLABINFO.format(entries=0), 256 + 128), (larger, 256 + 192)):
+        (tmp_path / "slabinfo").write_text(text)
+        assert conntrack_size.read(str(tmp_path)).entry_bytes == each
 
 
 def test_memory_that_is_not_shown(tmp_path):
