@@ -35,6 +35,13 @@ def test_all_tables_in_one_view():
         assert abs(tasks - int(file.read().split()[3].split("/")[1])) < 5000
 
 
+def test_a_namespace_that_a_container_began_with_counts_in_its_user_namespace():
+    container = ("unshare", "-U", "-r", "-n", "-p", "-f", "--mount-proc")
+    found = json.loads(pidwarden_cli("tables", "namespaces", "--all", "--json", prefix=container).stdout)["tables"]
+    assert {t["of"]: t["used"] for t in found} | {"net": 1, "pid": 1} == {t["of"]: t["used"] for t in found}
+    assert next(t["used"] for t in found if t["of"] == "uts") == 0  # the machine's own
+
+
 def test_a_name_that_breaks_nothing():
     code = (
         "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"

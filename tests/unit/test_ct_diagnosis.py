@@ -235,6 +235,13 @@ def test_flows_to_one_address_that_are_translated():
     assert not any(command.startswith("ip6tables") for command in found.commands)
 
 
+def test_answers_of_others_that_are_redirected_match_too():
+    found = flows_of("udp/53", (30, 17, -1, 10 | 32, 20, 3, 1, 5353), GOOD)
+    assert found.reason.startswith("0 of 1030")
+    assert found.breaks[0].startswith("30 others have their destination translated")
+    assert not any("BREAK" in text for text in flows_of("udp/53", (30, 17, -1, 10 | 16, 20, 3, 1, 5353)).breaks)
+
+
 def test_flows_without_ports():
     assert "nft add rule inet pidwarden_notrack output meta l4proto icmp notrack" in flows_of("icmp", GOOD).commands
 

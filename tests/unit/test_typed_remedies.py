@@ -16,6 +16,7 @@ from pidwarden.diagnose.conntrack import Kind
 from pidwarden.diagnose.limits import Binding
 from pidwarden.diagnose.limits import Kind as Which
 from pidwarden.diagnose.resize import Wanted
+from pidwarden.diagnose.tables import Thresholds, Trend, judge
 from pidwarden.diagnose.tabletext import command
 from pidwarden.kernel import limits, namespaces, netns
 from pidwarden.kernel.tables import tasks
@@ -87,6 +88,11 @@ def test_a_limit_of_another_network_namespace_is_set_there():
     assert command(gauge) == f"sudo {line}"
 
 
+def test_what_is_full_is_not_full_soon():
+    gauge = Gauge(Table.PTYS, Scope.MACHINE, "", 10, 10)
+    assert judge(gauge, Thresholds(), Trend(5.0, 1.0, 0)).reasons == ("full",)
+
+
 def test_ids_of_a_pid_namespace_are_not_those_of_the_machine(monkeypatch):
     monkeypatch.setattr(namespaces, "pid_namespace", lambda *_: 4)
     monkeypatch.setattr(limits, "table_limits", lambda *_, **__: [types.SimpleNamespace(
@@ -125,6 +131,12 @@ def test_no_more_buckets_than_the_kernel_makes():
     with pytest.raises(ValueError, match="buckets from 1 to 536870400"):
         resize.plan(now, Wanted(None, 1_000_000_000), "/x")
     assert resize.sizes(now, Wanted(2**31 - 1, None)) == (2**31 - 1, 536_870_400)
+
+
+def test_memory_that_does_not_come_back_is_not_promised():
+    now = resize.Facts(262_656, 262_656, 0, 384, None)
+    said = [" ".join(resize.plan(now, Wanted(most, None), "/x").notes) for most in (262_400, 262_144)]
+    assert ["gives their memory back" in text for text in said] == [False, True]
 
 
 def test_a_rehearsal_of_what_is_refused_says_so(capsys):

@@ -190,18 +190,21 @@ class Flows(NamedTuple):
     translated: int
     answered: int
     total: int
+    redirected: int = 0  # others of the protocol, whose answers come from elsewhere than they were sent to
 
 
 def flows(wanted: FlowSet, tally: Tally) -> Flows:
     """Counts a flow set in a tally that has a breakdown by `FLOW_FIELDS`."""
-    entries = translated = answered = 0
+    entries = translated = answered = redirected = 0
     for key, number in tally.values(FLOW_FIELDS):
         _family, proto, dst, dport, nat, status = key
         if wanted.holds(proto, dst, dport):
             entries += number
             translated += number if nat else 0
             answered += number if status & ct.REPLIED else 0
-    return Flows(entries, translated, answered, tally.count)
+        elif proto == wanted.proto and nat & ct.DST_NAT:
+            redirected += number
+    return Flows(entries, translated, answered, tally.count, redirected)
 
 
 def notrack(wanted: FlowSet, found: Flows) -> Advice:
@@ -213,6 +216,12 @@ def notrack(wanted: FlowSet, found: Flows) -> Advice:
     ]
     if found.translated:
         breaks.insert(0, f"{found.translated} of them have an address translated: untracked they BREAK; do not")
+    elif found.redirected:
+        breaks.insert(
+            0,
+            f"{found.redirected} others have their destination translated: those whose real server is at this port or "
+            "address answer from it, the answers match these rules, and they BREAK (`conntrack -L --dst-nat`)",
+        )
     else:
         breaks.append("none of them has an address translated now; a NAT rule that would match them later is passed by")
     if wanted.proto in (ct.ICMP, ct.ICMPV6):

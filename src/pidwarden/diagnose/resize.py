@@ -140,7 +140,7 @@ def _notes(facts: Facts, wanted: Wanted, most: int, buckets: int) -> list[str]:
         found.append(
             f"a full table would have {chain:.1f} entries in a bucket on average, 2.0 with as many buckets as entries"
         )
-    if wanted.buckets is None and most < facts.buckets:
+    if wanted.buckets is None and -(-most // facts.step) * facts.step < facts.buckets:
         found.append(f"the buckets stay {facts.buckets}: `--buckets {most}` gives their memory back")
     if most < facts.most and facts.used is not None:
         found.append(f"{facts.used} entries are in use here; those of other network namespaces are not counted")

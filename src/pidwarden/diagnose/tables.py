@@ -117,7 +117,7 @@ def judge(gauge: Gauge, thresholds: Thresholds, trend: Trend | None = None) -> F
     elif share is not None and share >= near:
         state = State.NEAR
         reasons.append(f"{share:.0%} used")
-    if full_in is not None and full_in < thresholds.full_in and (share or 0) >= thresholds.rate_from:
+    if full_in is not None and gauge.free and full_in < thresholds.full_in and (share or 0) >= thresholds.rate_from:
         state = State.NEAR if state is State.FINE else state
         reasons.append(f"full in {seconds(full_in)} at this rate")
     if trend is not None and trend.failures > 0:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections import Counter
 
+from pidwarden.kernel.tables import userns
 from pidwarden.kernel.tables.base import PROC, content, most, sysctl
 from pidwarden.kernel.tables.descriptors import KINDS, Walk, number_of
 from pidwarden.model.gauge import Gauge, Scope, Table
 
+_GET_USERNS = 0xB701  # NS_GET_USERNS: of a user namespace its parent (ioctl_ns(2))
+_DYNAMIC = 0xF0000000  # numbers below are of the namespaces that the machine began with (PROC_DYNAMIC_FIRST)
 _KEPT = re.compile(rb" (\w+):\[(\d+)\] .* - nsfs ")  # a mount keeps it, as `ip netns add` does (nsfs)
 
 
@@ -38,13 +42,36 @@ def read(walk: Walk, root: str = PROC) -> list[Gauge]:
 
 
 def _first(kind: str, root: str) -> int | None:
-    """What was there before: the namespace of pid 1, or our own where that cannot be looked at."""
+    """What was there before: the namespace of pid 1, or our own where that cannot be looked at.
+
+    None: that one was made in our user namespace too, and counts, as in a container with one of its own.
+    """
     for pid in ("1", "self"):
+        path = f"{root}/{pid}/ns/{kind}"
         try:
-            return number_of(os.readlink(f"{root}/{pid}/ns/{kind}"))
+            number = number_of(os.readlink(path))
         except OSError:
             continue
+        return None if number is not None and number >= _DYNAMIC and _is_ours(path, root) else number
     return None
+
+
+def _is_ours(path: str, root: str) -> bool:
+    """Whether a namespace counts in our user namespace, and that is not the machine's, whose first ones do not."""
+    if userns.is_initial(root):
+        return False
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            above = fcntl.ioctl(fd, _GET_USERNS)
+        finally:
+            os.close(fd)
+        try:
+            return os.fstat(above).st_ino == userns.own(root)
+        finally:
+            os.close(above)
+    except OSError:
+        return False
 
 
 def _kept(root: str) -> dict[str, set[int]]:
