@@ -22,8 +22,15 @@ import pidwarden
 from pidwarden.guard.control import ask
 
 NOBODY = 65534
-DROP = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 SECONDS = 60
+
+
+def dropped(uid):
+    """The words that run a program as an ordinary user."""
+    return "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"
+
+
+DROP = dropped(NOBODY)
 
 
 def pidwarden_cli(*arguments, prefix=(), **options):
@@ -60,9 +67,9 @@ def nobodys_environment():
     return {"PATH": os.environ["PATH"], "PYTHONPATH": _copy(), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def nobody_cli(*arguments, prefix=()):
+def nobody_cli(*arguments, prefix=(), uid=NOBODY):
     """One command as an ordinary user."""
-    argv = [*prefix, *DROP, nobodys_python(), "-m", "pidwarden", *arguments]
+    argv = [*prefix, *dropped(uid), nobodys_python(), "-m", "pidwarden", *arguments]
     options = {"capture_output": True, "text": True, "timeout": SECONDS, "cwd": "/"}
     return subprocess.run(argv, check=False, env=nobodys_environment(), **options)
 

@@ -1,117 +1,36 @@
-"""Tables really filled, each in a place of the test's own: the warning, the diagnosis, the remedy, and it gone."""
+"""Tables really filled, each in a place of the test's own: warning, diagnosis, what is printed, it gone, undone."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
-import io
-import json
+import functools
 import os
-import subprocess
-import sys
+import resource
+import shlex
+import tempfile
 from pathlib import Path
 
 import pytest
-from kit import PROPS, until
+from cli_kit import dropped, forget_copy, nobody_cli
+from kit import until
+from tableskit import filler, look, network, of_pid, put, run, typed, value
 
-from pidwarden.cli import tables_look
 from pidwarden.cli.main import main
-from pidwarden.diagnose.tabletext import ABOUT
-from pidwarden.kernel import cgroup
+from pidwarden.diagnose.tabletext import ABOUT, command
+from pidwarden.kernel import cgroup, limits
+from pidwarden.kernel.tables import look as tables
+from pidwarden.model.gauge import Scope, Table
 
 pytestmark = [pytest.mark.root]
-FILL = str(PROPS / "fill.py")
-_KINDS = {"-n": "net", "-U": "user", "-m": "mnt"}
 
 
-class Filler:
-    """The prop: told how much to have, it says how much it got and which error stopped it."""
-
-    def __init__(self, what, *arguments, prefix=()):
-        argv = [*prefix, sys.executable, "-I", "-S", FILL, what, *map(str, arguments)]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.pid = self.process.pid
-        self.said()
-
-    def said(self):
-        return tuple(json.loads(self.process.stdout.readline()))
-
-    def to(self, number):
-        self.process.stdin.write(f"{number}\n")
-        self.process.stdin.flush()
-        return self.said()
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
+@pytest.fixture(scope="module", autouse=True)
+def _tidy():
+    yield
+    forget_copy()
 
 
-@contextlib.contextmanager
-def filler(what, *arguments, prefix=()):
-    running = Filler(what, *arguments, prefix=prefix)
-    try:
-        yield running
-    finally:
-        running.end()
-
-
-@contextlib.contextmanager
-def network():
-    """A process in a network namespace of its own, with its loopback up; what it takes to be there."""
-    with filler("files", prefix=("unshare", "-n")) as keeper:
-        inside = ("nsenter", "-t", str(keeper.pid), "-n")
-        run(*inside, "ip", "link", "set", "lo", "up")
-        yield inside
-
-
-def run(*argv):
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-
-
-def put(path, text, prefix=()):
-    run(*prefix, "sh", "-c", f'echo "$1" > {path}', "sh", str(text))
-
-
-def in_a_fork(argv, prefix):
-    """The command in a fork of ours, in the namespaces that nsenter would enter, with no pause between its looks."""
-    ours, theirs = os.pipe()
-    if not (pid := os.fork()):
-        code = 99
-        try:
-            for kind in [_KINDS[word] for word in prefix if word in _KINDS]:
-                fd = os.open(f"/proc/{prefix[2]}/ns/{kind}", os.O_RDONLY)
-                assert ctypes.CDLL(None, use_errno=True).setns(fd, 0) == 0, kind
-            tables_look._BETWEEN_SECONDS = 0.0
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                code = main(argv)
-            with open(theirs, "w", encoding="utf-8") as file:
-                file.write(out.getvalue())
-        finally:
-            os._exit(code)
-    os.close(theirs)
-    with open(ours, encoding="utf-8") as file:
-        text = file.read()
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
-
-
-def look(*arguments, of="", prefix=()):
-    """The exit code, and what is said of one table: the fullest, or that whose `of` contains something."""
-    argv = ("tables", "--json", "--all", "--patience", "20", *arguments)
-    code, text = in_a_fork(argv, prefix)
-    found = json.loads(text)
-    assert code == int(found["over"] > 0)
-    return next(t for t in found["tables"] if of in (t["of"] or ""))
-
-
-def of_pid(pid):
-    return f"pid {pid} ("
-
-
-def test_open_files_of_a_process():
+def test_open_files_of_a_process(tmp_path):
     with filler("files") as child:
         assert child.to(50) == (50, 0)
         table = look("process-files", of=of_pid(child.pid))
@@ -121,12 +40,14 @@ def test_open_files_of_a_process():
         table = look("process-files", of=of_pid(child.pid))
         assert (table["used"], table["limit"], table["state"]) == (number, 64, "over")
         assert table["symptom"].endswith("EMFILE, Too many open files")
-        run("prlimit", "--pid", str(child.pid), "--nofile=128:256")
+        back = typed(table["type"], tmp_path)
         assert child.to(70) == (70, 0)
         assert look("process-files", of=of_pid(child.pid))["state"] == "fine"
+        back()
+        assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (64, 256)
 
 
-def test_tasks_of_a_cgroup():
+def test_tasks_of_a_cgroup(tmp_path):
     mounts = cgroup.mounts()
     folder = Path(f"{mounts.v1.get('pids') or mounts.v2}/pidwarden-tables-{os.getpid()}")
     folder.mkdir()
@@ -142,29 +63,36 @@ def test_tasks_of_a_cgroup():
             assert table["failures"] >= 1
             assert table["peak"] in (20, None)
             assert "EAGAIN" in table["symptom"]
-            (folder / "pids.max").write_text("40")
+            back = typed(table["type"], tmp_path)
             assert child.to(25) == (25, 0)
             assert look("cgroup-pids", of=folder.name)["state"] == "fine"
+        until(lambda: int((folder / "pids.current").read_text()) <= 20, "it to have room")
+        back()
+        assert (folder / "pids.max").read_text() == "20\n"
     finally:
         until(lambda: not cgroup.processes(str(folder)), "the cgroup to be empty")
         folder.rmdir()
 
 
 def test_tasks_of_a_user():
+    """The command is typed as that user: where root lacks CAP_SYS_RESOURCE, it may not."""
     uid = 54_322
-    with filler("user", uid, 20) as child:
+    with filler("user", uid, 20) as child, tempfile.TemporaryDirectory() as state:
+        os.chown(state, uid, uid)
         assert child.to(15) == (15, 0)
         table = look("user-tasks", of=f"uid {uid}")
         assert (table["used"], table["limit"], table["state"]) == (16, 20, "near")
         assert child.to(25) == (19, "EAGAIN")
         table = look("user-tasks", of=f"uid {uid}")
         assert (table["used"], table["state"], table["who"][0]["used"]) == (20, "over", 20)
-        own = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "prlimit", "--nproc=40:40", "--pid")
-        run(*own, str(child.pid))
+        assert table["type"] == f"sudo pidwarden limits set nproc:{child.pid} 40"
+        back = typed(table["type"], state, cli=functools.partial(nobody_cli, uid=uid))
         assert child.to(22) == (22, 0)
         for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split():
-            run(*own, pid)
+            run(*dropped(uid), "prlimit", "--nproc=40:40", "--pid", pid)
         assert look("user-tasks", of=f"uid {uid}")["state"] == "fine"
+        back()
+        assert limits.nproc(child.pid) == (20, 40)
 
 
 def test_inotify_in_a_user_namespace(tmp_path):
@@ -181,9 +109,11 @@ def test_inotify_in_a_user_namespace(tmp_path):
             table = look("inotify-instances", prefix=inside)
             assert (table["used"], table["state"], table["setting"]) == (10, "over", "user.max_inotify_instances")
             assert "EMFILE" in table["symptom"]
-            put("/proc/sys/user/max_inotify_instances", 40, inside)
+            back = typed(table["type"], tmp_path / "state", inside)
             assert child.to(12) == (12, 0)
             assert look("inotify-instances", prefix=inside)["state"] == "fine"
+            back()
+            assert value("/proc/sys/user/max_inotify_instances", inside) == ["10"]
         with filler("watches", tmp_path, prefix=inside) as child:
             os.chmod(tmp_path, 0o777)
             assert child.to(16) == (16, 0)
@@ -193,12 +123,14 @@ def test_inotify_in_a_user_namespace(tmp_path):
             table = look("inotify-watches", prefix=inside)
             assert (table["used"], table["state"]) == (20, "over")
             assert table["who"][0]["name"].startswith(of_pid(child.pid))
-            put("/proc/sys/user/max_inotify_watches", 80, inside)
-            assert child.to(30) == (30, 0)
+            back = typed(table["type"], tmp_path / "state", inside)
+            assert child.to(26) == (26, 0)
             assert look("inotify-watches", prefix=inside)["state"] == "fine"
+            back()
+            assert value("/proc/sys/user/max_inotify_watches", inside) == ["20"]
 
 
-def test_namespaces_of_a_user_namespace():
+def test_namespaces_of_a_user_namespace(tmp_path):
     with filler("files", prefix=("unshare", "-Ur")) as keeper:
         inside = ("nsenter", "-t", str(keeper.pid), "-U", "--preserve-credentials")
         put("/proc/sys/user/max_uts_namespaces", 5, inside)
@@ -209,12 +141,14 @@ def test_namespaces_of_a_user_namespace():
             assert child.to(6) == (5, "ENOSPC")
             table = look("namespaces", of="uts", prefix=inside)
             assert (table["used"], table["state"], table["setting"]) == (5, "over", "user.max_uts_namespaces")
-            put("/proc/sys/user/max_uts_namespaces", 20, inside)
+            back = typed(table["type"], tmp_path, inside)
             assert child.to(7) == (7, 0)
             assert look("namespaces", of="uts", prefix=inside)["state"] == "fine"
+            back()
+            assert value("/proc/sys/user/max_uts_namespaces", inside) == ["5"]
 
 
-def test_ports_to_one_destination():
+def test_ports_to_one_destination(tmp_path):
     with network() as inside:
         put("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099", inside)
         netns = ("tcp-ports", "--netns", inside[2])
@@ -233,12 +167,14 @@ def test_ports_to_one_destination():
             assert look(*netns, of="127.0.0.1:7002")["state"] == "fine"
             listed = run(*inside, "ss", "-tnH", "dst", "127.0.0.1:7001").splitlines()
             assert len(listed) == number
-            put("/proc/sys/net/ipv4/ip_local_port_range", "40000 40399", inside)
+            back = typed(table["type"], tmp_path)
             assert child.to(110) == (110, 0)
             assert look(*netns, of="127.0.0.1:7001")["state"] == "fine"
+            back()
+            assert value("/proc/sys/net/ipv4/ip_local_port_range", inside) == ["40000", "40099"]
 
 
-def test_time_wait():
+def test_time_wait(tmp_path):
     with network() as inside:
         put("/proc/sys/net/ipv4/tcp_max_tw_buckets", 50, inside)
         netns = ("time-wait", "--netns", inside[2])
@@ -252,18 +188,20 @@ def test_time_wait():
             assert (table["used"], table["state"]) == (50, "over")
             assert table["failures"] == 20
             assert "time wait bucket table overflow" in table["symptom"]
-            put("/proc/sys/net/ipv4/tcp_max_tw_buckets", 200, inside)
+            back = typed(table["type"], tmp_path)
             assert child.to(80) == (80, 0)
             table = look(*netns)
             assert (table["used"], table["state"], table["failures"]) == (60, "fine", 20)
+            back("--force")  # 60 wait, and are not asked to go
+            assert value("/proc/sys/net/ipv4/tcp_max_tw_buckets", inside) == ["50"]
 
 
-def test_neighbours():
-    limit = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
-    if not os.path.exists("/proc/net/stat/arp_cache") or not os.access(limit, os.W_OK):
+def test_neighbours(tmp_path):
+    thresholds = [Path(f"/proc/sys/net/ipv4/neigh/default/gc_thresh{n}") for n in (3, 2, 1)]
+    if not os.path.exists("/proc/net/stat/arp_cache") or not os.access(thresholds[0], os.W_OK):
         pytest.skip("not in the machine's own network namespace")
-    was = limit.read_text()
-    most = int(was)
+    was = [path.read_text() for path in thresholds]
+    most = int(was[0])
     with network() as inside:
         for words in (
             "link add pw0 type veth peer name pw1", "addr add 10.214.0.1/16 dev pw0", "link set pw1 up",
@@ -289,15 +227,17 @@ def test_neighbours():
             assert "ENOBUFS" in table["symptom"]
             assert table["who"][0]["name"] == "other network namespaces"
             try:
-                limit.write_text(str(2 * most))
+                back = typed(table["type"], tmp_path)
                 assert child.to(number + 20) == (number + 20, 0)
                 assert look("neighbours-ipv4")["state"] == "fine"
+                back("--force")
+                assert [path.read_text() for path in thresholds] == was
             finally:
-                limit.write_text(was)
-    assert limit.read_text() == was
+                for path, text in zip(thresholds, was, strict=True):
+                    path.write_text(text)
 
 
-def test_keys_of_a_user():
+def test_keys_of_a_user(tmp_path):
     limit, uid = Path("/proc/sys/kernel/keys/maxkeys"), 54_321
     was = limit.read_text()
     most = int(was)
@@ -311,9 +251,11 @@ def test_keys_of_a_user():
         table = look("keys", of=f"uid {uid}")
         assert (table["used"], table["state"], table["setting"]) == (most, "over", "kernel.keys.maxkeys")
         try:
-            limit.write_text(str(2 * most))
+            back = typed(table["type"], tmp_path)
             assert child.to(most + 5) == (most + 5, 0)
             assert look("keys", of=f"uid {uid}")["state"] == "fine"
+            back()
+            assert limit.read_text() == was
         finally:
             limit.write_text(was)
 
@@ -359,6 +301,17 @@ def test_mounts_are_counted_in_each_namespace(tmp_path):
         lines = len(Path(f"/proc/{keeper.pid}/mountinfo").read_text().splitlines())
         assert look("mounts", of=f"pid {keeper.pid}")["used"] == lines
         assert look("mounts", of="ours", prefix=inside)["used"] == lines
+
+
+_MAY_BE_GONE = (Table.USER_TASKS, Table.PROCESS_FILES, Table.CGROUP_PIDS)  # others' processes; typed above
+
+
+def test_every_command_is_taken_here(capsys):
+    """Whatever the state of this machine's tables: what would be printed of each, rehearsed."""
+    for gauge in [*tables.People(20.0).tables(), *tables.network()]:
+        if (text := command(gauge)) and gauge.scope is not Scope.MOUNT and gauge.table not in _MAY_BE_GONE:
+            code = main([*shlex.split(text)[2:], "--dry-run"])
+            assert code == 0, (text, capsys.readouterr())
 
 
 def test_errors_are_those_of_this_machine():

@@ -12,7 +12,7 @@ from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice
 from pidwarden.diagnose.conntrack import Kind
 from pidwarden.errors import NotPossible, UsageError
-from pidwarden.kernel import conntrack, ctmemory, netspaces, nfnetlink
+from pidwarden.kernel import conntrack, conntrack_size, ctmemory, netns, nfnetlink
 from pidwarden.model import cttally
 from pidwarden.model.conntrack import Columns, Memory, Reading, chains
 from pidwarden.model.cttally import Counts, Tally
@@ -186,6 +186,14 @@ def test_a_count_is_bounded_and_who_is_seen_often_stays(monkeypatch):
 # -- advice ------------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_set_in_another_namespace_is_typed_within():
+    advice = ctadvice.Advice("", "", ("sysctl -w a=1", "pidwarden conntrack resize --max 5", "nft list ruleset"), ())
+    assert ctadvice.there(advice, "/run/netns/a b").commands == (
+        "nsenter --net='/run/netns/a b' sysctl -w a=1", "pidwarden conntrack resize --max 5",
+        "nsenter --net='/run/netns/a b' nft list ruleset",
+    )  # fmt: skip
+
+
 def test_nothing_is_advised_when_all_is_well():
     world = reading()
     assert not ctadvice.advise(findings(world, world), world, UNKNOWN, tally(GOOD))
@@ -289,6 +297,18 @@ def test_memory_of_a_table_that_is_empty_is_told_with_blocks(tmp_path):
     assert memory_of(tmp_path, 0).of(1_000) == 384_000
 
 
+def test_a_plan_counts_an_entry_with_the_block_of_this_kernel(tmp_path):
+    folder = tmp_path / conntrack.SYSCTL
+    folder.mkdir(parents=True)
+    for name, number in (("max", 2_000), ("buckets", 1_024), ("count", 7)):
+        (folder / f"nf_conntrack_{name}").write_text(f"{number}\n")
+    assert conntrack_size.read(str(tmp_path)) == (2_000, 1_024, 7, None)
+    larger = _SLABINFO.replace("128 32 1", "192 21 1").format(entries=0)
+    for text, each in ((_SLABINFO.format(entries=0), 256 + 128), (larger, 256 + 192)):
+        (tmp_path / "slabinfo").write_text(text)
+        assert conntrack_size.read(str(tmp_path)).entry_bytes == each
+
+
 def test_memory_that_is_not_shown(tmp_path):
     found = ctmemory.memory(1024, always_extended=False, root=str(tmp_path))
     assert found.total is None
@@ -322,9 +342,9 @@ def test_loaded_and_hidden(tmp_path):
 def test_a_namespace_that_is_none():
     for text in ("", "a\0b"):
         with pytest.raises(UsageError):
-            netspaces.find(text)
+            netns.find(text, "conntrack")
     with pytest.raises(Exception, match="ip netns"):
-        netspaces.find("no-such-name-at-all")
+        netns.find("no-such-name-at-all", "conntrack")
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -366,7 +386,7 @@ def test_namespaces_of_which_none_can_be_read_are_an_error(monkeypatch, number):
 
     monkeypatch.setattr(conntrack_look, "read_in", read)
     wish = conntrack_look.wish_of(parse())
-    several = [netspaces.Namespace(n, "/nowhere", f"number {n}") for n in range(number)]
+    several = [netns.Namespace(n, "/nowhere", f"number {n}") for n in range(number)]
     with pytest.raises(NotPossible, match="nothing is tracked"):
         conntrack_look.Rounds(several, wish).look(0.0)
 
@@ -385,5 +405,5 @@ def test_what_a_walk_may_lack_is_told(monkeypatch):
             yield [b"broken"]
 
     monkeypatch.setattr(nfnetlink, "Link", Link)
-    walked = conntrack_look.walk_in(netspaces.own(), conntrack_look.wish_of(parse("--walk")))
+    walked = conntrack_look.walk_in(netns.own(), conntrack_look.wish_of(parse("--walk")))
     assert [note.split(" ", 1)[0] for note in walked.notes] == ["the", "2", "1"]

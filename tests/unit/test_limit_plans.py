@@ -57,6 +57,12 @@ def test_a_soft_limit_alone_keeps_the_hard_one_unless_that_is_lower():
     assert parse(nofile, "9000", "1024 unlimited") == "9000 unlimited"
 
 
+def test_thresholds_that_are_higher_than_the_kernels_proportions_are_not_lowered():
+    neighbours = find("net.ipv4.neigh.default.gc_thresh3").setting
+    assert parse(neighbours, "8000", "2000 3000 4000") == "2000 4000 8000"
+    assert parse(neighbours, "800", "2000 3000 4000") == "100 400 800"
+
+
 @pytest.mark.parametrize(
     ("name", "typed"),
     [

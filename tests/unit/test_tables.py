@@ -1,4 +1,4 @@
-"""The readers of tables on a /proc of the test's own, and what is made of what they read."""
+"""The readers of tables on a /proc of the test's own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pidwarden.cli import tables_text
-from pidwarden.diagnose.tables import State, Thresholds, Trend, fullest, judge, judged, trends
-from pidwarden.diagnose.tabletext import ABOUT, command
-from pidwarden.guard.rules import tables as rule
-from pidwarden.kernel import netlink
+from pidwarden.diagnose.tabletext import command
+from pidwarden.kernel import netlink, netstat
 from pidwarden.kernel.tables import (
     aio,
     conntrack,
@@ -31,7 +28,7 @@ from pidwarden.kernel.tables import (
     tasks,
     timewait,
 )
-from pidwarden.model.gauge import Gauge, Scope, Table
+from pidwarden.model.gauge import Table
 
 SECOND = 1_000_000_000
 HOSTILE = ") Z 1 (\\n\\033[2J\\xff"  # as `status` escapes it
@@ -85,7 +82,7 @@ def test_neighbours_are_counted_once_and_failures_on_every_processor(root):
 @pytest.mark.parametrize("text", ["", "entries allocs\n", "entries allocs\n1\n"])
 def test_statistics_that_are_no_statistics(root, text):
     root.write("x", text)
-    assert neighbours.statistics(f"{root.path}/x") is None
+    assert netstat.totals(f"{root.path}/x") is None
 
 
 def test_time_wait(root):
@@ -291,138 +288,3 @@ def test_a_kernel_that_lists_no_sockets(root, sockets, monkeypatch):  # noqa: AR
     [gauge] = ports.read(root=root.path)
     assert gauge.used is None
     assert "modprobe" in gauge.unseen
-
-
-# -- judgement ---------------------------------------------------------------------------------------------------------
-
-
-def gauge(used, limit=1000, table=Table.CONNTRACK, **more):
-    return Gauge(table, Scope.NETNS, "", used, limit, 0, "net.netfilter.nf_conntrack_max", **more)
-
-
-@pytest.mark.parametrize(
-    ("used", "state"), [(0, "fine"), (749, "fine"), (750, "near"), (899, "near"), (900, "over"), (1000, "over")]
-)
-def test_shares(used, state):
-    assert judge(gauge(used), Thresholds()).state == state
-
-
-def test_what_is_full_soon_is_near_however_much_is_free():
-    assert judge(gauge(300), Thresholds(), Trend(10.0, 2.0, 0)).reasons == ("full in 70 s at this rate",)
-    assert judge(gauge(200), Thresholds(), Trend(10.0, 2.0, 0)).state is State.FINE  # it has just begun
-    assert judge(gauge(300), Thresholds(full_in=60), Trend(10.0, 2.0, 0)).state is State.FINE
-    assert judge(gauge(300), Thresholds(), Trend(-10.0, 2.0, 0)).full_in is None
-
-
-def test_refusals_are_told_whatever_the_share():
-    finding = judge(gauge(10), Thresholds(), Trend(0.0, 2.0, 3))
-    assert (finding.state, finding.reasons) == (State.NEAR, ("3 refused in the last 2.0 s",))
-
-
-def test_no_limit_and_what_cannot_be_seen():
-    assert judge(gauge(10, None), Thresholds()).state is State.FINE
-    unseen = judge(gauge(None, unseen="be root"), Thresholds())
-    assert unseen.state is State.UNSEEN
-    assert unseen.object()["unseen"] == "be root"
-    assert judge(gauge(5, 0), Thresholds()).state is State.OVER
-
-
-def test_a_threshold_of_one_table():
-    thresholds = Thresholds(tables={"conntrack": 0.5})
-    assert judge(gauge(500), thresholds).state is State.OVER
-    assert judge(gauge(500, table=Table.AIO), thresholds).state is State.FINE
-
-
-def test_two_looks_make_a_trend_of_what_is_in_both():
-    found = trends([gauge(100, failures=1)], [gauge(150, failures=4), gauge(1, table=Table.AIO)], 5.0)
-    assert found == {("conntrack", ""): Trend(10.0, 5.0, 3)}
-
-
-def test_the_fullest_of_each_table_comes_first_and_others_only_if_they_are_near():
-    gauges = [gauge(n, table=Table.PROCESS_FILES)._replace(of=f"pid {n} (x)") for n in (10, 990, 20, 800)]
-    shown = fullest(judged([*gauges, gauge(300)], Thresholds()))
-    assert [(f.gauge.used, more) for f, more in shown] == [(990, 3), (800, 0), (300, 0)]
-
-
-@pytest.mark.parametrize("table", Table)
-def test_each_table_has_a_symptom_a_remedy_and_a_line(table):
-    one = Gauge(table, Scope.MACHINE, "pid 1 (x)", 95, 100, 0, "kernel.x", detail="the limit is that of process 1")
-    about = ABOUT[table]
-    assert about.title and about.symptom and about.remedy  # noqa: PT018
-    assert command(one).startswith("sudo ")
-    text = tables_text.lines([(judge(one, Thresholds()), 0)])
-    assert text[0].startswith("OVER: ")
-    assert any(line.strip().startswith("type") for line in text)
-
-
-def test_commands():
-    assert command(gauge(5, 1000)) == "sudo pidwarden conntrack resize --max 2000"
-    full = Gauge(Table.PIDS, Scope.MACHINE, "", 5, 4_194_304, 0, "kernel.pid_max")
-    assert command(full) == ""
-    hostile = Gauge(Table.CGROUP_PIDS, Scope.CGROUP, "/a b;rm", 5, 6, 0, "pids.max")
-    assert command(hostile) == "sudo pidwarden limits set 'pids.max:/a b;rm' 12"
-    assert command(Gauge(Table.AIO, Scope.MACHINE, "", 5, 6, 0, "fs.aio-max-nr")) == "sudo sysctl -w fs.aio-max-nr=12"
-
-
-# -- the guard's rule --------------------------------------------------------------------------------------------------
-
-
-def test_a_rate_is_that_of_the_last_minutes():
-    rates = rule.Rates()
-    seen = []
-    for minute in range(30):
-        seen.append(rates.note(gauge(100 * min(minute, 10)), minute * 60 * SECOND))
-        rates.end()
-    assert seen[0] is None
-    assert round(seen[5].per_second * 60) == 100
-    assert seen[29].per_second == 0
-    assert 300 <= seen[29].seconds <= 660
-
-
-def test_failures_are_those_since_the_last_look():
-    rates = rule.Rates()
-    found = []
-    for at, failures in enumerate((5, 5, 7, 7)):
-        found.append(rates.note(gauge(1, failures=failures), at * SECOND))
-        rates.end()
-    assert [t and t.failures for t in found] == [None, 0, 2, 0]
-
-
-def looks(monkeypatch, *seen):
-    """What the rule tells at each look, ten seconds apart."""
-    told = []
-    tables = rule.Tables(lambda _event, **fields: told.append((fields["what"], fields["table"], fields["text"])))
-    shares = SimpleNamespace(over=0.9, near=0.75, full_in=1800.0, rate_from=0.25, shares={})
-    result, last = [], ""
-    for at, gauges in enumerate(seen):
-        monkeypatch.setattr(rule, "gauges", lambda found=gauges, **_more: iter(found))
-        list(tables.look(shares, at * 10 * SECOND, tasks_too=True))
-        result.append([what for what, _table, _text in told])
-        last = told[-1][2] if told else last
-        told.clear()
-    return result, last
-
-
-def test_it_warns_once_before_it_is_full(monkeypatch):
-    result, text = looks(monkeypatch, *([gauge(n)] for n in (100, 300, 500, 700, 740)))
-    assert result[:2] == [[], ["begins"]]
-    assert sum("begins" in told for told in result) == 1
-    assert "type `sudo pidwarden conntrack resize --max 2000`" in text
-
-
-def test_slow_growth_is_told_by_its_share_and_the_end_too(monkeypatch):
-    result, text = looks(monkeypatch, [gauge(740)], [gauge(760)], [gauge(760)], [gauge(100)], [gauge(100)])
-    assert [what for told in result for what in told] == ["begins", "over"]
-    assert text.startswith("over after ")
-
-
-def test_what_was_not_looked_at_goes_on(monkeypatch):
-    """Everybody is looked at at every third look."""
-    files = gauge(60, 64, table=Table.PROCESS_FILES)._replace(of="pid 5 (x)")
-    result, _text = looks(monkeypatch, [files], [], [], [files], [], [], [])
-    assert [what for told in result for what in told] == ["begins", "over"]
-    assert result[6] == ["over"]
-
-
-def test_a_burst_from_nothing_is_not_told(monkeypatch):
-    assert looks(monkeypatch, *([gauge(n)] for n in (0, 100, 200, 200, 200)))[0] == [[], [], [], [], []]

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from pidwarden.cli import changing, conntrack, main, tables, tables_look, undoing
+from pidwarden.cli import changing, conntrack, main, options, tables, tables_look, undoing
 from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice, resize, setting
 from pidwarden.diagnose.change import Machine, of
@@ -18,7 +18,7 @@ from pidwarden.diagnose.limits import Kind as Which
 from pidwarden.diagnose.resize import Wanted
 from pidwarden.diagnose.tables import Thresholds, Trend, judge
 from pidwarden.diagnose.tabletext import command
-from pidwarden.kernel import limits, namespaces
+from pidwarden.kernel import limits, namespaces, netns
 from pidwarden.kernel.tables import tasks
 from pidwarden.model import undo
 from pidwarden.model.conntrack import Columns, Memory, Reading
@@ -80,7 +80,8 @@ def test_a_protocol_without_ports_gets_each_rule_once():
 
 def test_a_limit_of_another_network_namespace_is_set_there():
     gauge = Gauge(Table.UDP_PORTS, Scope.NETNS, "netns 7", 9, 10, 0, "net.ipv4.ip_local_port_range")
-    looks = tables_look._Looks(argparse.Namespace(netns="7"), frozenset(Table))
+    there = netns.Namespace(5, "/proc/7/ns/net", "that of pid 7")
+    looks = tables_look._Looks(argparse.Namespace(netns="7"), frozenset(Table), there)
     (found,) = looks._chosen([gauge])
     line = "pidwarden limits set net.ipv4.ip_local_port_range 1024-65535"
     assert command(found) == f"sudo nsenter --net=/proc/7/ns/net {line}"
@@ -157,7 +158,7 @@ def test_a_record_that_is_none_is_said_in_words():
         undo.from_json([])
 
 
-@pytest.mark.parametrize("convert", [tables._share, tables._seconds, conntrack._seconds, conntrack._top])
+@pytest.mark.parametrize("convert", [tables._share, options.seconds, conntrack._top])
 @pytest.mark.parametrize("text", ["x", "nan", "-1", "0", "inf"])
 def test_numbers_that_are_none_are_said_in_words(convert, text):
     with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is no "):

@@ -6,10 +6,9 @@ import argparse
 import importlib
 from typing import Any
 
+from pidwarden.cli import options
 from pidwarden.errors import NotPossible
 
-_WATCH_SECONDS = 2.0
-_LEAST_SECONDS, _MOST_SECONDS = 0.1, 86_400.0
 _TOP, _MOST_TOP = 10, 100_000
 # name: (module below pidwarden.cli, what it does), each with `arguments` and `run` as every command
 _ACTIONS = {"resize": ("conntrack_resize", "plan another size of the table, and set it")}
@@ -50,30 +49,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--notrack", metavar="PROTO[/PORT][@ADDRESS]",
         help="walk it, and print the rules that would keep these flows out of the table, and what they would break",
     )  # fmt: skip
-    parser.add_argument(
-        "--netns", metavar="NS",
-        help="of another network namespace: a pid, a name of `ip netns`, a path; or `all` that processes are in",
-    )  # fmt: skip
-    parser.add_argument(
-        "--watch", nargs="?", type=_seconds, const=_WATCH_SECONDS, metavar="S",
-        help=f"look again every S seconds (default: {_WATCH_SECONDS:g}), until interrupted",
-    )  # fmt: skip
+    options.netns(parser, "; or `all` that processes are in")
+    options.watch(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     actions = parser.add_subparsers(dest="action", metavar="resize", title="actions", parser_class=_Later)
     for name, (_file, text) in _ACTIONS.items():
         actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".").action = name
     parser.epilog = "exit code: 0 nothing is the matter, 1 something is, 3 no permission, 4 nothing is tracked here"
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
-        msg = f"{text!r} is no number of seconds from {_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 def _top(text: str) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.diagnose import ctadvice
 from pidwarden.errors import PidwardenError, UsageError
-from pidwarden.kernel import conntrack, ctmemory, netspaces
+from pidwarden.kernel import conntrack, ctmemory, netns
 from pidwarden.model import cttally
 from pidwarden.model.conntrack import PROTOCOLS
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from pidwarden.diagnose.conntrack import Change, Finding
     from pidwarden.diagnose.ctadvice import Advice, FlowSet
-    from pidwarden.kernel.netspaces import Namespace
+    from pidwarden.kernel.netns import Namespace
     from pidwarden.model.conntrack import Memory, Reading
     from pidwarden.model.cttally import Tally
 
 T = TypeVar("T")
+_COMMAND = "conntrack"
 PAUSE = 0.5  # seconds between two looks: growth and counters that rise are seen then
 _MOST_PORT = 65535
 _PORTED = ("tcp", "udp", "sctp", "dccp", "udplite")
@@ -122,7 +123,7 @@ def read_in(namespace: Namespace) -> Reading:
         NoPermission: it is another one, and the caller may not enter it.
         NotPossible: there is no connection tracking.
     """
-    with netspaces.inside(namespace):
+    with netns.inside(namespace, _COMMAND):
         return conntrack.read(clock_ns=time.monotonic_ns())
 
 
@@ -138,7 +139,7 @@ def walk_in(namespace: Namespace, wish: Wish) -> Walked:
     began = time.monotonic()
     tally = cttally.Tally((*wish.by, *([ctadvice.FLOW_FIELDS] if wish.flows else [])))
     parser = ctentries.Parser(tally.fields)
-    with netspaces.inside(namespace):
+    with netns.inside(namespace, _COMMAND):
         link = nfnetlink.Link()
     with link:
         for columns in ctentries.walk(link, parser):
@@ -162,7 +163,7 @@ class Rounds:
     """Looks, each compared with the one before."""
 
     def __init__(self, wanted: list[Namespace], wish: Wish) -> None:
-        self._wanted, self._wish = wanted, wish
+        self._wanted, self._wish, self._ours = wanted, wish, netns.own().inode
         self._before: dict[int, Reading] = {}
         self._failed: dict[Namespace, PidwardenError] = {}
 
@@ -196,6 +197,8 @@ class Rounds:
         advice = ctadvice.advise(findings, reading, memory, tally)
         if self._wish.flows and tally is not None:
             advice.append(ctadvice.notrack(self._wish.flows, ctadvice.flows(self._wish.flows, tally)))
+        if namespace.inode != self._ours:
+            advice = [ctadvice.there(one, namespace.path) for one in advice]
         return Account(namespace, reading, seen, memory, walked, findings, advice)
 
     def _of_each(self, ask: Callable[[Namespace], T]) -> dict[Namespace, T]:
@@ -215,8 +218,8 @@ class Rounds:
 
 def _wanted(text: str | None) -> list[Namespace]:
     if text == "all":
-        return netspaces.seen()
-    return [netspaces.own() if text is None else netspaces.find(text)]
+        return netns.seen()
+    return [netns.own() if text is None else netns.find(text, _COMMAND)]
 
 
 def run(args: argparse.Namespace) -> int:

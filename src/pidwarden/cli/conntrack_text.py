@@ -8,7 +8,6 @@ from pidwarden.cli.table import table
 from pidwarden.diagnose import conntrack as diagnosis
 from pidwarden.model import conntrack as ct
 from pidwarden.model.cttally import DIMENSIONS, protocol, state
-from pidwarden.model.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,14 +37,14 @@ def report(accounts: list[Account], wish: Wish) -> str:
     empty = [a for a in accounts if not a.reading.used and a.fine] if len(accounts) > 1 else []
     blocks = ["\n".join(_block(account, wish)) for account in accounts if account not in empty]
     if empty:
-        names = ", ".join(escape(a.namespace.name.encode(errors="surrogateescape")) for a in empty)
+        names = ", ".join(a.namespace.name for a in empty)
         blocks.append(f"without entries: {names}")
     return "\n\n".join(blocks) + "\n"
 
 
 def _block(account: Account, wish: Wish) -> Iterator[str]:
     reading = account.reading
-    name = escape(account.namespace.name.encode(errors="surrogateescape"))
+    name = account.namespace.name
     share = f" ({100 * reading.share:.1f} %)" if reading.share is not None else ""
     limit = "unknown" if reading.maximum is None else reading.maximum or "no limit"
     yield f"{reading.used} of {limit} entries{share} in {name} (net:[{reading.inode}])"

@@ -1,4 +1,4 @@
-"""Arguments of the commands that change limits. Apart from what those do, which `--help` does not wait for."""
+"""Arguments that the commands on tables and limits share. Apart from what those do: `--help` does not wait for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,45 @@ import argparse
 from typing import Any
 
 from pidwarden.model import paths
+
+_WATCH_SECONDS = 2.0
+_LEAST_SECONDS, _MOST_SECONDS = 0.1, 86_400.0
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+def seconds(text: str) -> float:
+    """A pause or a patience that a person typed.
+
+    Raises:
+        ArgumentTypeError: it is none, or too short, or more than a day.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
+        msg = f"{text!r} is no number of seconds from {_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def watch(parser: argparse.ArgumentParser) -> None:
+    """Declares looking again and again."""
+    parser.add_argument(
+        "--watch", nargs="?", type=seconds, const=_WATCH_SECONDS, metavar="S",
+        help=f"look again every S seconds (default: {_WATCH_SECONDS:g}), until interrupted",
+    )  # fmt: skip
+
+
+def netns(parser: argparse.ArgumentParser, also: str = "") -> None:
+    """Declares the network namespace that is meant. `also`: what else may be typed."""
+    parser.add_argument(
+        "--netns", metavar="NS", help=f"of another network namespace: a pid, a name of `ip netns`, or a path{also}"
+    )
+
+
+# -- changing ----------------------------------------------------------------------------------------------------------
 
 
 def _default(value: Any, *, inner: bool) -> Any:

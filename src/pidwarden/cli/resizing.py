@@ -8,7 +8,7 @@ from pidwarden.act import ondisk
 from pidwarden.cli import changing
 from pidwarden.diagnose import owners, persist, resize, setting
 from pidwarden.errors import NotPossible, UsageError
-from pidwarden.kernel import conntrack_size, sysctld, usage
+from pidwarden.kernel import conntrack, conntrack_size, ctmemory, sysctld, usage
 from pidwarden.kernel.procfs import PAGE, PROC
 
 if TYPE_CHECKING:
@@ -23,14 +23,10 @@ def facts() -> resize.Facts:
     """
     found = conntrack_size.read()
     if found is None:
-        msg = (
-            "tried to read net.netfilter.nf_conntrack_max: connection tracking is not loaded "
-            "(`modprobe nf_conntrack`), or this kernel has none"
-        )
-        raise NotPossible(msg)
+        raise NotPossible(conntrack.missing() or f"{PROC}/{conntrack.SYSCTL} cannot be read; see `ls -l` of it")
     return resize.Facts(
         found.most, found.buckets, found.used, found.entry_bytes, usage.available(),
-        conntrack_size.BUCKET_BYTES, PAGE // conntrack_size.BUCKET_BYTES,
+        ctmemory.BUCKET, PAGE // ctmemory.BUCKET,
     )  # fmt: skip
 
 
@@ -51,7 +47,7 @@ def run(args: argparse.Namespace, typed: str = "") -> int:
         wanted = resize.proposal(now)
         args.dry_run = True
     command += " --persist" * args.persist
-    folder = f"{PROC}/{conntrack_size.NETFILTER}"
+    folder = f"{PROC}/{conntrack.SYSCTL}"
     try:
         plan = resize.plan(now, wanted, folder, below_use=args.below_use)
     except ValueError as why:

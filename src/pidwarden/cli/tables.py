@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from pidwarden.cli import options
 from pidwarden.model.gauge import Table
 
-_WATCH_SECONDS = 2.0
-_LEAST_SECONDS, _MOST_SECONDS = 0.1, 86_400.0
 _PATIENCE = 0.5
 
 
@@ -21,32 +20,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--over", type=_share, metavar="SHARE",
         help="the share that is too much, 0.9 or 90%% (default: that of the configuration)",
     )  # fmt: skip
+    options.netns(parser)
+    options.watch(parser)
     parser.add_argument(
-        "--netns", metavar="PID|PATH",
-        help="the tables of this network namespace: of a process, or of a file such as /run/netns/NAME",
-    )  # fmt: skip
-    parser.add_argument(
-        "--watch", nargs="?", type=_seconds, const=_WATCH_SECONDS, metavar="S",
-        help=f"look again every S seconds (default: {_WATCH_SECONDS:g}), until interrupted",
-    )  # fmt: skip
-    parser.add_argument(
-        "--patience", type=_seconds, default=_PATIENCE, metavar="S",
+        "--patience", type=options.seconds, default=_PATIENCE, metavar="S",
         help=f"seconds for the open files of all processes (default: {_PATIENCE:g}); what takes longer is said",
     )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="another configuration file, for its thresholds")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.epilog = "exit code: 0 no table is over its threshold, 1 one is"
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
-        msg = f"{text!r} is no number of seconds from {_LEAST_SECONDS:g} to {_MOST_SECONDS:.0f}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 def _share(text: str) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pidwarden.diagnose.tables import Finding, Thresholds
+    from pidwarden.kernel.netns import Namespace
     from pidwarden.model.gauge import Gauge
 
 _BETWEEN_SECONDS = 0.25  # the two looks: long enough to see a table fill that is full soon
@@ -80,8 +81,8 @@ def _thresholds(args: argparse.Namespace) -> Thresholds:
 class _Looks:
     """One look after the other."""
 
-    def __init__(self, args: argparse.Namespace, wanted: frozenset[Table]) -> None:
-        self._args, self._wanted = args, wanted
+    def __init__(self, args: argparse.Namespace, wanted: frozenset[Table], there: Namespace | None) -> None:
+        self._args, self._wanted, self._there = args, wanted, there
         self._before: tuple[float, list[Gauge]] = (0.0, [])
 
     def first(self) -> None:
@@ -105,13 +106,13 @@ class _Looks:
         return tables.judged(found, thresholds, tables.trends(before, found, now - then))
 
     def _chosen(self, found: Sequence[Gauge]) -> list[Gauge]:
-        """Those that are wanted, with the name of the network namespace if it is not ours."""
-        name = self._args.netns and f"netns {escape(os.fsencode(self._args.netns))}"
+        """Those that are wanted, with the network namespace if it is not ours."""
         chosen = [g for g in found if g.table in self._wanted]
-        if not name:
+        if self._there is None:
             return chosen
-        file = f"/proc/{which}/ns/net" if (which := self._args.netns).isdecimal() else which
-        return [g._replace(of=g.of or name, netns=file) if g.scope is Scope.NETNS else g for g in chosen]
+        name = f"netns {escape(os.fsencode(self._args.netns))}"
+        path = self._there.path
+        return [g._replace(of=g.of or name, netns=path) if g.scope is Scope.NETNS else g for g in chosen]
 
 
 def _object(
@@ -145,9 +146,10 @@ def run(args: argparse.Namespace) -> int:
     """
     wanted, thresholds = _wanted(args), _thresholds(args)
     notes = _hidden() if wanted - _ALONE else []
-    if args.netns:
-        netns.enter(args.netns)
-    looks = _Looks(args, wanted)
+    there = netns.find(args.netns, args.command) if args.netns else None
+    if there:
+        netns.enter(there, args.command)
+    looks = _Looks(args, wanted, there)
     try:
         looks.first()
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.diagnose.conntrack import KEEPALIVE, Kind, idle
@@ -22,6 +23,7 @@ _WORTH = 0.1  # of the table: less is not worth a rule of its own
 _RAW = -300  # the priority at which a packet can be kept from being tracked (NF_IP_PRI_RAW)
 _REFUSE, _WHO = "pidwarden_refuse", "ss -tunap"
 FLOW_FIELDS = ("family", "proto", "dst", "dport", "nat", "status")
+_OF_NETNS = {"sysctl", "nft", "iptables", "ip6tables", "iptables-save", "ss"}
 _SYN_SENT_SECONDS = 30  # three tries of a SYN: 1, 2 and 4 s apart, and an answer that is slow
 
 
@@ -169,6 +171,13 @@ def _off(tally: Tally) -> Advice:
             "it goes when the last of these rules is gone; taking the module out by force is no way",
         ),
     )
+
+
+def there(advice: Advice, path: str) -> Advice:
+    """The same for a network namespace that is not ours: what is set in it is typed within."""
+    into = f"nsenter --net={shlex.quote(path)} "
+    commands = tuple(into + c if c.split(" ", 1)[0] in _OF_NETNS else c for c in advice.commands)
+    return advice._replace(commands=commands)
 
 
 # -- NOTRACK -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pidwarden.diagnose.persist import ConfigFile
     from pidwarden.model.limit import Named, Setting
 
-_COUNTED = "max_"  # of what is not counted here, that is in `pidwarden tables`
+_COUNTED = ("max_", "keys.")  # of what is not counted here, that is in `pidwarden tables`
 _MUCH = 2  # of what memory is available, that part may be promised without a question
 
 

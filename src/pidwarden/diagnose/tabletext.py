@@ -5,15 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
+from pidwarden.model import limit
 from pidwarden.model.gauge import Scope, Table
 
 if TYPE_CHECKING:
     from pidwarden.model.gauge import Gauge
 
-_HIGHEST = {"kernel.pid_max": 4 * 1024 * 1024, "kernel.threads-max": 0x3FFFFFFF}  # what the kernel takes at most
 _PORTS = (1024, 65535)  # what a range may begin and end with; below are those that need a capability
-
-_BY_SYSCTL = ("kernel.pty.", "kernel.keys.", "fs.aio-", "fs.mount-", "user.max_inotify_")  # no limit of `limits set`
 
 
 class About(NamedTuple):
@@ -114,33 +112,41 @@ ABOUT = {
 
 
 def command(gauge: Gauge) -> str:
-    """What to type to make room, exactly; empty where no command of ours raises it."""
+    """What to type to make room, exactly; empty where nothing raises it, or it is as high as it goes."""
     if gauge.limit is None or not gauge.setting:
         return ""
-    if gauge.table is Table.CONNTRACK:
-        return f"sudo pidwarden conntrack resize --max {2 * gauge.limit}"
-    if gauge.table in (Table.TCP_PORTS, Table.UDP_PORTS):
-        room = gauge.limit < _PORTS[1] - _PORTS[0] + 1
-        return f"{_sudo(gauge)} pidwarden limits set {gauge.setting} {_PORTS[0]}-{_PORTS[1]}" * room
     if gauge.table is Table.PTYS and gauge.scope is Scope.MOUNT:
         return f"sudo mount -o remount,max={2 * gauge.limit} {shlex.quote(gauge.of)}"
-    more = min(2 * gauge.limit, _HIGHEST.get(gauge.setting, 2 * gauge.limit))
-    return _raise(gauge, more) if more > gauge.limit else ""
+    value = _more(gauge)
+    if not value:
+        return ""
+    if gauge.table is Table.CONNTRACK:
+        return f"sudo pidwarden conntrack resize --max {value}"
+    name = _name(gauge)
+    inside = f"nsenter --net={shlex.quote(gauge.netns)} " if gauge.netns and _of_netns(name) else ""
+    return f"sudo {inside}pidwarden limits set {shlex.quote(name)} {value}"
 
 
-def _sudo(gauge: Gauge) -> str:
-    """As root, and in the network namespace whose limit it is."""
-    return f"sudo nsenter --net={shlex.quote(gauge.netns)}" if gauge.netns else "sudo"
-
-
-def _raise(gauge: Gauge, more: int) -> str:
-    name = gauge.setting
-    if name.startswith(_BY_SYSCTL):
-        return f"sudo sysctl -w {name}={more}"
+def _name(gauge: Gauge) -> str:
+    """The limit by the name that `limits set` takes."""
     if gauge.table is Table.PROCESS_FILES:
-        name = f"nofile:{gauge.of.split()[1]}"
-    elif gauge.table is Table.USER_TASKS:
-        name = f"nproc:{gauge.detail.rsplit(' ', 1)[-1]}"
-    elif gauge.table is Table.CGROUP_PIDS:
-        name = shlex.quote(f"pids.max:{gauge.of}")
-    return f"{_sudo(gauge)} pidwarden limits set {name} {more}"
+        return f"{limit.NOFILE}{gauge.of.split()[1]}"
+    if gauge.table is Table.USER_TASKS:
+        return f"{limit.NPROC}{gauge.detail.rsplit(' ', 1)[-1]}"
+    if gauge.table is Table.CGROUP_PIDS:
+        return f"{limit.PIDS}{gauge.of}"
+    return gauge.setting
+
+
+def _more(gauge: Gauge) -> str:
+    """Twice as much, or all there can be; empty if it is that already."""
+    most = gauge.limit or 0
+    if gauge.table in (Table.TCP_PORTS, Table.UDP_PORTS):
+        return f"{_PORTS[0]}-{_PORTS[1]}" * (most < _PORTS[1] - _PORTS[0] + 1)
+    more = min(2 * most, limit.find(_name(gauge)).setting.high)
+    return str(more) * (more > most)
+
+
+def _of_netns(name: str) -> bool:
+    """Whether it has to be set where it holds; the other limits of the network are the machine's own."""
+    return limit.find(name).setting.scope is limit.Scope.NET

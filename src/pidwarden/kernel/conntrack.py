@@ -13,7 +13,9 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from pidwarden.errors import NoPermission, NotPossible, PidwardenError
-from pidwarden.kernel.procfs import PROC, read_bytes, read_int
+from pidwarden.kernel import namespaces, netstat
+from pidwarden.kernel.procfs import PROC, read_int
+from pidwarden.kernel.tables.base import content
 from pidwarden.model.conntrack import COUNTERS, Reading
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 SYSCTL = "sys/net/netfilter"
 _STAT = "net/stat/nf_conntrack"
-_STAT_BYTES = 1 << 20  # 160 bytes a processor
 _TIMEOUT = "_timeout"
 # Columns of the file by the names they have had (net/netfilter/nf_conntrack_standalone.c).
 _COLUMNS = {
@@ -66,17 +67,11 @@ def read(root: str = PROC, *, clock_ns: int = 0) -> Reading:
     if count is None:
         raise NotPossible(f"{place}count cannot be read; see `ls -l {root}/{SYSCTL}`")
     cpus, source, notes = counters(root)
+    here = namespaces.number_of("net", root=root) or 0
     return Reading(
-        clock_ns, _namespace(root), count, numbers["max"], numbers["buckets"], cpus, source, timeouts(root),
+        clock_ns, here, count, numbers["max"], numbers["buckets"], cpus, source, timeouts(root),
         {name: value for name in ("acct", "timestamp", "events") if (value := numbers[name]) is not None}, notes,
     )  # fmt: skip
-
-
-def _namespace(root: str) -> int:
-    try:
-        return os.stat(f"{root}/self/ns/net").st_ino
-    except OSError:
-        return 0
 
 
 def timeouts(root: str = PROC) -> dict[str, int]:
@@ -108,7 +103,7 @@ def counters(root: str = PROC) -> tuple[dict[int, dict[str, int]], str, tuple[st
         pass  # the file says the same, and to everybody
     except PidwardenError as why:
         return {}, "", (f"counters: {why}",)
-    data = read_bytes(f"{root}/{_STAT}", _STAT_BYTES)
+    data = content(f"{root}/{_STAT}")
     if not data:
         text = (
             f"counters are unknown: no right to ctnetlink, and {root}/{_STAT} cannot be read; type `sudo pidwarden …`"
@@ -119,14 +114,10 @@ def counters(root: str = PROC) -> tuple[dict[int, dict[str, int]], str, tuple[st
 
 def parse_stat(data: bytes) -> dict[int, dict[str, int]]:
     """``/proc/net/stat/nf_conntrack``, hexadecimal: a line for each possible processor, in order."""
-    lines = data.decode("ascii", "replace").splitlines()
-    names = lines[0].split() if lines else []
-    found = {}
-    for cpu, line in enumerate(lines[1:]):
-        words = line.split()
-        if len(words) == len(names):  # else the file was longer than we read
-            found[cpu] = {_COLUMNS[n]: int(word, 16) for n, word in zip(names, words, strict=True) if n in _COLUMNS}
-    return found
+    return {
+        cpu: {_COLUMNS[name]: number for name, number in row.items() if name in _COLUMNS}
+        for cpu, row in enumerate(netstat.rows(data))
+    }
 
 
 def netlink_counters() -> dict[int, dict[str, int]]:

@@ -12,7 +12,8 @@ import socket
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.kernel.nfnetlink import GET, HEADER, PAYLOAD, Malformed, attributes
+from pidwarden.kernel.netlink import HEADER
+from pidwarden.kernel.nfnetlink import GET, PAYLOAD, Malformed, attributes
 from pidwarden.model.conntrack import FIELDS, Columns
 
 if TYPE_CHECKING:

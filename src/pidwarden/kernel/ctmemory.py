@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import slabs
+from pidwarden.kernel import slab
 from pidwarden.kernel.procfs import PROC
 from pidwarden.model.conntrack import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pidwarden.kernel.slabs import Cache
+    from pidwarden.kernel.slab import Cache
 
 ENTRIES = "nf_conntrack"
 PREALLOCATED = 128  # NF_CT_EXT_PREALLOC
@@ -27,18 +27,15 @@ BUCKET = 8  # struct hlist_nulls_head, a pointer
 
 
 def memory(buckets: int | None, *, always_extended: bool, root: str = PROC) -> Memory:
-    """Out of ``/proc/slabinfo``, which root alone may read.
+    """Out of :func:`pidwarden.kernel.slab.caches`, which are for root.
 
     `always_extended`: settings add something to every entry (accounting, times, events).
     """
     array = buckets * BUCKET if buckets is not None else None
     try:
-        with open(f"{root}/slabinfo", "rb") as file:
-            caches = slabs.caches(file.read())
-    except PermissionError:
-        return Memory(None, None, array, why="/proc/slabinfo is for root: type `sudo pidwarden conntrack`")
-    except OSError:
-        return Memory(None, None, array, why="this kernel has no /proc/slabinfo (CONFIG_SLUB_DEBUG)")
+        caches = slab.caches(root)
+    except OSError as why:
+        return Memory(None, None, array, why=slab.unseen(why, "conntrack"))
     entries = caches.get(ENTRIES)
     if entries is None:
         return Memory(None, None, array, why="/proc/slabinfo does not name nf_conntrack")

@@ -14,21 +14,19 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from pidwarden.errors import NoPermission, NotPossible, PidwardenError
+from pidwarden.kernel import netlink
+from pidwarden.kernel.netlink import CODE, DONE, DUMP, ERROR, HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
 
-_NETLINK_NETFILTER = 12
 _CTNETLINK = 1 << 8  # NFNL_SUBSYS_CTNETLINK
 GET, GET_STATS_CPU, GET_STATS = _CTNETLINK | 1, _CTNETLINK | 4, _CTNETLINK | 5  # enum cntl_msg_types
-_REQUEST, _DUMP, _DUMP_INTR = 0x1, 0x300, 0x10  # NLM_F_*
-_ERROR, _DONE = 2, 3  # NLMSG_*; below 16 it is netlink's own message
-_OWN_MESSAGES = 16
-HEADER = Struct("=IHHII")  # length, type, flags, sequence number, port
+_DUMP_INTR = 0x10  # NLM_F_DUMP_INTR
+_OWN_MESSAGES = 16  # types below are netlink's own (NLMSG_MIN_TYPE)
 _GENERIC = Struct(">BBH")  # family, version, resource id
 _ATTRIBUTE = Struct("=HH")
-_CODE = Struct("=i")
 PAYLOAD = HEADER.size + _GENERIC.size
 _TYPE_BITS = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _ANSWER_SECONDS = 10.0
@@ -55,8 +53,7 @@ class Link:
         self.overruns = 0
         self._number = 0
         try:
-            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-            self._socket = sock or socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+            self._socket = sock or netlink.connect(netlink.NETFILTER)
         except OSError as why:
             raise NotPossible(f"the kernel has no netlink for netfilter ({why.strerror}): no CONFIG_NETFILTER") from why
         self._socket.settimeout(_ANSWER_SECONDS)
@@ -79,7 +76,7 @@ class Link:
             NotPossible: the kernel has no ctnetlink.
             Malformed: what came is no answer.
         """
-        self._send(kind, _REQUEST | _DUMP, family)
+        self._send(kind, DUMP, family)
         over = False
         while not over:
             found, over = self._receive()
@@ -92,7 +89,7 @@ class Link:
         Raises:
             NoPermission, NotPossible, Malformed: as for :meth:`dump`.
         """
-        self._send(kind, _REQUEST, family)
+        self._send(kind, 0, family)
         while True:
             found, over = self._receive()
             if found:
@@ -102,8 +99,7 @@ class Link:
 
     def _send(self, kind: int, flags: int, family: int) -> None:
         self._number += 1
-        head = HEADER.pack(PAYLOAD, kind, flags, self._number, 0)
-        self._socket.sendto(head + _GENERIC.pack(family, 0, 0), (0, 0))
+        self._socket.sendto(netlink.request(kind, flags, _GENERIC.pack(family, 0, 0), self._number), (0, 0))
 
     def _receive(self) -> tuple[list[bytes], bool]:
         """What a datagram brought of the answer, and whether that was its end."""
@@ -137,7 +133,7 @@ class Link:
                 if flags & _DUMP_INTR:
                     self.interrupted = True
                 if kind < _OWN_MESSAGES:
-                    if kind in (_DONE, _ERROR):
+                    if kind in (DONE, ERROR):
                         _check(data[at : at + length])
                         return found, True
                 else:
@@ -148,7 +144,7 @@ class Link:
 
 def _check(message: bytes) -> None:
     """Raises what the end of an answer says went wrong, if anything."""
-    if len(message) >= HEADER.size + _CODE.size and (code := _CODE.unpack_from(message, HEADER.size)[0]):
+    if len(message) >= HEADER.size + CODE.size and (code := CODE.unpack_from(message, HEADER.size)[0]):
         raise _refusal(-code)
 
 

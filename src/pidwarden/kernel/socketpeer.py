@@ -7,11 +7,10 @@ import socket
 import struct
 from typing import NamedTuple
 
+from pidwarden.kernel import netlink
 from pidwarden.kernel.procfs import PROC
 
-_NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST = 1
 _UDIAG_SHOW_PEER = 4
 _UNIX_DIAG_PEER = 2
 _NO_COOKIE = 0xFFFFFFFF
@@ -34,12 +33,11 @@ def unix_peer(inode: int) -> int | None:
     None if the kernel knows no such socket, or does not tell.
     """
     body = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, _UDIAG_SHOW_PEER, _NO_COOKIE, _NO_COOKIE)
-    header = struct.pack("=IHHII", _HEADER + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
-            netlink.settimeout(_SECONDS)
-            netlink.send(header + body)
-            answer = netlink.recv(8192)
+        with netlink.connect(netlink.SOCK_DIAG) as own:
+            own.settimeout(_SECONDS)
+            own.send(netlink.request(_SOCK_DIAG_BY_FAMILY, 0, body))
+            answer = own.recv(8192)
     except OSError:
         return None
     return parse_unix_peer(answer)

@@ -6,8 +6,10 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import limits, memory, patience, procfs, slab
+from pidwarden.kernel import limits, memory, netstat, patience, procfs, slab
 from pidwarden.kernel.procfs import PROC
+from pidwarden.kernel.tables import timewait
+from pidwarden.kernel.tables.base import content
 from pidwarden.model import limit
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ def used(named: Named, root: str = PROC) -> int | None:
         limit.CONNTRACK_MAX: lambda: procfs.read_int(f"{root}/sys/net/netfilter/nf_conntrack_count"),
         "arp.gc_thresh": lambda: _neighbours(f"{root}/net/stat/arp_cache"),
         "ndisc.gc_thresh": lambda: _neighbours(f"{root}/net/stat/ndisc_cache"),
-        "tcp_max_tw_buckets": lambda: _time_wait(root),
+        "tcp_max_tw_buckets": lambda: timewait.sockets(root).get("tw"),
+        "pty.max": lambda: procfs.read_int(f"{root}/sys/kernel/pty/nr"),
+        "aio-max-nr": lambda: procfs.read_int(f"{root}/sys/fs/aio-nr"),
+        "mount-max": lambda: _lines(f"{root}/self/mountinfo"),
         limit.PIDS: lambda: procfs.read_int(f"{limits.pids_directory(named.cgroup, root)}/pids.current"),
         limit.NOFILE: lambda: _descriptors(named.pid, root),
         limit.NPROC: lambda: _tasks_of_the_user(named.pid, root),
@@ -35,20 +40,13 @@ def used(named: Named, root: str = PROC) -> int | None:
 
 
 def _neighbours(path: str) -> int | None:
-    """The first column of the second line, in hex: entries of all namespaces together (net/core/neighbour.c)."""
-    lines = (procfs.read_bytes(path) or b"").splitlines()
-    try:
-        return int(lines[1].split()[0], 16)
-    except (IndexError, ValueError):
-        return None
+    found = netstat.totals(path)
+    return found["entries"] if found else None
 
 
-def _time_wait(root: str) -> int | None:
-    for line in (procfs.read_bytes(f"{root}/net/sockstat") or b"").splitlines():
-        words = line.split()
-        if words[:1] == [b"TCP:"] and b"tw" in words:
-            return int(words[words.index(b"tw") + 1])
-    return None
+def _lines(path: str) -> int | None:
+    data = content(path)
+    return None if data is None else data.count(b"\n")
 
 
 def _descriptors(pid: int, root: str) -> int | None:
@@ -83,10 +81,13 @@ def each(named: Named, root: str = PROC) -> int | None:
     """Bytes of kernel memory that a slot takes when it is used, at least; None: not known, or not for us."""
     if not named.setting.caches:
         return None
-    sizes = slab.per_object(root)
-    if not sizes or named.setting.caches[0][0] not in sizes:
+    try:
+        found = slab.caches(root)
+    except OSError:
         return None
-    return sum(sizes.get(name, 0) * times for name, times in named.setting.caches)
+    if named.setting.caches[0][0] not in found:
+        return None
+    return sum(int(found[name].footprint) * times for name, times in named.setting.caches if name in found)
 
 
 def available(root: str = PROC) -> int | None:

@@ -1,7 +1,8 @@
 """The limits that can be changed by name: their files, bounds and what a slot costs; values and their order. Pure.
 
 Bounds are those of the kernel's own tables (kernel/sysctl.c, fs/file_table.c, net/core/neighbour.c, fs/notify/inotify,
-net/netfilter/nf_conntrack_standalone.c, kernel/ucount.c).
+net/netfilter/nf_conntrack_standalone.c, kernel/ucount.c, fs/devpts/inode.c, fs/aio.c, fs/namespace.c,
+security/keys/sysctl.c).
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def path(key: str) -> str:
 PORTS = "ip_local_port_range"
 CONNTRACK_MAX, CONNTRACK_BUCKETS = "nf_conntrack_max", "nf_conntrack_buckets"
 _TASK = (("task_struct", 1), ("signal_cache", 1), ("sighand_cache", 1))
+# As the kernel counts it (INOTIFY_WATCH_COST in fs/notify/inotify/inotify_user.c): the mark, and twice an inode.
+_WATCH = (("inotify_inode_mark", 1), ("inode_cache", 2))
 _NEIGH = "net.ipv{}.neigh.default.gc_thresh{}"
 
 
@@ -71,8 +74,16 @@ def _neighbours(name: str, family: int, what: str) -> Setting:
 
 
 def _user(kind: str, words: str, *caches: tuple[str, int]) -> Setting:
-    name = f"max_{kind}_namespaces"
-    return Setting(name, f"{words} namespaces of one user", (f"user.{name}",), 0, INT_MAX, Scope.USER, caches, "each")
+    name = f"max_{kind}"
+    return Setting(name, f"{words} of one user", (f"user.{name}",), 0, INT_MAX, Scope.USER, caches, "each")
+
+
+def _namespaces(kind: str, words: str, *caches: tuple[str, int]) -> Setting:
+    return _user(f"{kind}_namespaces", f"{words} namespaces", *caches)
+
+
+def _keys(name: str, what: str) -> Setting:
+    return Setting(f"keys.{name}", what, (f"kernel.keys.{name}",), 1)
 
 
 _ALL = (
@@ -81,11 +92,7 @@ _ALL = (
     Setting("file-max", "open files of the machine", ("fs.file-max",), 1024, LONG_MAX, caches=(("filp", 1),)),
     Setting("nr_open", "what RLIMIT_NOFILE may be raised to", ("fs.nr_open",), 64, 0x7FFFFFC0, unit="descriptors"),
     Setting("max_user_instances", "inotify instances of one user", ("fs.inotify.max_user_instances",), 1),
-    # As the kernel counts it (INOTIFY_WATCH_COST in fs/notify/inotify/inotify_user.c): the mark, and twice an inode.
-    Setting(
-        "max_user_watches", "inotify watches of one user", ("fs.inotify.max_user_watches",), 1,
-        caches=(("inotify_inode_mark", 1), ("inode_cache", 2)),
-    ),
+    Setting("max_user_watches", "inotify watches of one user", ("fs.inotify.max_user_watches",), 1, caches=_WATCH),
     Setting("max_queued_events", "events that wait in one inotify instance", ("fs.inotify.max_queued_events",), 1),
     _neighbours("arp.gc_thresh", 4, "IPv4 neighbours, all namespaces together"),
     _neighbours("ndisc.gc_thresh", 6, "IPv6 neighbours, all namespaces together"),
@@ -102,14 +109,23 @@ _ALL = (
         scope=Scope.NET, caches=(("tw_sock_TCP", 1),),
     ),
     Setting(PORTS, "ports for outgoing connections", ("net.ipv4.ip_local_port_range",), 1, 65535, Scope.NET),
-    _user("cgroup", "cgroup"),
-    _user("ipc", "ipc"),
-    _user("mnt", "mount", ("mnt_namespace", 1)),
-    _user("net", "network", ("net_namespace", 1)),
-    _user("pid", "pid", ("pid_namespace", 1)),
-    _user("time", "time"),
-    _user("user", "user", ("user_namespace", 1)),
-    _user("uts", "uts", ("uts_namespace", 1)),
+    Setting("pty.max", "pseudo-terminals", ("kernel.pty.max",)),
+    Setting("aio-max-nr", "asynchronous I/O requests", ("fs.aio-max-nr",), 0, LONG_MAX),
+    Setting("mount-max", "mounts of a mount namespace", ("fs.mount-max",), 1, caches=(("mnt_cache", 1),)),
+    _keys("maxkeys", "keys of one user"),
+    _keys("maxbytes", "bytes of one user's keys"),
+    _keys("root_maxkeys", "keys of root"),
+    _keys("root_maxbytes", "bytes of root's keys"),
+    _user("inotify_instances", "inotify instances, in this user namespace,"),
+    _user("inotify_watches", "inotify watches, in this user namespace,", *_WATCH),
+    _namespaces("cgroup", "cgroup"),
+    _namespaces("ipc", "ipc"),
+    _namespaces("mnt", "mount", ("mnt_namespace", 1)),
+    _namespaces("net", "network", ("net_namespace", 1)),
+    _namespaces("pid", "pid", ("pid_namespace", 1)),
+    _namespaces("time", "time"),
+    _namespaces("user", "user", ("user_namespace", 1)),
+    _namespaces("uts", "uts", ("uts_namespace", 1)),
 )  # fmt: skip
 CATALOGUE = {s.name: s for s in _ALL}
 _BY_KEY = {key: s for s in _ALL for key in s.keys}
@@ -165,8 +181,8 @@ def parse(setting: Setting, text: str, now: str = "") -> str:
     """What is to be written for what a person typed; `now` is the value it has.
 
     Numbers are apart by blanks, commas, colons or a dash. Of neighbours the highest alone will do: the others keep the
-    kernel's proportions, a half and an eighth. Of a process's limits the soft one will do: the hard one follows if it
-    is lower.
+    kernel's proportions, a half and an eighth, and are not lowered when that is raised. Of a process's limits the soft
+    one will do: the hard one follows if it is lower.
 
     Raises:
         ValueError: it is none for this setting, in words for people.
@@ -180,7 +196,7 @@ def parse(setting: Setting, text: str, now: str = "") -> str:
         return NO_MAX
     numbers = [_number(word) for word in words]
     if len(numbers) == 1 and setting.parts == 3:  # noqa: PLR2004  (gc_thresh1 to 3)
-        numbers = [max(setting.low, numbers[0] // 8), max(setting.low, numbers[0] // 2), numbers[0]]
+        numbers = _proportional(setting, numbers[0], [int(word) for word in now.split()])
     if len(numbers) != setting.parts:
         msg = f"it takes {setting.parts} number{'s' * (setting.parts > 1)}, as in `{_EXAMPLES.get(setting.parts, '')}`"
         raise ValueError(msg)
@@ -191,6 +207,11 @@ def parse(setting: Setting, text: str, now: str = "") -> str:
         msg = "the numbers go from low to high"
         raise ValueError(msg)
     return " ".join(map(str, numbers))
+
+
+def _proportional(setting: Setting, highest: int, now: list[int]) -> list[int]:
+    found = [max(setting.low, highest // 8), max(setting.low, highest // 2), highest]
+    return [max(pair) for pair in zip(found, now, strict=True)] if now and highest >= now[-1] else found
 
 
 _EXAMPLES = {1: "65536", 2: "16384-60999", 3: "1024,4096,8192"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pidwarden.kernel import netstat
 from pidwarden.kernel.tables.base import PROC, sysctl
-from pidwarden.kernel.tables.neighbours import statistics
 from pidwarden.model.gauge import Gauge, Scope, Table
 
 
@@ -13,7 +13,7 @@ def read(root: str = PROC) -> list[Gauge]:
     if used is None:
         return []
     setting, since = "net.netfilter.nf_conntrack_max", "the network namespace was made"
-    stat = statistics(f"{root}/net/stat/nf_conntrack")
+    stat = netstat.totals(f"{root}/net/stat/nf_conntrack")
     if limit == 0:  # no limit (Documentation/networking/nf_conntrack-sysctl.rst)
         limit = None
     found = Gauge(Table.CONNTRACK, Scope.NETNS, "", used, limit, 0, setting, since=since)

@@ -8,8 +8,8 @@ import struct
 from collections import Counter
 from typing import NamedTuple
 
-from pidwarden.kernel import netlink
-from pidwarden.kernel.tables.base import PROC, content, most, sysctl
+from pidwarden.kernel import netlink, netstat
+from pidwarden.kernel.tables.base import PROC, most, sysctl
 from pidwarden.model.gauge import Gauge, Scope, Table, User
 
 _FAMILIES = (
@@ -33,7 +33,7 @@ def read(*, who: bool = True, root: str = PROC) -> list[Gauge]:
     """Both tables. `who`: also ask which device of our network namespace uses how much."""
     found = []
     for table, family, file, number in _FAMILIES:
-        stat = statistics(f"{root}/net/stat/{file}")
+        stat = netstat.totals(f"{root}/net/stat/{file}")
         limit = sysctl(f"net/{family}/neigh/default/gc_thresh3", root)
         setting = f"net.{family}.neigh.default.gc_thresh3"
         if stat is None:
@@ -60,22 +60,6 @@ def read(*, who: bool = True, root: str = PROC) -> list[Gauge]:
             )
         )  # fmt: skip
     return found
-
-
-def statistics(path: str) -> dict[str, int] | None:
-    """A file of ``/proc/net/stat``: a line of names, then one of hexadecimal numbers for each processor.
-
-    Counters are added up; ``entries`` is the same in every line. None: it is not there.
-    """
-    data = content(path)
-    if not data:
-        return None
-    names, *lines = [line.split() for line in data.decode("ascii", "replace").splitlines()]
-    columns = list(zip(*([int(word, 16) for word in line] for line in lines if len(line) == len(names)), strict=True))
-    if not columns:
-        return None
-    found = {name: sum(column) for name, column in zip(names, columns, strict=True)}
-    return found | {"entries": columns[0][0]}
 
 
 def dump(family: int) -> Neighbours:
