@@ -59,8 +59,9 @@ def prepare(directory: str) -> Prepared:
         loader, libraries = _mapped()
         nice, python = shutil.which("nice"), os.path.realpath(sys.executable)
         copied = [_copy(loader, directory, _LOADER)]
-        copied += [_copy(path, directory, name) for path in libraries for name in _names(path)]
-        copied += [_copy(path, directory, os.path.basename(path)) for path in (nice, python) if path]
+        copied += [_copy(path, directory, os.path.basename(path)) for path in (*libraries, nice, python) if path]
+        for path in libraries:
+            _link_names(path, directory)
     except PermissionError as why:
         msg = f"{why.filename or directory}: {why.strerror}; type `sudo pidwarden rescue --prepare`"
         raise NoPermission(msg) from why
@@ -102,11 +103,13 @@ def _mapped() -> tuple[str, list[str]]:
     return loaders[0], [path for path in shared if os.path.basename(path).startswith("lib")]
 
 
-def _names(path: str) -> list[str]:
-    """What a library is called by those linked to it: a link beside it, as ``libffi.so.8`` to ``libffi.so.8.1.2``."""
+def _link_names(path: str, directory: str) -> None:
+    """Links what those linked to a library call it, as ``libffi.so.8`` for ``libffi.so.8.1.2``."""
     folder, own = os.path.split(path)
-    stem = own.partition(".so")[0]
-    return [n for n in os.listdir(folder) if n.startswith(stem) and os.path.realpath(f"{folder}/{n}") == path]
+    for name in os.listdir(folder):
+        if name != own and name.startswith(own.partition(".so")[0]) and os.path.realpath(f"{folder}/{name}") == path:
+            os.symlink(own, f"{directory}/{name}.new")
+            os.replace(f"{directory}/{name}.new", f"{directory}/{name}")
 
 
 def _copy(path: str, directory: str, name: str) -> str:
