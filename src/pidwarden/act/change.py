@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pidwarden.act import journal, ondisk
 from pidwarden.act.places import File, Foreign, Rlimit, same, set_back, word
 from pidwarden.errors import NotPossible, PidwardenError
+from pidwarden.kernel import procfs
 from pidwarden.kernel.procfs import PROC
 from pidwarden.model.undo import Entry, Kind, Step, Target
 
@@ -63,9 +64,9 @@ class Wanted(NamedTuple):
 
 
 def namespace(kind: str, root: str = PROC, who: str = "self") -> str:
-    """The namespace of this kind that we, or a pid, are in, as the kernel writes it; empty if it does not tell."""
+    """The namespace of this kind that we, or a pid, are in, as the kernel writes it; empty if it does not tell now."""
     try:
-        return os.readlink(f"{root}/{who}/ns/{kind}")
+        return procfs.link(who, f"ns/{kind}", root)
     except OSError:
         return ""
 

@@ -139,7 +139,7 @@ def veiled(pid: int, root: str = PROC) -> Stat | None:
     return Stat(pid, fields.get(b"Name", b""), state, ppid, pgrp, session, 0, -1, threads, VEILED)
 
 
-def link(pid: int, name: str, root: str = PROC) -> str:
+def link(pid: int | str, name: str, root: str = PROC) -> str:
     """Where a link of a process leads, as ``ns/pid``.
 
     Raises:
