@@ -15,8 +15,8 @@ demo: .venv/ready ## set up, then real bombs in a pen beside innocent neighbours
 	$(BIN)/pidwarden drill
 
 test: .venv/ready lint ## set up, then every test there is
-	$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest --ignore tests/unit
+	failed=0; $(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile || failed=1; \
+	$(BIN)/python -m pytest --ignore tests/unit || failed=1; exit $$failed
 
 lint: .venv/ready ## ruff and mypy --strict
 	$(BIN)/ruff check .

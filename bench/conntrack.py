@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from ctkit import SYSCTL, Space  # noqa: E402  (of the tests)
 
-from pidwarden.kernel import ctmemory, slabs  # noqa: E402
+from pidwarden.kernel import ctmemory, slab  # noqa: E402
 
 ENTRIES, ROUNDS = 200_000, 7
 MIB = 1 << 20
@@ -41,7 +41,7 @@ TOOL = ["sh", "-c", "conntrack -L 2>/dev/null | wc -l"]
 
 def slab_bytes() -> tuple[int, int]:
     """Bytes of the objects of conntrack's cache and of the cache of its blocks, as they are counted in use."""
-    caches = slabs.caches(Path("/proc/slabinfo").read_bytes())
+    caches = slab.caches()
     plain = [c for name, c in caches.items() if ctmemory.is_plain(name) and c.size == ctmemory.PREALLOCATED]
     entries = caches[ctmemory.ENTRIES]
     return round(entries.active * entries.footprint), sum(round(c.active * c.footprint) for c in plain)

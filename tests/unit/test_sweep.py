@@ -51,9 +51,8 @@ def test_an_answer_that_comes_too_late_is_not_taken(never):
     assert looked == [0, 1, 2]
 
 
-def test_it_gives_up_when_too_many_do_not_answer(never, monkeypatch):
-    monkeypatch.setattr(patience, "_MOST_LOST", 2)
-    swept = patience.sweep(range(5), lambda _n: never.wait(), seconds=0.01)
+def test_it_gives_up_when_too_many_do_not_answer(never):
+    swept = patience.sweep(range(5), lambda _n: never.wait(), seconds=0.01, most_lost=2)
     assert (swept.lost, swept.left) == ([0, 1], [2, 3, 4])
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 SECOND_NS = 1_000_000_000
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
@@ -31,8 +29,6 @@ class Clock(NamedTuple):
         return self._at(boot_ns).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _at(self, boot_ns: int) -> datetime:
-        from datetime import UTC, datetime  # noqa: PLC0415  (slow to import, and few ask for the clock on the wall)
-
         return datetime.fromtimestamp((self.epoch_ns - self.boot_ns + boot_ns) / SECOND_NS, UTC)
 
     def since(self, boot_ns: int) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import shutil
-import subprocess
+import signal
 import sys
 from shlex import quote
 from typing import NamedTuple
@@ -122,9 +123,15 @@ def _copy(path: str, directory: str, name: str) -> str:
 
 
 def _runs(words: list[str]) -> bool:
+    """Whether this Python comes up with the copies and finds the package."""
     command = [*words, "-P", "-m", "pidwarden", "--version"]
+    silent = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=_SECONDS)  # noqa: S603  (the copies)
-    except (OSError, subprocess.TimeoutExpired):
+        pid = os.posix_spawn(command[0], command, os.environ, file_actions=silent)
+    except OSError:
         return False
-    return done.returncode == 0
+    ended = os.pidfd_open(pid)
+    if not select.select([ended], [], [], _SECONDS)[0]:
+        os.kill(pid, signal.SIGKILL)  # it is our child, not reaped yet
+    os.close(ended)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
