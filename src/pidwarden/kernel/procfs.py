@@ -87,29 +87,12 @@ def within_exec(folder: str, directory: int | None = None) -> bool:
         os.close(fd)
 
 
-def answered(fd: int, size: int, folder: str, directory: int | None = None) -> bytes:
-    """What is read from an open ``stat`` of this folder; empty if its process is within execve.
-
-    The instant before it is read is when that is looked at: whoever enters execve between the two keeps us waiting.
-
-    Raises:
-        OSError: it cannot be read, as it is gone.
-    """
-    return b"" if within_exec(folder, directory) else os.read(fd, size)
-
-
 def stat_line(folder: str) -> bytes | None:
-    """``stat`` of a folder; None if its process is gone, hidden from us, or within execve."""
-    try:
-        fd = os.open(f"{folder}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return answered(fd, _STAT_BYTES, folder) or None
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+    """``stat`` of a folder; None if its process is gone, hidden from us, or within execve. One descriptor at a time.
+
+    Whoever enters execve in the instant between the look at that and the read keeps us waiting.
+    """
+    return None if within_exec(folder) else read_bytes(f"{folder}/stat", _STAT_BYTES)
 
 
 def stat(pid: int, root: str = PROC) -> Stat | None:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.kernel.clock import boot_ns
-from pidwarden.kernel.procfs import PROC, answered, veiled
+from pidwarden.kernel.procfs import PROC, owner, veiled, within_exec
 from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.record import ProcFlag, Record
 
@@ -151,18 +151,17 @@ class Table:
             if not name.isdecimal() or (without and int(name) in without):
                 continue
             try:
+                used = _used_ns(int(name))
+                # Who has not run since he was answered for has not entered execve since.
+                if (used < 0 or used != self._ran.get(name, -1)) and within_exec(name, directory):
+                    veiled_now += self._veiled(int(name))
+                    continue
                 fd = opened(name + "/stat", flags, dir_fd=directory)
                 try:
-                    used = _used_ns(int(name))
-                    # Who has not run since he was answered for has not entered execve since.
-                    same = used >= 0 and used == self._ran.get(name, -1)
-                    data = read(fd, _STAT_BYTES) if same else answered(fd, _STAT_BYTES, name, directory)
+                    data = read(fd, _STAT_BYTES)
                     uid = fstat(fd).st_uid
                 finally:
                     close(fd)
-                if not data:
-                    veiled_now += self._veiled(int(name), uid)
-                    continue
                 ran[name] = used
                 known = before.get(name)
                 if known and known[0] == data and known[1].uid == uid:
@@ -182,12 +181,12 @@ class Table:
             exe = self._program(one)
         return one._replace(exe=exe) if exe else one
 
-    def _veiled(self, pid: int, uid: int) -> list[Proc]:
+    def _veiled(self, pid: int) -> list[Proc]:
         """One within execve, as if it were born now; it is known by its serial number, or must not be acted on."""
         stat = veiled(pid, self._root)
         if stat is None:
             return []
-        serial = 0
+        serial, uid = 0, owner(pid, self._root)
         with contextlib.suppress(OSError):
             fd = os.pidfd_open(pid)
             try:
