@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
+from kit import stat_of
 
 from pidwarden.drill import stage
 from pidwarden.drill.lines import Ear, Speaker
 from pidwarden.drill.stage import BASELINE, Rounds
-from pidwarden.kernel import procfs
 
 FIRECRACKER = """
 import os, sys, time
@@ -60,7 +60,7 @@ def run(tmp_path):
         running.speaker.close()
         for pid in running.said.get("ready", {}).values():
             gone_by = time.monotonic() + 20
-            while (found := procfs.stat(pid)) and found.state != "Z":
+            while (found := stat_of(pid)) and found.state != "Z":
                 assert time.monotonic() < gone_by, f"bystander {pid} outlived its stage"
                 time.sleep(0.02)
         assert code == 0

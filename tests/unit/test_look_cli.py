@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from kit import stat_of
 
 from pidwarden.cli import main as cli
 from pidwarden.errors import UsageError
@@ -35,7 +36,7 @@ time.sleep(100)
             found.append(child)
         for child in found:
             assert child.stdout.readline() == b"there\n"
-            while (stat := procfs.stat(child.pid)) and stat.state != "S":  # about to sleep
+            while (stat := stat_of(child.pid)) and stat.state != "S":  # about to sleep
                 time.sleep(0.001)
         yield [child.pid for child in found]
 

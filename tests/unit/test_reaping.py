@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from kit import stat_of
 
 from pidwarden.act import reap, unit
 from pidwarden.act.inject import Injection, Taken
@@ -12,7 +13,6 @@ from pidwarden.cli import reaptext
 from pidwarden.diagnose.cause import Cause
 from pidwarden.diagnose.fixes import fix
 from pidwarden.diagnose.remedies import Rung, Step
-from pidwarden.kernel import procfs
 from pidwarden.kernel.dbus import DbusError
 from pidwarden.model.key import TICK_NS, ProcessKey
 
@@ -101,7 +101,7 @@ def in_service(monkeypatch):
         )
         monkeypatch.setattr(unit, "Systemd", Manager)
         parent = os.getppid()
-        return ProcessKey(parent, procfs.stat(parent).start_ticks * TICK_NS)
+        return ProcessKey(parent, stat_of(parent).start_ticks * TICK_NS)
 
     return place
 
