@@ -41,7 +41,7 @@ Max open files            {nofile}                 4096                 files
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """Writes files below a folder that stands for /proc; only there the size of a folder is what is in it."""
-    monkeypatch.setattr(crowd, "_files", lambda folder: len(os.listdir(folder)))
+    monkeypatch.setattr(crowd, "open_files", lambda folder: len(os.listdir(folder)))
 
     def write(name, text):
         path = tmp_path / name

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from types import SimpleNamespace
 
 import pytest
 
 from pidwarden.cli import tables_text
-from pidwarden.diagnose.tables import State, Thresholds, Trend, fullest, judge, judged, trends
+from pidwarden.diagnose.tables import State, Trend, fullest, judge, judged, trends
 from pidwarden.diagnose.tabletext import ABOUT, command
 from pidwarden.guard.rules import tables as rule
 from pidwarden.kernel.tables import (
     descriptors,
 )
 from pidwarden.model import limit
-from pidwarden.model.gauge import Gauge, Scope, Table
+from pidwarden.model.gauge import Gauge, Scope, Table, Thresholds
+from pidwarden.settings.tables import Tables as Shares
 
 SECOND = 1_000_000_000
 
@@ -169,7 +169,7 @@ def looks(monkeypatch, *seen):
     """What the rule tells at each look, ten seconds apart."""
     told = []
     tables = rule.Tables(lambda _event, **fields: told.append((fields["what"], fields["table"], fields["text"])))
-    shares = SimpleNamespace(over=0.9, near=0.75, full_in=1800.0, rate_from=0.25, shares={})
+    shares = Shares(over=0.9, near=0.75, full_in=1800.0, rate_from=0.25, shares={})
     result, last = [], ""
     for at, gauges in enumerate(seen):
         monkeypatch.setattr(rule, "gauges", lambda found=gauges, **_more: iter(found))

@@ -16,14 +16,14 @@ from pidwarden.diagnose.conntrack import Kind
 from pidwarden.diagnose.limits import Binding
 from pidwarden.diagnose.limits import Kind as Which
 from pidwarden.diagnose.resize import Wanted
-from pidwarden.diagnose.tables import Thresholds, Trend, judge
+from pidwarden.diagnose.tables import Trend, judge
 from pidwarden.diagnose.tabletext import command
 from pidwarden.kernel import limits, namespaces, netns
 from pidwarden.kernel.tables import tasks
 from pidwarden.model import undo
 from pidwarden.model.conntrack import Columns, Memory, Reading
 from pidwarden.model.cttally import Tally
-from pidwarden.model.gauge import Gauge, Scope, Table
+from pidwarden.model.gauge import Gauge, Scope, Table, Thresholds
 from pidwarden.model.limit import find
 from pidwarden.model.plan import Plan
 from pidwarden.model.undo import Entry, Step, Target

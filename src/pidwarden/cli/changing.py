@@ -12,6 +12,7 @@ from pidwarden.act.journal import Journal, state_dir
 from pidwarden.act.places import shown, word
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.kernel import owners, sysctld
+from pidwarden.kernel.namespaces import INIT_CGROUP_NS, INIT_PID_NS, INIT_USER_NS
 from pidwarden.model.undo import Kind
 
 if TYPE_CHECKING:
@@ -151,8 +152,8 @@ def of_the_machine(kind: str, name: str) -> None:
         raise NotPossible(msg)
 
 
-# The first of each kind (include/linux/proc_ns.h); that of network has no fixed number.
-_FIRST = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC, "cgroup": 0xEFFFFFFB}
+# The first of each kind; that of network has no fixed number.
+_FIRST = {"user": INIT_USER_NS, "pid": INIT_PID_NS, "cgroup": INIT_CGROUP_NS}
 
 
 def _first(kind: str, ours: str) -> bool:

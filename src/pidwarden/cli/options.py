@@ -1,4 +1,4 @@
-"""Arguments that the commands on tables and limits share. Apart from what those do: `--help` does not wait for it."""
+"""Arguments that commands share. Apart from what those do: `--help` does not wait for it."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ from pidwarden.kernel import netns
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.tables import look
 from pidwarden.model import paths
-from pidwarden.model.gauge import Scope, Table
+from pidwarden.model.gauge import Scope, Table, Thresholds
 from pidwarden.model.text import escape
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from pidwarden.diagnose.tables import Finding, Thresholds
+    from pidwarden.diagnose.tables import Finding
     from pidwarden.kernel.netns import Namespace
     from pidwarden.model.gauge import Gauge
 
@@ -59,16 +59,13 @@ def _wanted(args: argparse.Namespace) -> frozenset[Table]:
 
 def _thresholds(args: argparse.Namespace) -> Thresholds:
     """Those of the configuration, if there is one that is valid; else the defaults."""
-    found = tables.Thresholds()
+    found = Thresholds()
     path = args.config or paths.CONFIG
     if args.config or os.path.exists(path):
         from pidwarden.settings import load  # noqa: PLC0415  (20 ms, and most machines have no such file)
 
         try:
-            own = load(path).tables
-            found = tables.Thresholds(
-                own.over, own.near, own.full_in, own.rate_from, {str(t): share for t, share in own.shares.items()}
-            )
+            found = load(path).tables.thresholds
         except PidwardenError as why:
             if args.config:
                 raise

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pidwarden.cli import source
+from pidwarden.cli import options, source
 
 if TYPE_CHECKING:
     import argparse
-
-_WATCH_SECONDS = 2.0
-_LEAST_SECONDS, _MOST_SECONDS = 0.1, 86_400.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,19 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--message", metavar="TEXT", help="explain an error: its name, its number, or a whole line of a program's"
     )
-    parser.add_argument(
-        "--watch", nargs="?", type=_seconds, const=_WATCH_SECONDS, metavar="S",
-        help=f"look again every S seconds (default: {_WATCH_SECONDS:g}), until interrupted",
-    )  # fmt: skip
+    options.watch(parser)
     source.arguments(parser)
     parser.epilog = "exit code: 0 no limit that can be seen is reached, 1 one is"
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not _LEAST_SECONDS <= value <= _MOST_SECONDS:
-        raise ValueError(text)
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from pidwarden.diagnose.tabletext import ABOUT, command
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pidwarden.model.gauge import Gauge, Table
+    from pidwarden.model.gauge import Gauge, Table, Thresholds
 
 
 class State(StrEnum):
@@ -21,21 +21,6 @@ class State(StrEnum):
     NEAR = "near"
     FINE = "fine"
     UNSEEN = "unseen"
-
-
-class Thresholds(NamedTuple):
-    """Shares of what can be had, and seconds until it is full; ``tables``: another share to be over, by table."""
-
-    over: float = 0.9
-    near: float = 0.75
-    full_in: float = 1800.0
-    rate_from: float = 0.25  # below this share no rate is believed: what has just begun levels off as a rule
-    tables: Mapping[str, float] = {}
-
-    def of(self, table: Table) -> tuple[float, float]:
-        """The shares from which a table is over and near."""
-        over = self.tables.get(table, self.over)
-        return over, min(self.near, over)
 
 
 class Trend(NamedTuple):

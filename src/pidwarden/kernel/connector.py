@@ -20,6 +20,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from pidwarden.errors import NoPermission, NotPossible
+from pidwarden.kernel.namespaces import INIT_PID_NS, INIT_USER_NS
 from pidwarden.kernel.procfs import PROC
 
 FORK, EXEC, UID, SID, COMM, EXIT = 0x1, 0x2, 0x4, 0x80, 0x200, 0x80000000  # enum proc_cn_event
@@ -29,7 +30,6 @@ _LISTEN, _IGNORE = 1, 2  # enum proc_cn_mcast_op
 _REQUEST = Struct("=IHHIIIIIIHHI")  # nlmsghdr, cn_msg, the operation
 _MESSAGE = Struct("=16xIIIIHHIIQIIII")  # nlmsghdr; idx val seq ack len flags; what cpu time; four numbers
 _COMM_AT, _COMM_LEN = 60, 16
-_FIRST_PID_NAMESPACE, _FIRST_USER_NAMESPACE = 0xEFFFFFFC, 0xEFFFFFFD  # include/linux/proc_ns.h
 _SO_RCVBUFFORCE = 33
 BUFFER = 64 << 20  # bytes the kernel may queue; an event takes some 800 of them
 _ANSWER_SECONDS = 2.0
@@ -153,7 +153,7 @@ class Connector:
 
 
 def _check_namespaces() -> None:
-    for kind, first in (("pid", _FIRST_PID_NAMESPACE), ("user", _FIRST_USER_NAMESPACE)):
+    for kind, first in (("pid", INIT_PID_NS), ("user", INIT_USER_NS)):
         if os.stat(f"{PROC}/self/ns/{kind}").st_ino != first:
             msg = f"the process connector speaks in the machine's own {kind} namespace only, and this is another"
             raise NotPossible(msg)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 INIT_PID_NS = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h)
 INIT_CGROUP_NS = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO
+INIT_USER_NS = 0xEFFFFFFD  # PROC_USER_INIT_INO
 _STATUS_BYTES = 4096  # NSpid stands within the first 1,500; at most 32 levels of numbers follow
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.errors import NoPermission, PidwardenError
 from pidwarden.kernel import bpf, cgroup, connector, libbpf, perf, pins, procfs, tracefs, trial
+from pidwarden.kernel.namespaces import INIT_PID_NS
 from pidwarden.kernel.trial import FMOD_RET_PROGRAMS, ITERATOR_PROGRAMS, LSM_LIST, LSM_PROGRAMS, Absent, in_words
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _PERF_SET_BPF = 0x40042408  # PERF_EVENT_IOC_SET_BPF
 _HISTORY = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "sched_process_free")
 _CALLS = ("fork", "vfork", "clone", "clone3")
-_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the machine's own one
 _LEAST_RECORDS = 1024  # enough to see whether the maps can be made
 _CAPS = {"KILL": 5, "IPC_LOCK": 14, "SYS_ADMIN": 21, "SYS_NICE": 23, "SYS_RESOURCE": 24, "PERFMON": 38, "BPF": 39}
 _WITHOUT = {  # what the guard does without one of the capabilities it can do without
@@ -92,7 +92,7 @@ def _root() -> str:
 
 
 def _pid_namespace() -> str:
-    if os.stat(f"{procfs.PROC}/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE:
+    if os.stat(f"{procfs.PROC}/self/ns/pid").st_ino != INIT_PID_NS:
         raise Absent("a PID namespace of a container: the kernel side counts the machine's own process ids")
     return "the machine's own"
 

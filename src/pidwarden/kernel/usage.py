@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pidwarden.kernel import limits, memory, netstat, patience, procfs, slab
 from pidwarden.kernel.procfs import PROC
-from pidwarden.kernel.tables import timewait
+from pidwarden.kernel.tables import crowd, timewait
 from pidwarden.kernel.tables.base import content
 from pidwarden.model import limit
 
@@ -50,12 +50,8 @@ def _lines(path: str) -> int | None:
 
 
 def _descriptors(pid: int, root: str) -> int | None:
-    """Open files of a process: the size of its folder of them since 6.2, else their number."""
-    folder = f"{root}/{pid}/fd"
-    try:
-        return os.stat(folder).st_size or len(os.listdir(folder))
-    except OSError:
-        return None
+    found = crowd.open_files(f"{root}/{pid}/fd")
+    return found if found >= 0 else None
 
 
 def _tasks_of_the_user(pid: int, root: str) -> int | None:

@@ -1,9 +1,12 @@
-"""How full a table of the kernel is: one gauge for each table and whoever has one of his own. Values only."""
+"""How full a table is: one gauge for each and whoever has one of his own; and when that is too full. Values only."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Scope(StrEnum):
@@ -92,3 +95,18 @@ class Gauge(NamedTuple):
     def key(self) -> tuple[str, str]:
         """What it is known by in another look."""
         return self.table, self.of
+
+
+class Thresholds(NamedTuple):
+    """Shares of what can be had, and seconds until it is full; ``tables``: another share to be over, by table."""
+
+    over: float = 0.9
+    near: float = 0.75
+    full_in: float = 1800.0
+    rate_from: float = 0.25  # below this share no rate is believed: what has just begun levels off as a rule
+    tables: Mapping[str, float] = {}
+
+    def of(self, table: Table) -> tuple[float, float]:
+        """The shares from which a table is over and near."""
+        over = self.tables.get(table, self.over)
+        return over, min(self.near, over)

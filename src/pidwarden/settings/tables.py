@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from pidwarden.model.gauge import Table  # noqa: TC001  (msgspec reads the annotations)
+from pidwarden.model.gauge import Table, Thresholds
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 
@@ -58,3 +58,9 @@ class Tables(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "are those of `pidwarden tables --json`."
         ),
     ] = {}
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The same for those who judge."""
+        shares = {str(table): share for table, share in self.shares.items()}
+        return Thresholds(self.over, self.near, self.full_in, self.rate_from, shares)

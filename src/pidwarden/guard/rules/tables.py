@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.diagnose.tables import Finding as Judged
-from pidwarden.diagnose.tables import Thresholds, Trend, judge
+from pidwarden.diagnose.tables import Trend, judge
 from pidwarden.diagnose.tabletext import command
 from pidwarden.guard.rules.episodes import Episodes, Finding
 from pidwarden.guard.rules.surroundings import SECOND, lasting
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pidwarden.guard.report import Reporter
-    from pidwarden.model.gauge import Gauge
+    from pidwarden.model.gauge import Gauge, Thresholds
     from pidwarden.settings.tables import Tables as Shares
 
 _WINDOW_NS = 300 * SECOND  # a rate is that of the last five to ten minutes
@@ -106,9 +106,7 @@ class Tables:
 
     def look(self, shares: Shares, now_ns: int, *, tasks_too: bool) -> Iterator[None]:
         """Judges all of them. `tasks_too`: also process ids and threads, which the rule headroom looks at."""
-        thresholds = Thresholds(
-            shares.over, shares.near, shares.full_in, shares.rate_from, {str(t): s for t, s in shares.shares.items()}
-        )
+        thresholds = shares.thresholds
         people = self._looks % _PEOPLE_EVERY == 0
         self._looks += 1
         found: dict[Any, Finding] = {}

@@ -72,7 +72,7 @@ def pieces(root: str = PROC) -> Iterator[Member | None]:
 
 def member(pid: int, process: tasks.Process, root: str = PROC, *, few: int = 0) -> Member | None:
     """One process; None if it has ended. Of one with no more than so few descriptors no limits are read."""
-    files = 0 if process.zombie else _files(f"{root}/{pid}/fd")
+    files = 0 if process.zombie else open_files(f"{root}/{pid}/fd")
     if 0 <= files <= few:  # without any it is a zombie, a kernel thread, or it has closed all it had
         return Member(pid, process.uid, process.name, process.threads, None, None, files)
     data = procfs.read_bytes(f"{root}/{pid}/limits")
@@ -88,7 +88,8 @@ def _soft(data: bytes, title: bytes) -> int | None:
     return int(word) if word.isdigit() else None
 
 
-def _files(folder: str) -> int:
+def open_files(folder: str) -> int:
+    """How many descriptors a process has in its folder of them; -1: that is not shown to us, 0: it has ended."""
     try:
         found = os.stat(folder)
         if found.st_size:

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 
+from pidwarden.kernel import namespaces as pidns
 from pidwarden.kernel.tables import userns
 from pidwarden.kernel.tables.base import PROC, content, most, sysctl
 from pidwarden.kernel.tables.descriptors import KINDS, Walk, number_of
@@ -67,7 +68,7 @@ def _is_ours(path: str, root: str) -> bool:
         finally:
             os.close(fd)
         try:
-            return os.fstat(above).st_ino == userns.own(root)
+            return os.fstat(above).st_ino == pidns.number_of("user", root=root)
         finally:
             os.close(above)
     except OSError:

@@ -6,31 +6,23 @@ import fcntl
 import os
 import struct
 
+from pidwarden.kernel.namespaces import INIT_USER_NS, number_of
 from pidwarden.kernel.tables.base import PROC
 
-INITIAL = 0xEFFFFFFD  # PROC_USER_INIT_INO (include/linux/proc_ns.h)
 _GET_PARENT, _GET_OWNER = 0xB702, 0xB704
 _LEVELS = 33
 
 
-def own(root: str = PROC) -> int | None:
-    """The number of our own user namespace; None if the kernel has none."""
-    try:
-        return os.stat(f"{root}/self/ns/user").st_ino
-    except OSError:
-        return None
-
-
 def is_initial(root: str = PROC) -> bool:
     """Whether ours is the machine's own, or there are none."""
-    return own(root) in (INITIAL, None)
+    return number_of("user", root=root) in (INIT_USER_NS, None)
 
 
 class Owners:
     """Whom the kernel charges in our user namespace for what a process made."""
 
     def __init__(self, root: str = PROC) -> None:
-        self._root, self._own = root, own(root)
+        self._root, self._own = root, number_of("user", root=root)
         self._known: dict[int, int | None] = {}
 
     def charged(self, pid: int, uid: int, number: int | None) -> int:
