@@ -70,21 +70,20 @@ SEC("raw_tp/sys_enter")
 int on_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
-	struct tr_config *cfg = get_config();
 	struct tr_plan *plan;
 	struct tr_thread *t;
 	bool compat;
 	__u32 nr;
 
-	if (!cfg || !is_traced(cfg, id))
+	if (!is_traced(id))
 		return 0;
-	compat = in_32_bit_call((task_p)bpf_get_current_task());
+	compat = in_compat_call();
 	nr = number(ctx->args[1], compat);
 	plan = bpf_map_lookup_elem(&plans, &nr);
 	if (!plan || !(t = thread_of((__u32)id, 0)))
 		return 0;
 	if (t->flags & TR_MUTED) {
-		if (nr != cfg->exec)
+		if (nr != config.exec)
 			return 0;
 		t->flags &= ~TR_MUTED;
 	}
@@ -92,10 +91,10 @@ int on_enter(struct bpf_raw_tracepoint_args *ctx)
 	t->nr = nr;
 	t->again = 0;
 	t->enter_ns = bpf_ktime_get_boot_ns();
-	if (!(cfg->flags & TR_STREAM) || !plan->traced)
+	if (!(config.flags & TR_STREAM) || !plan->traced)
 		return 0;
 	read_call((void *)ctx->args[0], t->args, compat);
-	if (plan->at_entry && (plan->early || !(cfg->flags & TR_LATE)))
+	if (plan->at_entry && (plan->early || !(config.flags & TR_LATE)))
 		tell_entry(t, plan, id);
 	return 0;
 }
@@ -144,22 +143,22 @@ static __always_inline bool is_error(__s64 ret)
 	return ret < 0 && ret >= -4095;
 }
 
-static __always_inline bool is_wanted(struct tr_config *cfg, __s64 ret, __u64 took)
+static __always_inline bool is_wanted(__s64 ret, __u64 took)
 {
 	__u64 error = is_error(ret) ? -ret : 0;
 
-	if (took < cfg->min_ns)
+	if (took < config.min_ns)
 		return false;
-	if (cfg->flags & TR_ONLY_FAILED && !error)
+	if (config.flags & TR_ONLY_FAILED && !error)
 		return false;
-	if (cfg->flags & TR_ONLY_DONE && error)
+	if (config.flags & TR_ONLY_DONE && error)
 		return false;
-	if (cfg->errnos[0] | cfg->errnos[1] | cfg->errnos[2]) {
+	if (config.errnos[0] | config.errnos[1] | config.errnos[2]) {
 		if (!error || error >= 192)
 			return false;
 		if (error < 64)
-			return cfg->errnos[0] >> error & 1;
-		return (error < 128 ? cfg->errnos[1] : cfg->errnos[2]) >> error % 64 & 1;
+			return config.errnos[0] >> error & 1;
+		return (error < 128 ? config.errnos[1] : config.errnos[2]) >> error % 64 & 1;
 	}
 	return true;
 }
@@ -230,7 +229,6 @@ SEC("raw_tp/sys_exit")
 int on_return(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid(), now, took = 0;
-	struct tr_config *cfg = get_config();
 	struct tr_total *total;
 	struct tr_plan *plan;
 	struct tr_state *st;
@@ -238,7 +236,7 @@ int on_return(struct bpf_raw_tracepoint_args *ctx)
 	struct tr_thread *t;
 	__u32 mask, nr;
 
-	if (!cfg || !is_traced(cfg, id))
+	if (!is_traced(id))
 		return 0;
 	t = thread_of((__u32)id, 0);
 	if (!t || t->flags & TR_MUTED)
@@ -251,7 +249,7 @@ int on_return(struct bpf_raw_tracepoint_args *ctx)
 	if (t->flags & TR_IN_CALL) {
 		took = now - t->enter_ns;
 	} else {
-		bool compat = in_32_bit_call((task_p)bpf_get_current_task());
+		bool compat = in_compat_call();
 
 		t->nr = number(read_call((void *)ctx->args[0], t->args, compat), compat);
 		t->again = 0;
@@ -265,10 +263,10 @@ int on_return(struct bpf_raw_tracepoint_args *ctx)
 		add(&total->count, took, is_error(ret));
 		if (t->flags & TR_IN_CALL)
 			total->buckets[bucket(took)]++;
-		if (cfg->flags & TR_BY_PROCESS)
+		if (config.flags & TR_BY_PROCESS)
 			count_of_process(id >> 32, nr, took, is_error(ret));
 	}
-	if (plan && cfg->flags & TR_STREAM && plan->traced && is_wanted(cfg, ret, took)) {
+	if (plan && config.flags & TR_STREAM && plan->traced && is_wanted(ret, took)) {
 		mask = due(t, plan, ret);
 		if (mask)
 			tell_with_pieces(t, now, ret, mask);

@@ -15,10 +15,9 @@
 /* The scratch with an event of the current thread in it, if that goes into the stream. */
 static __always_inline struct scratch *begin_event(struct tr_thread *t, __u64 id, __u32 kind)
 {
-	struct tr_config *cfg = get_config();
 	struct scratch *s = get_scratch();
 
-	if (!cfg || !s || !t || t->flags & TR_MUTED || !(cfg->flags & TR_STREAM))
+	if (!s || !t || t->flags & TR_MUTED || !(config.flags & TR_STREAM))
 		return NULL;
 	s->at = 0;
 	head(&s->event, t, id, kind);
@@ -30,13 +29,12 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	task_p child = (task_p)ctx->args[1];
-	struct tr_config *cfg = get_config();
 	__u32 tid = BPF_CORE_READ(child, pid), tgid = BPF_CORE_READ(child, tgid);
 	struct scratch *s;
 
-	if (!cfg || !is_traced(cfg, id))
+	if (!is_traced(id))
 		return 0;
-	if (tgid != id >> 32 && !(cfg->flags & TR_FOLLOW))
+	if (tgid != id >> 32 && !(config.flags & TR_FOLLOW))
 		return 0;
 	if (is_listed((__u32)id))
 		list(tid);
@@ -57,7 +55,6 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	__u32 tid = (__u32)id, old = (__u32)ctx->args[1];
-	struct tr_config *cfg = get_config();
 	struct tr_thread *t;
 	struct scratch *s;
 
@@ -72,7 +69,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 			bpf_map_delete_elem(&threads, &old);
 		}
 	}
-	if (!cfg || !is_traced(cfg, id))
+	if (!is_traced(id))
 		return 0;
 	t = bpf_map_lookup_elem(&threads, &tid);
 	s = begin_event(t, id, TR_EXEC);
@@ -93,11 +90,10 @@ SEC("raw_tp/signal_deliver")
 int on_signal(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
-	struct tr_config *cfg = get_config();
 	__u32 tid = (__u32)id;
 	struct scratch *s;
 
-	if (!cfg || !is_traced(cfg, id) || ctx->args[0] == SIGKILL)
+	if (!is_traced(id) || ctx->args[0] == SIGKILL)
 		return 0;
 	s = begin_event(thread_of(tid, 0), id, TR_SIGNAL);
 	if (s) {
@@ -116,12 +112,11 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	task_p self = (task_p)bpf_get_current_task();
-	struct tr_config *cfg = get_config();
 	__u32 tid = (__u32)id;
 	struct scratch *s;
 	struct tr_thread *t;
 
-	if (!cfg || !is_traced(cfg, id))
+	if (!is_traced(id))
 		return 0;
 	t = thread_of(tid, 0);
 	s = begin_event(t, id, TR_EXIT);

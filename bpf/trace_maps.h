@@ -15,12 +15,8 @@ struct scratch {
 	__u8 data[TR_DATA_BYTES + sizeof(struct tr_piece) + TR_PIECE_BYTES + 8];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct tr_config);
-} config SEC(".maps");
+/* Set before the load, so that the verifier leaves out what is not asked for. */
+const volatile struct tr_config config = {};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -84,13 +80,6 @@ struct {
 	__type(key, __u32);
 	__array(values, struct ring);
 } rings SEC(".maps");
-
-static __always_inline struct tr_config *get_config(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&config, &zero);
-}
 
 static __always_inline struct tr_state *get_state(void)
 {

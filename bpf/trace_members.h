@@ -34,17 +34,17 @@ static __always_inline void unlist(__u32 tid)
 }
 
 /* Whether the current thread is traced. */
-static __always_inline bool is_traced(struct tr_config *cfg, __u64 id)
+static __always_inline bool is_traced(__u64 id)
 {
 	if (is_listed((__u32)id))
 		return true;
-	if (!cfg->has_uid && !cfg->cgroup)
+	if (!config.has_uid && !config.cgroup)
 		return false;
-	if (id >> 32 == cfg->self)
+	if (id >> 32 == config.self)
 		return false;
-	if (cfg->has_uid && (__u32)bpf_get_current_uid_gid() == cfg->uid)
+	if (config.has_uid && (__u32)bpf_get_current_uid_gid() == config.uid)
 		return true;
-	return cfg->cgroup && bpf_get_current_ancestor_cgroup_id(cfg->level) == cfg->cgroup;
+	return config.cgroup && bpf_get_current_ancestor_cgroup_id(config.level) == config.cgroup;
 }
 
 /* The state of a thread, made if it has none; NULL if there is no room. */

@@ -30,6 +30,16 @@ struct pt_regs___arm64 {
 /* From r10 on. */
 enum x86_word { R10, R9, R8, AX, CX, DX, SI, DI, ORIG_AX, X86_WORDS };
 
+/* As in_32_bit_call() of calls.h, of the current task and without a call for the read: it is asked for every call. */
+static __always_inline bool in_compat_call(void)
+{
+	struct task_struct *self = (struct task_struct *)bpf_get_current_task_btf();
+
+	if (is_x86(self))
+		return self->thread_info.status & TS_COMPAT;
+	return self->thread_info.flags & TIF_32BIT;
+}
+
 /*
  * The six arguments of the call that `regs` are of, at its entry or its return, into `args`; its number is what is
  * returned. x86 keeps all of them until the return, arm64 too, but for the first, of which there is a copy.

@@ -41,6 +41,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__key_size": (_U32, (_P,)),
     "bpf_map__value_size": (_U32, (_P,)),
     "bpf_map__max_entries": (_U32, (_P,)),
+    "bpf_map__initial_value": (_P, (_P, _P)),
     "bpf_map__set_max_entries": (_I, (_P, _U32)),
     "bpf_map_create": (_I, (_U32, _S, _U32, _U32, _U32, _P)),
     "bpf_obj_pin": (_I, (_I, _S)),
@@ -256,8 +257,7 @@ class Map:
 
     def get(self, key: bytes, processors: int = 0) -> bytes | None:
         """The value of `key`, None if it is not there. Of a per-processor map: one for each of `processors`."""
-        size = (self.value_size + 7 & ~7) * processors or self.value_size
-        value = ctypes.create_string_buffer(size)
+        value = ctypes.create_string_buffer((self.value_size + 7 & ~7) * processors or self.value_size)
         return None if library().bpf_map_lookup_elem(self.fd, key, value) else value.raw
 
     def delete(self, key: bytes) -> None:
@@ -354,6 +354,11 @@ class Object:
     def resize(self, name: str, max_entries: int) -> None:
         """Sets how many elements a map can have; before :meth:`load`."""
         _check(self._lib.bpf_map__set_max_entries(self._map(name), max_entries), f"resizing map {name}")
+
+    def set_constants(self, data: bytes) -> None:
+        """Sets the first bytes of the constants (.rodata); before :meth:`load`."""
+        at = self._lib.bpf_map__initial_value(self._map(".rodata"), ctypes.byref(ctypes.c_size_t()))
+        ctypes.memmove(checked(at, "setting constants"), data, len(data))
 
     def leave_out(self, name: str) -> None:
         """Does not load a program; before :meth:`load`. What it is attached to need not be there."""

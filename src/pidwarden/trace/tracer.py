@@ -111,6 +111,17 @@ def _processors() -> int:
         return int(file.read().strip().replace(",", "-").rpartition("-")[2]) + 1
 
 
+def _config(settings: Settings) -> bytes:
+    """The ``struct tr_config``."""
+    words = [0, 0, 0]
+    for number in settings.errnos:
+        words[number // 64] |= 1 << number % 64
+    uid, (cgroup, level) = settings.uid, settings.cgroup or (0, 0)
+    execve = _EXECVE.get(os.uname().machine, _GENERIC_EXECVE)
+    who = os.getpid(), uid is not None, uid or 0, cgroup
+    return abi.CONFIG.pack(settings.flags, *who, settings.min_ns, *words, level, execve)
+
+
 def with_masks(plan: bytes) -> bytes:
     """A ``struct tr_plan`` with what its captures say of entry and return written in front."""
     traced, _entry, _return, _early, counted, *words = abi.PLAN.unpack(plan)
@@ -140,15 +151,16 @@ class Tracer:
         self._processors = _processors()
         self._kept: list[tuple[int, bytes]] = []
         try:
+            self._object.set_constants(_config(settings))
             self._object.resize("rings", self._processors)
             self._object.resize("threads", settings.threads)
             self._object.load()
-            self._maps = {name: self._object.map(name) for name in ("config", "plans", "threads", "totals", "counts")}
+            self._maps = {name: self._object.map(name) for name in ("plans", "threads", "totals", "counts")}
             self._state = self._object.map("state")
             self._enlist = runner(self._object.program("enlist"), "enlist")
             self._dismiss = runner(self._object.program("dismiss"), "dismiss")
             self._make_rings(settings.ring_bytes if settings.flags & abi.STREAM else 4096)
-            self._configure(settings, plans)
+            self._set_plans(plans)
         except BaseException:
             self.close()
             raise
@@ -163,17 +175,7 @@ class Tracer:
             self._rings.append(RingReader(fd, size))
             self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
 
-    def _configure(self, settings: Settings, plans: Mapping[int, bytes]) -> None:
-        words = [0, 0, 0]
-        for number in settings.errnos:
-            words[number // 64] |= 1 << number % 64
-        cgroup, level = settings.cgroup or (0, 0)
-        execve = _EXECVE.get(os.uname().machine, _GENERIC_EXECVE)
-        uid = settings.uid
-        config = abi.CONFIG.pack(
-            settings.flags, os.getpid(), uid is not None, uid or 0, cgroup, settings.min_ns, *words, level, execve
-        )
-        self._maps["config"].set(bytes(_WORD), config)
+    def _set_plans(self, plans: Mapping[int, bytes]) -> None:
         self._plans = dict(plans)
         for nr, plan in plans.items():
             self._maps["plans"].set(nr.to_bytes(_WORD, "little"), with_masks(plan))
