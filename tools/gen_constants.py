@@ -1,9 +1,10 @@
 """Writes constants.py, ioctls.py and sockconstants.py: names of the constants of system calls, by value.
 
-They are those of the UAPI headers, in three files. `python tools/gen_constants.py src/pidwarden/trace`. The C compiler says which macros there are (``-E -dM``) and
-what they are worth. Only what is the same on all 64-bit machines is taken.
+They are those of the UAPI headers, in three files. `python tools/gen_constants.py src/pidwarden/trace`. The C compiler
+says which macros there are (``-E -dM``) and what they are worth. Only what is the same on all 64-bit machines is taken.
 """
 
+# ruff: noqa: E501  (regular expressions are not broken)
 from __future__ import annotations
 
 import re
@@ -137,7 +138,15 @@ def _group(headers: str, wanted: str, unwanted: str) -> dict[int, str]:
     lines = "".join(f'  printf("%lld {name}\\n", (long long)({name}));\n' for name in chosen)
     with tempfile.TemporaryDirectory() as folder:
         program = f"{folder}/constants"
-        _compiler("-w", "-x", "c", "-o", program, "-", source=source + f"int printf(const char *, ...);\nint main(void) {{\n{lines}}}\n")
+        _compiler(
+            "-w",
+            "-x",
+            "c",
+            "-o",
+            program,
+            "-",
+            source=source + f"int printf(const char *, ...);\nint main(void) {{\n{lines}}}\n",
+        )
         said = subprocess.run([program], capture_output=True, text=True, check=True).stdout  # noqa: S603
     found: dict[int, str] = {}
     for line in said.splitlines():
@@ -149,7 +158,7 @@ def _group(headers: str, wanted: str, unwanted: str) -> dict[int, str]:
 def _table(name: str, table: dict[int, str]) -> str:
     base = str if max(table, default=0) < 64 and min(table, default=0) > -300 else hex  # noqa: PLR2004
     body = " ".join(f'{base(value)}:"{text}",' for value, text in table.items())
-    filled = textwrap.fill(body, 111, break_long_words=False, break_on_hyphens=False)
+    filled = textwrap.fill(body, 108, break_long_words=False, break_on_hyphens=False)
     return f"{name}: Final = {{\n{textwrap.indent(filled, '    ')}\n}}\n".replace(':"', ': "')
 
 

@@ -21,7 +21,7 @@ RESULT: Final = -1
 class Place(NamedTuple):
     """Of which argument a formatter is."""
 
-    index: int
+    arg: int
     by: int | None  # which argument says how many, RESULT: the result does
     given: bool  # the call reads it
     told: bool  # the call fills it in
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 class Unknown(Exception):  # noqa: N818  (no error: the call goes on)
-    """This argument is known only when the call has returned."""
+    """The argument is known only when the call has returned."""
 
 
 class Call:

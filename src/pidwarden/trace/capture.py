@@ -81,7 +81,7 @@ def plans(
         args = [_NONE] * _ARGS
         for position, word in enumerate(words):
             kind, place = parse(word, position, string)
-            args[place.index] = _capture(kind, place, word, data=data)
+            args[place.arg] = _capture(kind, place, word, data=data)
         found[number] = Plan(traced=True, counted=True, args=tuple(args))
     return found
 
@@ -98,7 +98,7 @@ def _by(place: Place) -> int:
     return BY_RESULT if place.by == RESULT else BY_ARG + place.by
 
 
-def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:
+def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:  # noqa: C901, PLR0911, PLR0912  (one table)
     when, by = _when(place, word), _by(place)
     most = min(place.limit + 1, PIECE)
     if kind in _FIXED:
@@ -108,13 +108,13 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:
     if kind in ARRAYS:
         unit = ARRAYS[kind][0]
         return Capture(BYTES, when, by, unit, most=min(max(place.limit, 64) * unit, PIECE))
-    if kind in ("data", "random", "xattr"):
+    if kind in ("data", "random", "xvalue"):
         return Capture(BYTES, when, by, 1, most=most) if data else _NONE
     if kind == "iov":
         return Capture(IOVEC, when, by, most=most) if data else Capture(IOVEC, AT_RETURN, by)
     if kind == "msghdr":
         return Capture(MSGHDR, when, size=MSGHDR_BYTES, most=most if data else 0)
-    if kind == "str":
+    if kind in ("str", "mount_type", "mount_data"):
         return Capture(STRING, when, most=most)
     if kind in ("link", "list"):
         return Capture(BYTES, when, by, 1, most=most)
@@ -122,7 +122,7 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:
         return Capture(BYTES, AT_RETURN, by, 1, most=_OPTION if data else _SHORT_OPTION)
     if kind in _AT_ONE_PLACE:
         only, capture = _AT_ONE_PLACE[kind]
-        return capture if place.index == only else _NONE
+        return capture if place.arg == only else _NONE
     if kind in _COUNTED:
         unit, largest = _COUNTED[kind]
         return Capture(BYTES, when, by, unit, most=min(largest, PIECE))

@@ -1,6 +1,6 @@
 """Turns events into strace's text, call by call; and into values for JSON. Pure: events in, text out.
 
-What a call's arguments are is worked out when that call is first seen; an event then costs one function call an argument.
+What a call takes is worked out when it is first seen; an event then costs one function call an argument.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Argument(NamedTuple):
     text: Formatter
     name: str
     kind: str
-    index: int
+    arg: int
 
 
 class _Shape(NamedTuple):
@@ -126,12 +126,12 @@ class Decoder:
         return _Shape(name, arguments, tuple(argument.text for argument in arguments))
 
     def _arguments(self, signature: Signature, *, own: bool) -> Iterator[_Argument]:
-        words, sure = shape(signature, own=own, machine=self._machine)
+        words, sure = (_UNNAMED, True) if not signature.name else shape(signature, own=own, machine=self._machine)
         for position, word in enumerate(words):
             kind, place = parse(word, position, self._string)
             text = make(word, position, self._string)
-            name = signature.args[place.index][1] if place.index < len(signature.args) else f"a{place.index}"
-            yield _Argument(text if sure else _named(name, text), name, kind, place.index)
+            name = signature.args[place.arg][1] if place.arg < len(signature.args) else f"a{place.arg}"
+            yield _Argument(text if sure else _named(name, text), name, kind, place.arg)
 
 
 def _named(name: str, text: Formatter) -> Formatter:
@@ -141,6 +141,7 @@ def _named(name: str, text: Formatter) -> Formatter:
     return formatter
 
 
+_UNNAMED: Final = ("x",) * 6
 _NUMBERS: Final = frozenset(("fd", "d", "u", "u32", "ld", "dirfd", "id"))
 _STRINGS: Final = frozenset(("path", "str"))
 
@@ -149,8 +150,7 @@ def _value(argument: _Argument, call: Call, said: str) -> int | str:
     said = said.removeprefix(f"{argument.name}=")
     if argument.kind in _NUMBERS and said.removeprefix("-").isdecimal():
         return int(said)
-    piece = call.given(argument.index) if argument.kind in _STRINGS and said[:1] == '"' else None
+    piece = call.given(argument.arg) if argument.kind in _STRINGS and said[:1] == '"' else None
     if piece is None:
         return said
     return piece.data.decode("utf-8", "backslashreplace") + ("..." if said.endswith("...") else "")
-

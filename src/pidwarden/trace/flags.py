@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 from pidwarden.trace import constants as c
 from pidwarden.trace import ioctls
 from pidwarden.trace import sockconstants as s
-from pidwarden.trace.text import BITS_32, flags, hexa, mode, named, signed32
+from pidwarden.trace.text import BITS_32, flags, hexa, mode, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 # In the order in which they are written. The numbers are the machine's own, so they are not generated.
 _OPEN: Final = (
-    "O_CREAT", "O_EXCL", "O_NOCTTY", "O_TRUNC", "O_APPEND", "O_NONBLOCK", "O_SYNC", "O_DSYNC", "O_DIRECT", "O_LARGEFILE",
-    "O_NOFOLLOW", "O_NOATIME", "O_CLOEXEC", "O_PATH", "O_TMPFILE", "O_DIRECTORY", "O_ASYNC",
+    "O_CREAT", "O_EXCL", "O_NOCTTY", "O_TRUNC", "O_APPEND", "O_NONBLOCK", "O_SYNC", "O_DSYNC", "O_DIRECT",
+    "O_LARGEFILE", "O_NOFOLLOW", "O_NOATIME", "O_CLOEXEC", "O_PATH", "O_TMPFILE", "O_DIRECTORY", "O_ASYNC",
 )  # fmt: skip
 _ACCESS_MODES: Final = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")
 # O_LARGEFILE is 0 to 64-bit programs but set in what F_GETFL returns: include/uapi/asm-generic/fcntl.h, arch/arm64
@@ -59,7 +59,7 @@ def _signed(table: Mapping[int, str], unknown: str) -> Callable[[int], str]:
 
 _protection = flags(c.PROT | {0: "PROT_NONE"}, "PROT_???")
 _map_bits = flags(
-    {bits: name for bits, name in c.MAP.items()},
+    c.MAP,
     order=("MAP_FIXED", "MAP_ANONYMOUS", "MAP_32BIT", "MAP_NORESERVE", "MAP_POPULATE", "MAP_NONBLOCK", "MAP_GROWSDOWN"),
 )
 _map_type = named(c.MAP_TYPE, "MAP_???")
@@ -132,20 +132,6 @@ def clone_flags(value: int, signal: Callable[[int], str]) -> str:
     return f"{_clone(bits)}|{signal(number)}" if number else _clone(bits)
 
 
-def clock(value: int) -> str:
-    """A clock; negative ones belong to a process or a descriptor."""
-    value &= BITS_32
-    number = signed32(value)
-    if number >= 0:
-        return _clock(value)
-    if value & 7 == 3:  # noqa: PLR2004  (CLOCKFD)
-        return f"FD_TO_CLOCKID({~(number >> 3)})"
-    kind = ("PROF", "VIRT", "SCHED")[value & 3] if value & 3 < 3 else "3"  # noqa: PLR2004
-    which = f"CPUCLOCK_{kind}" if kind != "3" else kind
-    per = "MAKE_THREAD_CPUCLOCK" if value & 4 else "MAKE_PROCESS_CPUCLOCK"
-    return f"{per}({~(number >> 3)}, {which})"
-
-
 def ioctl_request(value: int) -> str:
     """The name of an ioctl, else its parts."""
     value &= BITS_32
@@ -157,8 +143,9 @@ def ioctl_request(value: int) -> str:
 
 
 _clone = flags(c.CLONE, "CLONE_???")
-_clock = _named(c.CLOCK, "CLOCK_???")
 _EVENTFD: Final = {1: "EFD_SEMAPHORE", _CLOEXEC: "EFD_CLOEXEC", _NONBLOCK: "EFD_NONBLOCK"}
+# Of the kernel's own (include/linux/socket.h)
+_MSG_KERNEL: Final = {0x10: "MSG_PROBE", 0x20000: "MSG_SENDPAGE_NOTLAST", 0x80000: "MSG_NO_SHARED_FRAGS"}
 _access = _flags(c.ACCESS, "?_OK", ("R_OK", "W_OK", "X_OK"))
 _scheduler = {**c.SCHED, 0: "SCHED_OTHER"}
 
@@ -169,8 +156,7 @@ BY_NAME: Final[dict[str, Callable[[int], str]]] = {
     "arch": _named(c.ARCH, "ARCH_???"),
     "at": _at,
     "at_access": _flags(c.AT | {0x200: "AT_EACCESS"}, "AT_???", ("AT_SYMLINK_NOFOLLOW", "AT_EACCESS")),
-    "clock": clock,
-    "clone_flags": flags(c.CLONE, "CLONE_???"),
+    "clock": _named(c.CLOCK, "CLOCK_???"),
     "namespace": _flags(c.CLONE | c.CLONE3, "CLONE_NEW???"),
     "cloexec": _flags({_CLOEXEC: "O_CLOEXEC"}, "O_???"),
     "close_range": _flags({2: "CLOSE_RANGE_UNSHARE", 4: "CLOSE_RANGE_CLOEXEC"}, "CLOSE_RANGE_???"),
@@ -178,7 +164,7 @@ BY_NAME: Final[dict[str, Callable[[int], str]]] = {
     "epoll_op": _named(c.EPOLL_OP, "EPOLL_CTL_???"),
     "eventfd": _flags(_EVENTFD, "EFD_???", ("EFD_SEMAPHORE", "EFD_CLOEXEC", "EFD_NONBLOCK")),
     "fadvise": _named(c.FADVISE, "POSIX_FADV_???"),
-    "fallocate": lambda value: "0" if not value & BITS_32 else _fallocate(value),
+    "fallocate": _flags(c.FALLOCATE, "FALLOC_FL_???"),
     "family": _named(s.ADDRESS_FAMILY, "AF_???"),
     "fcntl": _named(c.FCNTL, "F_???"),
     "flock": _lock,
@@ -194,7 +180,7 @@ BY_NAME: Final[dict[str, Callable[[int], str]]] = {
     "memfd": _flags(c.MEMFD, "MFD_???"),
     "mount": mount_flags,
     "mremap": flags(c.MREMAP, "MREMAP_???"),
-    "msg": _flags(s.MSG, "MSG_???"),
+    "msg": _flags(s.MSG | _MSG_KERNEL, "MSG_???"),
     "msync": _flags(c.MSYNC, "MS_???"),
     "pidfd": _flags({_NONBLOCK: "PIDFD_NONBLOCK"}, "PIDFD_???"),
     "pipe": _flags(_OPEN_BITS, "O_???", _OPEN),
@@ -204,8 +190,8 @@ BY_NAME: Final[dict[str, Callable[[int], str]]] = {
     "prot": _protection,
     "ptrace": named(c.PTRACE, "PTRACE_???"),
     "rename": _flags(c.RENAME, "RENAME_??"),
-    "rlimit": _named(c.RLIMIT, "RLIMIT_???"),
-    "rusage": _signed(c.RUSAGE, "RUSAGE_???"),
+    "resource": _named(c.RLIMIT, "RLIMIT_???"),
+    "usage": _signed(c.RUSAGE, "RUSAGE_???"),
     "rwf": _flags(c.RWF, "RWF_???"),
     "scheduler": _named(_scheduler, "SCHED_???"),
     "seek": _named(c.SEEK, "SEEK_???"),
@@ -216,7 +202,7 @@ BY_NAME: Final[dict[str, Callable[[int], str]]] = {
     "sock_flags": _sock_bits,
     "socket_type": socket_type,
     "splice": _flags(c.SPLICE, "SPLICE_F_???"),
-    "statx": statx_flags,
+    "statx_flags": statx_flags,
     "statx_mask": flags({0xFFF: "STATX_ALL", 0x7FF: "STATX_BASIC_STATS", **c.STATX}, "STATX_???", fits=_int,
                         order=("STATX_ALL", "STATX_BASIC_STATS")),
     "sync_range": _flags(c.SYNC_RANGE, "SYNC_FILE_RANGE_???"),
@@ -228,7 +214,6 @@ BY_NAME: Final[dict[str, Callable[[int], str]]] = {
     "wait_id": _named(c.WAIT_ID, "P_???"),
     "xattr": _flags(c.XATTR, "XATTR_???"),
 }  # fmt: skip
-_fallocate = _flags(c.FALLOCATE, "FALLOC_FL_???")
 
 _protocol = _named(s.INET_PROTOCOL, "IPPROTO_???")
 _netlink = _named(s.NETLINK, "NETLINK_???")

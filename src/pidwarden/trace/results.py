@@ -25,7 +25,9 @@ _NAMES: Final = {**errno.errorcode, 11: "EAGAIN", 35: "EDEADLK", 95: "EOPNOTSUPP
 _ADDRESSES: Final = frozenset(("mmap", "mremap", "brk", "shmat"))
 _NEVER: Final = frozenset(("exit", "exit_group"))
 # They cannot fail: what looks like an error is none.
-_CERTAIN: Final = frozenset(("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getpgrp", "umask"))
+_CERTAIN: Final = frozenset(
+    ("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getpgrp", "umask")
+)
 _memo: dict[int, str] = {}
 
 
@@ -62,7 +64,9 @@ def _poll(call: Call, ret: int) -> str:
     piece = call.told(0)
     found = []
     if piece is not None:
-        found = [text for at in range(0, len(piece.data) - 7, 8) if (text := structs.pollfd_ready(piece.data[at : at + 8]))]
+        found = [
+            text for at in range(0, len(piece.data) - 7, 8) if (text := structs.pollfd_ready(piece.data[at : at + 8]))
+        ]
     return f"{ret} ([{', '.join(found)}])" if found else str(ret)
 
 
@@ -124,4 +128,5 @@ def _signal(_call: Call, ret: int) -> str:
 _MORE: Final[dict[str, Callable[[Call, int], str]]] = {
     "poll": _poll, "ppoll": _ppoll, "select": _select(structs.timeval), "pselect6": _select(structs.timespec),
     "fcntl": _fcntl, "prctl": _dumpable, "sched_getscheduler": _scheduler, "rt_sigtimedwait": _signal,
+    "time": lambda _call, ret: f"{ret} ({structs.date(ret)})",
 }  # fmt: skip

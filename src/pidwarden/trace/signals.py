@@ -14,12 +14,13 @@ from pidwarden.trace.text import hexa, pointer
 _REAL_TIME: Final = 32  # the kernel's SIGRTMIN
 _LAST: Final = 64
 _NAMES: Final = {int(s): s.name for s in signal.Signals if s < _REAL_TIME} | {29: "SIGIO", 6: "SIGABRT", 17: "SIGCHLD"}
-_ALL: Final = _NAMES | {n: f"SIGRT_{n - _REAL_TIME}" for n in range(_REAL_TIME, _LAST + 1)}
+_ALL: Final = _NAMES | {n: f"SIGRT_{n - _REAL_TIME}" for n in range(_REAL_TIME, _LAST + 1)} | {32: "SIGRTMIN"}
 _HANDLERS: Final = {0: "SIG_DFL", 1: "SIG_IGN", (1 << 64) - 1: "SIG_ERR"}
 # What si_code means, by signal, where it is not one of SI_.
 _CODES: Final = {
     signal.SIGTRAP: c.CODE_TRAP, signal.SIGCHLD: c.CODE_CLD, signal.SIGIO: c.CODE_POLL, signal.SIGILL: c.CODE_ILL,
-    signal.SIGFPE: c.CODE_FPE, signal.SIGSEGV: c.CODE_SEGV, signal.SIGBUS: c.CODE_BUS, signal.SIGSYS: {1: "SYS_SECCOMP"},
+    signal.SIGFPE: c.CODE_FPE, signal.SIGSEGV: c.CODE_SEGV, signal.SIGBUS: c.CODE_BUS,
+    signal.SIGSYS: {1: "SYS_SECCOMP"},
 }  # fmt: skip
 _FAULTS: Final = (signal.SIGILL, signal.SIGFPE, signal.SIGBUS, signal.SIGSEGV, signal.SIGTRAP)
 _SI_USER, _SI_TIMER, _SI_SIGIO, _SI_TKILL = 0, -2, -5, -6

@@ -6,7 +6,7 @@ import ipaddress
 import struct
 from typing import TYPE_CHECKING, Final
 
-from pidwarden.trace.event import CONTROL, CUT, IOV, NAME
+from pidwarden.trace.event import CONTROL, IOV, NAME
 from pidwarden.trace.flags import BY_NAME, socket_level
 from pidwarden.trace.text import hexa, pointer, quote
 
@@ -67,10 +67,12 @@ def _unix(path: bytes) -> str:
 
 def quote_hex(data: bytes) -> str:
     r"""Every byte as ``\xNN``."""
-    return '"' + "".join(f"\\x{byte:02x}" for byte in data) + '"'
+    return '"' + "".join([f"\\x{byte:02x}" for byte in data]) + '"'
 
 
-def data_text(call: Call, arg: int, part: int, length: int, where: int, limit: int, *, after: bool) -> str:
+def data_text(  # noqa: PLR0913
+    call: Call, arg: int, part: int, length: int, where: int, limit: int, *, after: bool, coded: bool = False
+) -> str:
     """A buffer of `length` bytes; without its content if that was not captured."""
     if not where:
         return "NULL"
@@ -79,14 +81,19 @@ def data_text(call: Call, arg: int, part: int, length: int, where: int, limit: i
     piece = call.told(arg, part) if after else call.given(arg, part)
     if piece is None:
         return '""...'
-    return quote(piece.data[:length], limit, more=length > len(piece.data) or bool(piece.flags & CUT and len(piece.data) < length))
+    if coded:
+        return quote_hex(piece.data[:limit]) + ("..." if length > limit else "")
+    return quote(piece.data[:length], limit, more=length > len(piece.data))
 
 
-def iovec(call: Call, arg: int, count: int, limit: int, left: int | None, *, part: int = 0, addresses: bool = False) -> str:
+def iovec(  # noqa: PLR0913
+    call: Call, arg: int, count: int, limit: int, left: int | None,
+    *, where: int | None = None, part: int = 0, addresses: bool = False,
+) -> str:  # fmt: skip
     """`count` iovecs; of `left` bytes altogether (None: of as many as they say), or only where they lie."""
     piece = call.given(arg, part)
     if piece is None:
-        return pointer(call.args[arg]) if not part else '[...]'
+        return pointer(call.args[arg] if where is None else where)
     texts = []
     have = min(count, len(piece.data) // _IOVEC)
     for n in range(have):
@@ -94,7 +101,9 @@ def iovec(call: Call, arg: int, count: int, limit: int, left: int | None, *, par
         length = size if left is None else min(size, left)
         if left is not None:
             left -= length
-        content = pointer(base) if addresses else data_text(call, arg, n + 1, length, base, limit, after=left is not None)
+        content = (
+            pointer(base) if addresses else data_text(call, arg, n + 1, length, base, limit, after=left is not None)
+        )
         texts.append(f"{{iov_base={content}, iov_len={size}}}")
     if count > have:
         texts.append("...")
@@ -106,19 +115,23 @@ def message(call: Call, arg: int, limit: int, *, received: bool) -> str:
     piece = call.told(arg) if received else call.given(arg)
     if piece is None or len(piece.data) < MSGHDR_BYTES:
         return pointer(call.args[arg])
-    name, name_length, _iov, iov_count, control, control_length, bits = _MSGHDR.unpack_from(piece.data)
+    name, name_length, iov, iov_count, control, control_length, bits = _MSGHDR.unpack_from(piece.data)
     before = call.given(arg) if received else None
-    given = int.from_bytes(before.data[8:12], "little") if before is not None and len(before.data) > _IOVEC else name_length
+    given = (
+        int.from_bytes(before.data[8:12], "little") if before is not None and len(before.data) > _IOVEC else name_length
+    )
     who = call.told(arg, NAME) if received else call.given(arg, NAME)
     size = min(name_length, given)
     named = address(who.data[:size]) if name and who is not None and size else pointer(name)
     lengths = f"{given} => {name_length}" if given != name_length else str(name_length)
     left = call.ret if received else None
-    parts = iovec(call, arg, iov_count, limit, left, part=IOV)
+    parts = iovec(call, arg, iov_count, limit, left, where=iov, part=IOV)
     fields = [f"msg_name={named}", f"msg_namelen={lengths}", f"msg_iov={parts}", f"msg_iovlen={iov_count}"]
     if control_length:
         found = call.told(arg, CONTROL) if received else call.given(arg, CONTROL)
-        fields.append(f"msg_control={_control(found.data[:control_length]) if found is not None and control else pointer(control)}")
+        known = found is not None and found.data and control
+        text = _control(found.data[:control_length]) if found is not None and known else pointer(control)
+        fields.append(f"msg_control={text}")
     return f"{{{', '.join(fields)}, msg_controllen={control_length}, msg_flags={_msg(bits)}}}"
 
 
@@ -142,4 +155,3 @@ def _control_content(level: int, kind: int, data: bytes) -> str:
         pid, uid, gid = struct.unpack_from("<iii", data)
         return f"cmsg_level=SOL_SOCKET, cmsg_type=SCM_CREDENTIALS, cmsg_data={{pid={pid}, uid={uid}, gid={gid}}}"
     return f"cmsg_level={socket_level(level)}, cmsg_type={hexa(kind & 0xFFFFFFFF)}, cmsg_data={quote(data)}"
-

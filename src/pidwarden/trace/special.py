@@ -24,13 +24,15 @@ def _with(text: Callable[[Call, int, Place], str | None]) -> Callable[[Place], F
     """A maker out of a function that is given the call, the value and the place."""
 
     def maker(place: Place) -> Formatter:
-        index = place.index
+        index = place.arg
         return lambda call: text(call, call.args[index], place)
 
     return maker
 
 
-def _pointed(call: Call, value: int, index: int, text: Callable[[bytes], str], size: int, *, late: bool = False) -> str:
+def _pointed(  # noqa: PLR0913
+    call: Call, value: int, index: int, text: Callable[[bytes], str], size: int, *, late: bool = False
+) -> str:
     if late:
         call.finished()
     piece = (None if call.failed else call.told(index)) if late else call.given(index)
@@ -38,13 +40,13 @@ def _pointed(call: Call, value: int, index: int, text: Callable[[bytes], str], s
 
 
 def _create(call: Call, value: int, place: Place) -> str | None:
-    return mode(value & 0xFFFF) if call.args[place.index - 1] & CREATES else None
+    return mode(value & 0xFFFF) if call.args[place.arg - 1] & CREATES else None
 
 
 def _left(call: Call, value: int, place: Place) -> str:
     """What was left to sleep, which is told only if that was interrupted."""
     call.finished()
-    piece = call.told(place.index)
+    piece = call.told(place.arg)
     return structs.timespec(piece.data) if call.ret in _INTERRUPTED and piece is not None and value else pointer(value)
 
 
@@ -59,7 +61,9 @@ _ARCH_GET: Final = (0x1003, 0x1004)
 def _arch(call: Call, value: int, place: Place) -> str | None:
     code = call.args[0] & BITS_32
     if code in _ARCH_GET:
-        return _pointed(call, value, place.index, lambda data: f"[{pointer(int.from_bytes(data[:8], 'little'))}]", 8, late=True)
+        return _pointed(
+            call, value, place.arg, lambda data: f"[{pointer(int.from_bytes(data[:8], 'little'))}]", 8, late=True
+        )
     if code in _ARCH_SET:
         return pointer(value)
     if code == 0x1011:  # noqa: PLR2004  (ARCH_GET_CPUID)
@@ -81,9 +85,9 @@ def _fcntl(call: Call, value: int, place: Place) -> str | None:
     if command in _F_NUMBER:
         return str(signed64(value))
     if command in _F_LOCK:
-        return _pointed(call, value, place.index, structs.flock, 32)
+        return _pointed(call, value, place.arg, structs.flock, 32)
     if command in _F_FIND_LOCK:
-        return _pointed(call, value, place.index, structs.flock_found, 32, late=True)
+        return _pointed(call, value, place.arg, structs.flock_found, 32, late=True)
     direct = _F_DIRECT.get(command)
     return direct(value) if direct else hexa(value)
 
@@ -106,13 +110,13 @@ def _futex(call: Call, value: int, place: Place) -> str | None:
     operation = call.args[1] & 0x7F
     kinds = _FUTEX.get(operation)
     if kinds is None:
-        return (str(value & BITS_32), pointer(value), pointer(value), hexa(value & BITS_32))[place.index - 2]
-    at = place.index - 2
+        return (str(value & BITS_32), pointer(value), pointer(value), hexa(value & BITS_32))[place.arg - 2]
+    at = place.arg - 2
     kind = kinds[at] if at < len(kinds) else " "
     if kind in "vnc":
         return str(value & BITS_32)
     if kind == "t":
-        return _pointed(call, value, place.index, structs.timespec, 16)
+        return _pointed(call, value, place.arg, structs.timespec, 16)
     if kind == "a":
         return pointer(value)
     if kind == "b":
@@ -144,7 +148,7 @@ def _clone_flags(_call: Call, value: int, _place: Place) -> str:
 def _clone_parent(call: Call, value: int, place: Place) -> str | None:
     if not call.args[0] & (_SETTID | _PIDFD):
         return None
-    return f"parent_tid={_pointed(call, value, place.index, structs.in_brackets, 4, late=True)}"
+    return f"parent_tid={_pointed(call, value, place.arg, structs.in_brackets, 4, late=True)}"
 
 
 def _clone_tls(call: Call, value: int, _place: Place) -> str | None:
@@ -157,7 +161,7 @@ def _clone_child(call: Call, value: int, _place: Place) -> str | None:
 
 def _epoll_ctl(call: Call, value: int, place: Place) -> str:
     size, text = structs.ARRAYS["epoll_event"]
-    return pointer(value) if call.args[1] == 2 else _pointed(call, value, place.index, text, size)  # noqa: PLR2004
+    return pointer(value) if call.args[1] == 2 else _pointed(call, value, place.arg, text, size)  # noqa: PLR2004
 
 
 _dump = named({0: "SUID_DUMP_DISABLE", 1: "SUID_DUMP_USER", 2: "SUID_DUMP_ROOT"}, "SUID_DUMP_???")
@@ -167,14 +171,14 @@ _COMM: Final = 16
 # What prctl(2) takes after its number: by option, a letter for each; - is none.
 _PRCTL: Final = {
     1: "s", 2: "S", 3: "", 4: "d", 5: "I", 6: "x", 7: "", 8: "u", 13: "", 14: "u", 15: "n", 16: "N", 21: "", 23: "c",
-    24: "c", 27: "", 28: "x", 29: "i", 30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A", 41: "uxxx",
-    42: "xxxx", 0x59616D61: "p", 0x53564D41: "vauq",
+    24: "c", 27: "", 28: "x", 29: "i", 30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A",
+    41: "uxxx", 42: "xxxx", 0x59616D61: "p", 0x53564D41: "vauq",
 }  # fmt: skip
 
 
 def _prctl(call: Call, value: int, place: Place) -> str | None:
     kinds = _PRCTL.get(call.args[0] & BITS_32, "xxxx")
-    at = place.index - 1
+    at = place.arg - 1
     return _prctl_one(kinds[at], call, value, place) if at < len(kinds) else None
 
 
@@ -185,8 +189,7 @@ def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:
     if kind == "n":
         return _comm(call, value, place, _COMM - 1)
     if kind == "q":
-        piece = call.given(place.index)
-        return quote(piece.data, place.limit, more=bool(piece.flags & CUT)) if piece is not None and value else pointer(value)
+        return _string(call, value, place)
     if kind == "N":
         call.finished()
         return _comm(call, value, place, _COMM) if not call.failed else pointer(value)
@@ -194,7 +197,7 @@ def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:
         "S": lambda data: f"[{signal_name(int.from_bytes(data[:4], 'little'))}]",
         "A": lambda data: f"[{pointer(int.from_bytes(data[:8], 'little'))}]",
     }.get(kind, structs.unsigned_in_brackets)
-    return _pointed(call, value, place.index, text, 8 if kind == "A" else 4, late=True)
+    return _pointed(call, value, place.arg, text, 8 if kind == "A" else 4, late=True)
 
 
 _PRCTL_DIRECT: Final[dict[str, Callable[[int], str]]] = {
@@ -205,7 +208,7 @@ _PRCTL_DIRECT: Final[dict[str, Callable[[int], str]]] = {
 
 
 def _comm(call: Call, value: int, place: Place, most: int) -> str:
-    piece = call.given(place.index)
+    piece = call.given(place.arg)
     if piece is None or not value:
         return pointer(value)
     name, nul, _rest = piece.data.partition(b"\0")
@@ -218,8 +221,8 @@ _IOCTL: Final[dict[int, tuple[str, int, Callable[[bytes], str]]]] = {
     0x5401: (">", 36, structs.termios), 0x5402: ("<", 36, structs.termios), 0x5403: ("<", 36, structs.termios),
     0x5404: ("<", 36, structs.termios), 0x5413: (">", 8, structs.window_size), 0x5414: ("<", 8, structs.window_size),
     0x540F: (">", 4, _I), 0x5410: ("<", 4, _I), 0x541B: (">", 4, _I), 0x5411: (">", 4, _I), 0x5421: ("<", 4, _I),
-    0x5452: ("<", 4, _I), 0x5429: (">", 4, _I), 0x5420: ("<", 4, _I), 0x80045430: (">", 4, _I), 0x40045431: ("<", 4, _I),
-    0x5423: ("<", 4, _I), 0x5424: (">", 4, _I),
+    0x5452: ("<", 4, _I), 0x5429: (">", 4, _I), 0x5420: ("<", 4, _I), 0x80045430: (">", 4, _I),
+    0x40045431: ("<", 4, _I), 0x5423: ("<", 4, _I), 0x5424: (">", 4, _I),
 }  # fmt: skip
 IOCTL_BYTES: Final = 36
 _IOCTL_NONE: Final = (0x5451, 0x5450, 0x540C, 0x540D, 0x5422, 0x5427, 0x5428, 0x5437)
@@ -238,7 +241,7 @@ def _ioctl(call: Call, value: int, place: Place) -> str | None:
     found = _IOCTL.get(request)
     if found is not None:
         direction, size, text = found
-        return _pointed(call, value, place.index, text, size, late=direction == ">")
+        return _pointed(call, value, place.arg, text, size, late=direction == ">")
     direct = _IOCTL_DIRECT.get(request)
     return direct(value) if direct else hexa(value)
 
@@ -251,7 +254,7 @@ _TIMEOUTS: Final = (20, 21, 66, 67)
 def _sockopt(call: Call, value: int, place: Place) -> str:
     """What getsockopt(2) told."""
     call.finished()
-    length, piece = call.told(4), call.told(place.index)
+    length, piece = call.told(4), call.told(place.arg)
     if call.failed or length is None or piece is None or not value:
         return pointer(value)
     size = int.from_bytes(length.data[:4], "little")
@@ -259,7 +262,7 @@ def _sockopt(call: Call, value: int, place: Place) -> str:
 
 
 def _setsockopt(call: Call, value: int, place: Place) -> str:
-    size, piece = call.args[4] & BITS_32, call.given(place.index)
+    size, piece = call.args[4] & BITS_32, call.given(place.arg)
     if piece is None or not value or not size:
         return pointer(value)
     return _option(call.args[1], call.args[2], piece.data[:size], size, place.limit, told=False)
@@ -268,7 +271,9 @@ def _setsockopt(call: Call, value: int, place: Place) -> str:
 _SECRET: Final = (279, 282)  # SOL_ALG, SOL_TLS: keys
 
 
-def _option(level: int, name: int, data: bytes, size: int, limit: int, *, told: bool) -> str:
+def _option(  # noqa: PLR0913
+    level: int, name: int, data: bytes, size: int, limit: int, *, told: bool
+) -> str:
     if level in _SECRET and not told:
         return '""...'
     if level == _SOCKET and name == _LINGER and len(data) >= 8:  # noqa: PLR2004
@@ -286,9 +291,27 @@ def _error(number: int) -> str:
     return errno.errorcode.get(number, str(number)) if number else "0"
 
 
+_MS_REMOUNT, _MS_BINDS = 0x20, 0x1E3000  # MS_BIND, MS_MOVE, MS_SHARED, MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE
+
+
+def _mount_type(call: Call, value: int, place: Place) -> str:
+    return _string(call, value, place, ignored=bool(call.args[3] & (_MS_REMOUNT | _MS_BINDS)))
+
+
+def _mount_data(call: Call, value: int, place: Place) -> str:
+    return _string(call, value, place, ignored=not call.args[3] & _MS_REMOUNT and bool(call.args[3] & _MS_BINDS))
+
+
+def _string(call: Call, value: int, place: Place, *, ignored: bool = False) -> str:
+    piece = None if ignored else call.given(place.arg)
+    return (
+        quote(piece.data, place.limit, more=bool(piece.flags & CUT)) if piece is not None and value else pointer(value)
+    )
+
+
 def _sigmask6(call: Call, value: int, place: Place) -> str:
     """The last argument of pselect6(2): where the set lies, and its size."""
-    piece = call.given(place.index)
+    piece = call.given(place.arg)
     if piece is None or not value or len(piece.data) < _COMM:
         return pointer(value)
     where, size = (int.from_bytes(piece.data[at : at + 8], "little") for at in (0, 8))
@@ -318,5 +341,6 @@ MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "clone_stack": _with(_clone_stack), "clone_flags": _with(_clone_flags), "clone_parent": _with(_clone_parent),
     "clone_tls": _with(_clone_tls), "clone_child": _with(_clone_child), "epoll_ctl": _with(_epoll_ctl),
     "sockopt": _with(_sockopt), "setsockopt": _with(_setsockopt), "sigmask6": _with(_sigmask6),
-    "restart": _with(_restart), "sigreturn": _with(_sigreturn),
+    "mount_type": _with(_mount_type), "mount_data": _with(_mount_data), "restart": _with(_restart),
+    "sigreturn": _with(_sigreturn),
 }  # fmt: skip

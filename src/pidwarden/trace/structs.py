@@ -1,11 +1,12 @@
 """Structures of the kernel's interface as strace writes them. Pure: bytes in, text out.
 
-Layouts are those of include/uapi; they cannot change. `SIZES` says how many bytes of each are captured.
+Layouts are those of include/uapi; they cannot change. `KINDS` says how many bytes of each are captured.
 """
 
 from __future__ import annotations
 
 import struct
+import time
 from typing import TYPE_CHECKING, Final
 
 from pidwarden.trace import constants as c
@@ -29,33 +30,40 @@ _epoll_flags = flags(c.EPOLL, "EPOLL???")
 
 
 def timespec(data: bytes) -> str:
+    """Struct timespec."""
     seconds, ns = _two_longs(data)
     return f"{{tv_sec={seconds}, tv_nsec={ns & _INFINITY}}}"
 
 
 def timeval(data: bytes) -> str:
+    """Struct timeval."""
     seconds, us = _two_longs(data)
     return f"{{tv_sec={seconds}, tv_usec={us & _INFINITY}}}"
 
 
 def itimerspec(data: bytes) -> str:
+    """Struct itimerspec."""
     return f"{{it_interval={timespec(data)}, it_value={timespec(data[16:])}}}"
 
 
 def itimerval(data: bytes) -> str:
+    """Struct itimerval."""
     return f"{{it_interval={timeval(data)}, it_value={timeval(data[16:])}}}"
 
 
 def timezone(data: bytes) -> str:
+    """Struct timezone."""
     west, dst = struct.unpack_from("<ii", data)
     return f"{{tz_minuteswest={west}, tz_dsttime={dst}}}"
 
 
 def two_timevals(data: bytes) -> str:
+    """The two times of utimes(2)."""
     return f"[{timeval(data)}, {timeval(data[16:])}]"
 
 
 def rlimit(data: bytes) -> str:
+    """Struct rlimit64."""
     now, most = (_limit(value) for value in _two_words(data))
     return f"{{rlim_cur={now}, rlim_max={most}}}"
 
@@ -83,6 +91,18 @@ def _stat(at_mode: str) -> Callable[[bytes], str]:
     return text
 
 
+_LAST_SECOND: Final = 253402300799  # of the year 9999
+
+
+def date(seconds: int, ns: int = 0) -> str:
+    """A time of day where this runs."""
+    if not 0 <= seconds <= _LAST_SECOND:
+        return str(seconds)
+    local = time.localtime(seconds)
+    fraction = f".{ns:09}" if ns else ""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", local) + fraction + time.strftime("%z", local)
+
+
 _stat_x86 = _stat("<24xI12xQQ")
 _stat_generic = _stat("<16xI12xQ8xQ")
 _statx_mask = BY_NAME["statx_mask"]
@@ -90,11 +110,12 @@ _statx_attributes = flags(c.STATX_ATTR, "STATX_ATTR_???")
 
 
 def statx(data: bytes) -> str:
+    """Struct statx."""
     mask, attributes, kind, size = struct.unpack_from("<I4xQ12xH10xQ", data)
     text = f"{{stx_mask={_statx_mask(mask)}, stx_attributes={_statx_attributes(attributes)}"
     if mask & 3:
         text += f", stx_mode={file_mode(kind)}"
-    if mask & 0x200:  # noqa: PLR2004  (STATX_SIZE)
+    if mask & 0x200:
         text += f", stx_size={size}"
     return text + ", ...}"
 
@@ -109,7 +130,9 @@ def wait_status(data: bytes) -> str:
     elif status == 0xFFFF:  # noqa: PLR2004
         return "[{WIFCONTINUED(s)}]"
     elif low & 0x7F:
-        text = f"{{WIFSIGNALED(s) && WTERMSIG(s) == {signal_name(low & 0x7F)}{' && WCOREDUMP(s)' if low & 0x80 else ''}}}"
+        text = (
+            f"{{WIFSIGNALED(s) && WTERMSIG(s) == {signal_name(low & 0x7F)}{' && WCOREDUMP(s)' if low & 0x80 else ''}}}"
+        )
         rest |= high << 8
     else:
         text = f"{{WIFEXITED(s) && WEXITSTATUS(s) == {high}}}"
@@ -125,6 +148,7 @@ _ptrace_event = named({
 
 
 def rusage(data: bytes) -> str:
+    """Struct rusage."""
     return f"{{ru_utime={timeval(data)}, ru_stime={timeval(data[16:])}, ...}}"
 
 
@@ -132,6 +156,7 @@ _LOADS = ("uptime", "totalram", "freeram", "sharedram", "bufferram", "totalswap"
 
 
 def sysinfo(data: bytes) -> str:
+    """Struct sysinfo."""
     uptime, one, five, fifteen, *memory, processes, high, free_high, unit = struct.unpack_from("<q3Q6QH6x2QI", data)
     names = ("totalram", "freeram", "sharedram", "bufferram", "totalswap", "freeswap")
     sizes = "".join(f"{name}={value}, " for name, value in zip(names, memory, strict=True))
@@ -140,23 +165,27 @@ def sysinfo(data: bytes) -> str:
 
 
 def uname(data: bytes) -> str:
+    """Struct new_utsname."""
     system, node = (data[at : at + 65].split(b"\0")[0] for at in (0, 65))
     return f"{{sysname={quote(system)}, nodename={quote(node)}, ...}}"
 
 
 def sigaction(data: bytes) -> str:
+    """The kernel's struct sigaction."""
     address, bits, restorer, mask = struct.unpack_from("<4Q", data)
     text = f"{{sa_handler={handler(address)}, sa_mask={signal_set(mask, 8)}, sa_flags={_sa(bits)}"
-    return text + (f", sa_restorer={pointer(restorer)}}}" if bits & 0x4000000 else "}")  # noqa: PLR2004  (SA_RESTORER)
+    return text + (f", sa_restorer={pointer(restorer)}}}" if bits & 0x4000000 else "}")
 
 
 _sa = flags(c.SA | {0x20000000: "SA_INTERRUPT"}, "SA_???", order=(
-    "SA_RESTORER", "SA_ONSTACK", "SA_RESTART", "SA_INTERRUPT", "SA_NODEFER", "SA_RESETHAND", "SA_SIGINFO", "SA_NOCLDSTOP",
+    "SA_RESTORER", "SA_ONSTACK", "SA_RESTART", "SA_INTERRUPT", "SA_NODEFER", "SA_RESETHAND", "SA_SIGINFO",
+    "SA_NOCLDSTOP",
 ), fits=lambda value: value & 0xFFFFFFFF)  # fmt: skip
 _ss = flags({1: "SS_ONSTACK", 2: "SS_DISABLE", 0x80000000: "SS_AUTODISARM"}, "SS_???", order=("SS_AUTODISARM",))
 
 
 def sigaltstack(data: bytes) -> str:
+    """stack_t."""
     address, bits, size = struct.unpack_from("<QI4xQ", data)
     return f"{{ss_sp={pointer(address)}, ss_flags={_ss(bits)}, ss_size={size}}}"
 
@@ -166,14 +195,14 @@ def clone_args(data: bytes) -> str:
     words = struct.unpack(f"<{len(data) // 8}Q", data[: len(data) & ~7])
     bits, pidfd, child_tid, parent_tid, signal, stack, stack_size, tls, *more = words
     fields = [f"flags={_clone3(bits)}"]
-    if bits & 0x1000:  # noqa: PLR2004
+    if bits & 0x1000:
         fields.append(f"pidfd={pointer(pidfd)}")
-    if bits & 0x1200000:  # noqa: PLR2004
+    if bits & 0x1200000:
         fields.append(f"child_tid={pointer(child_tid)}")
-    if bits & 0x100000:  # noqa: PLR2004
+    if bits & 0x100000:
         fields.append(f"parent_tid={pointer(parent_tid)}")
     fields += [f"exit_signal={signal_name(signal)}", f"stack={pointer(stack)}", f"stack_size={hexa(stack_size)}"]
-    if bits & 0x80000:  # noqa: PLR2004
+    if bits & 0x80000:
         fields.append(f"tls={pointer(tls)}")
     if len(more) > 1 and any(more[:2]):
         fields += [f"set_tid={pointer(more[0])}", f"set_tid_size={more[1]}"]
@@ -186,6 +215,7 @@ _clone3 = flags(c.CLONE | c.CLONE3, "CLONE_???", order=[c.CLONE[bits] for bits i
 
 
 def open_how(data: bytes) -> str:
+    """Struct open_how."""
     bits, permissions, resolve = struct.unpack_from("<3Q", data)
     text = f"{{flags={BY_NAME['open'](bits)}"
     if permissions or bits & 0o100:
@@ -197,6 +227,7 @@ _resolve = flags(c.RESOLVE, "RESOLVE_???")
 
 
 def flock(data: bytes) -> str:
+    """Struct flock."""
     kind, whence, start, length = struct.unpack_from("<HH4xqq", data)
     return f"{{l_type={lock_type(kind)}, l_whence={seek(whence)}, l_start={start}, l_len={length}}}"
 
@@ -207,6 +238,7 @@ def flock_found(data: bytes) -> str:
 
 
 def pollfd(data: bytes) -> str:
+    """Struct pollfd, as it was given."""
     fd, events, _revents = struct.unpack_from("<iHH", data)
     return f"{{fd={fd}, events={_poll_flags(events)}}}" if fd >= 0 else f"{{fd={fd}}}"
 
@@ -218,13 +250,10 @@ def pollfd_ready(data: bytes) -> str:
 
 
 def epoll_event(data: bytes) -> str:
+    """Struct epoll_event."""
     bits = int.from_bytes(data[:4], "little")
     value = int.from_bytes(data[-8:], "little")
     return f"{{events={_epoll_flags(bits)}, data={{u32={value & 0xFFFFFFFF}, u64={value}}}}}"
-
-
-def integer(data: bytes) -> str:
-    return str(int.from_bytes(data[:4], "little", signed=True))
 
 
 def in_brackets(data: bytes) -> str:
@@ -233,14 +262,17 @@ def in_brackets(data: bytes) -> str:
 
 
 def unsigned_in_brackets(data: bytes) -> str:
+    """An unsigned int that is pointed to."""
     return f"[{int.from_bytes(data[:4], 'little')}]"
 
 
 def long_in_brackets(data: bytes) -> str:
+    """A long that is pointed to."""
     return f"[{int.from_bytes(data[:8], 'little', signed=True)}]"
 
 
 def window_size(data: bytes) -> str:
+    """Struct winsize."""
     rows, columns, x, y = struct.unpack_from("<4H", data)
     return f"{{ws_row={rows}, ws_col={columns}, ws_xpixel={x}, ws_ypixel={y}}}"
 
@@ -261,22 +293,29 @@ def termios(data: bytes) -> str:
     rest_out = bits_out & ~sum(mask << shift for shift, mask, _name in _DELAYS)
     out = "|".join([*delays, _output(rest_out)])
     speed, input_speed = control & 0o10017, control >> 16 & 0o10017
-    words = [_speed(speed), *([f"{_speed(input_speed)}<<IBSHIFT"] if input_speed else []), f"CS{5 + (control >> 4 & 3)}"]
+    words = [
+        _speed(speed),
+        *([f"{_speed(input_speed)}<<IBSHIFT"] if input_speed else []),
+        f"CS{5 + (control >> 4 & 3)}",
+    ]
     words.append(_control(control & ~0o10017 & ~(0o10017 << 16) & ~0o60))
     return f"{{c_iflag={_input(bits_in)}, c_oflag={out}, c_cflag={'|'.join(words)}, c_lflag={_local(local)}, ...}}"
 
 
 def linger(data: bytes) -> str:
+    """Struct linger."""
     on, seconds = struct.unpack_from("<ii", data)
     return f"{{l_onoff={on}, l_linger={seconds}}}"
 
 
 def ucred(data: bytes) -> str:
+    """Struct ucred."""
     pid, uid, gid = struct.unpack_from("<iii", data)
     return f"{{pid={pid}, uid={uid}, gid={gid}}}"
 
 
 def statfs(data: bytes) -> str:
+    """Struct statfs."""
     kind, size, *blocks, low, high, name_max, fragment, bits = struct.unpack_from("<qq5Qiiqqq", data)
     names = ("f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree")
     counts = ", ".join(f"{name}={value}" for name, value in zip(names, blocks, strict=True))
@@ -290,6 +329,7 @@ _magic = named(c.FILE_SYSTEM)
 
 
 def tms(data: bytes) -> str:
+    """Struct tms."""
     values = struct.unpack_from("<4q", data)
     names = ("tms_utime", "tms_stime", "tms_cutime", "tms_cstime")
     return "{" + ", ".join(f"{name}={_ticks(value)}" for name, value in zip(names, values, strict=True)) + "}"
@@ -306,19 +346,24 @@ def utimes(data: bytes) -> str:
 
 def _utime(data: bytes) -> str:
     ns = _two_longs(data)[1]
-    return {_NOW: "UTIME_NOW", _OMIT: "UTIME_OMIT"}.get(ns) or timespec(data)
+    return {_NOW: "UTIME_NOW", _OMIT: "UTIME_OMIT"}.get(ns) or timespec(data) + _date(data)
 
 
-# name: (bytes, text)
+def _date(data: bytes) -> str:
+    seconds, ns = _two_longs(data)
+    return f" /* {date(seconds, ns)} */" if seconds or ns else ""
+
+
+# Bytes of each, and how it is written.
 KINDS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
     "timespec": (16, timespec), "timeval": (16, timeval), "itimerspec": (32, itimerspec), "itimerval": (32, itimerval),
     "timezone": (8, timezone), "two_timevals": (32, two_timevals), "utimes": (32, utimes), "rlimit": (16, rlimit),
     "stat": (144, _stat_x86), "statx": (256, statx), "status": (4, wait_status), "rusage": (144, rusage),
     "sysinfo": (112, sysinfo), "uname": (390, uname), "sigaction": (32, sigaction), "sigaltstack": (24, sigaltstack),
-    "open_how": (24, open_how), "flock": (32, flock), "siginfo": (48, siginfo), "statfs": (120, statfs),
+    "open_how": (24, open_how), "siginfo": (48, siginfo), "statfs": (120, statfs),
     "int": (4, in_brackets), "unsigned": (4, unsigned_in_brackets), "long": (8, long_in_brackets), "tms": (32, tms),
 }  # fmt: skip
-# name: (bytes of one, text of one)
+# The same of one element.
 ARRAYS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {"pollfd": (8, pollfd), "epoll_event": (12, epoll_event)}
 
 
