@@ -29,6 +29,7 @@ BELOW = {
 BELOW["guard"] = {*BELOW}
 BELOW["drill"] = {*BELOW} - {"guard"}
 BELOW["rescue"] = {*BELOW} - {"drill"}
+BELOW["trace"] = {"model"}
 BELOW["cli"] = {*BELOW}
 BELOW["__main__"] = {"cli", "rescue"}
 

@@ -150,6 +150,8 @@ _FIXED: Final = {
     "fcntl_arg": Capture(BYTES, AT_RETURN, size=32),
     "ioctl_arg": Capture(BYTES, AT_RETURN, size=special.IOCTL_BYTES),
     "sockopt": Capture(BYTES, AT_RETURN | IF_DONE, BY_WORD + 4, 1, most=_OPTION),
+    "status": Capture(BYTES, size=4),
+    "child_usage": Capture(BYTES, size=144),
     "sigmask6": Capture(BYTES, size=16),
 }
 # Whose length another argument or the result says: bytes of one, and at most.

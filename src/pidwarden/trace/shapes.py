@@ -218,7 +218,7 @@ unshare         namespace
 utimensat       dirfd path utimes at
 utimes          path two_timevals
 vmsplice        fd iov[2] u splice
-wait4           d >status wait >rusage
+wait4           d >status wait >child_usage
 waitid          wait_id d >siginfo wait >rusage
 write           fd data[2] u
 writev          fd iov[2] u

@@ -318,6 +318,17 @@ def _sigmask6(call: Call, value: int, place: Place) -> str:
     return f"{{sigmask={'NULL' if not where else pointer(where)}, sigsetsize={size}}}"
 
 
+def _status(call: Call, value: int, place: Place) -> str:
+    """What wait4(2) told of a child, if there was one."""
+    text = _pointed(call, value, place.arg, structs.wait_status, 4, late=True)
+    return text if call.ret else pointer(value)
+
+
+def _usage(call: Call, value: int, place: Place) -> str:
+    text = _pointed(call, value, place.arg, structs.rusage, 144, late=True)
+    return text if call.ret else pointer(value)
+
+
 def _restart(_call: Call, _value: int, _place: Place) -> str:
     return "<... resuming interrupted system call ...>"
 
@@ -341,6 +352,6 @@ MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "clone_stack": _with(_clone_stack), "clone_flags": _with(_clone_flags), "clone_parent": _with(_clone_parent),
     "clone_tls": _with(_clone_tls), "clone_child": _with(_clone_child), "epoll_ctl": _with(_epoll_ctl),
     "sockopt": _with(_sockopt), "setsockopt": _with(_setsockopt), "sigmask6": _with(_sigmask6),
-    "mount_type": _with(_mount_type), "mount_data": _with(_mount_data), "restart": _with(_restart),
+    "mount_type": _with(_mount_type), "mount_data": _with(_mount_data), "status": _with(_status), "child_usage": _with(_usage), "restart": _with(_restart),
     "sigreturn": _with(_sigreturn),
 }  # fmt: skip

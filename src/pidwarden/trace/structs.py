@@ -277,10 +277,12 @@ def window_size(data: bytes) -> str:
     return f"{{ws_row={rows}, ws_col={columns}, ws_xpixel={x}, ws_ypixel={y}}}"
 
 
+_LOCAL = ("ISIG", "ICANON", "XCASE", "ECHO", "ECHOE", "ECHOK", "ECHONL", "NOFLSH", "IEXTEN", "ECHOCTL", "ECHOPRT",
+          "ECHOKE", "FLUSHO", "TOSTOP", "PENDIN", "EXTPROC")  # fmt: skip
 _input = flags(ioctls.TERMIOS_I)
 _output = flags(ioctls.TERMIOS_O)
 _control = flags(ioctls.TERMIOS_C)
-_local = flags(ioctls.TERMIOS_L)
+_local = flags(ioctls.TERMIOS_L, order=_LOCAL)
 _speed = named(ioctls.TERMIOS_SPEED, "B???")
 # Of c_oflag: shift, mask, name; each is a small number after its name.
 _DELAYS = ((8, 1, "NL"), (9, 3, "CR"), (11, 3, "TAB"), (13, 1, "BS"), (14, 1, "VT"), (15, 1, "FF"))
@@ -358,7 +360,7 @@ def _date(data: bytes) -> str:
 KINDS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
     "timespec": (16, timespec), "timeval": (16, timeval), "itimerspec": (32, itimerspec), "itimerval": (32, itimerval),
     "timezone": (8, timezone), "two_timevals": (32, two_timevals), "utimes": (32, utimes), "rlimit": (16, rlimit),
-    "stat": (144, _stat_x86), "statx": (256, statx), "status": (4, wait_status), "rusage": (144, rusage),
+    "stat": (144, _stat_x86), "statx": (256, statx), "rusage": (144, rusage),
     "sysinfo": (112, sysinfo), "uname": (390, uname), "sigaction": (32, sigaction), "sigaltstack": (24, sigaltstack),
     "open_how": (24, open_how), "siginfo": (48, siginfo), "statfs": (120, statfs),
     "int": (4, in_brackets), "unsigned": (4, unsigned_in_brackets), "long": (8, long_in_brackets), "tms": (32, tms),
