@@ -37,8 +37,9 @@ corpus: .venv/ready ## run real workloads, innocent and guilty, against the guar
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[corpus]'
 	$(BIN)/python bench/corpus/run.py
 
-abi: $(OBJECT) ## generate the Python side of bpf/abi.h again
-	$(BIN)/python tools/gen_abi.py $(OBJECT) src/pidwarden/kernel/abi.py
+abi: $(OBJECT) ## generate the Python side of bpf/abi.h and bpf/trace_abi.h again
+	$(BIN)/python tools/gen_abi.py $(OBJECT) src/pidwarden/kernel/abi.py abi.h pw_
+	$(BIN)/python tools/gen_abi.py src/pidwarden/bpf/trace.bpf.o src/pidwarden/trace/abi.py trace_abi.h tr_
 
 build: $(OBJECT) ## compile the BPF objects
 

@@ -103,7 +103,12 @@ struct mm_struct {
 
 struct tty_struct;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct signal_struct {
+	atomic_t live;
 	struct list_head thread_head;
 	int group_exit_code;
 	unsigned int flags;

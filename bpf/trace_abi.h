@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * What crosses between the tracer's kernel side and Python. `make abi` generates src/pidwarden/kernel/trace_abi.py from it.
+ * What crosses between the tracer's kernel side and Python. `make abi` generates src/pidwarden/trace/abi.py from it.
  * All times are nanoseconds since boot (CLOCK_BOOTTIME); process and thread ids are those of the first pid namespace.
  */
 #ifndef PIDWARDEN_TRACE_ABI_H
@@ -12,8 +12,8 @@ enum tr_size {
 	TR_CALLS = 1024,   /* numbers of one ABI that are told apart; the machine's own calls end far below */
 	TR_BUCKETS = 40,   /* of the histogram: bucket n counts calls of 2^n to 2^(n+1) ns, the last one all longer ones */
 	TR_PIDS = 4194304, /* PID_MAX_LIMIT (include/linux/threads.h) */
-	TR_DATA = 24576,   /* bytes of pieces in one record */
-	TR_PIECE = 4096,   /* bytes of one piece, PATH_MAX */
+	TR_DATA_BYTES = 24576,   /* bytes of pieces in one record */
+	TR_PIECE_BYTES = 4096,   /* bytes of one piece, PATH_MAX */
 	TR_MANY = 32,      /* strings of an array (argv), elements of an iovec */
 };
 
@@ -31,8 +31,8 @@ enum tr_event_kind {
 	TR_FORK = 3,   /* args[0] = tid, args[1] = tgid of the child; pieces: none */
 	TR_EXEC = 4,   /* args[0] = the thread id that it had before; piece 0: comm */
 	TR_SIGNAL = 5, /* args[0] = number; piece 0: its kernel_siginfo (48 bytes) */
-	TR_EXIT = 6,   /* a thread ended: ret = exit code as wait(2) gives it; args[0] = 1 if it was the last of its process;
-			  nr, enter_ns, args[1..5] of the call it was in */
+	TR_EXIT = 6,   /* a thread ended: ret = exit code as wait(2) gives it, last; nr, enter_ns and args of the call that it
+			  was in, unless TR_NO_ENTRY */
 };
 
 enum tr_event_flag {
@@ -53,7 +53,7 @@ struct tr_event {
 	__u16 flags; /* enum tr_event_flag */
 	__u16 size;
 	__u32 lost; /* records of this thread that were lost since the last one that came */
-	__u32 pad;
+	__u32 last; /* of an exit: it was the last thread of its process */
 	__s64 ret;
 	__u64 args[TR_ARGS];
 };
@@ -83,7 +83,8 @@ enum tr_capture_kind {
 	TR_NOTHING = 0,
 	TR_STRING = 1,  /* up to the nul byte, at most `most` bytes */
 	TR_BYTES = 2,   /* `size` bytes; with `unit`: `unit` bytes for each of what argument `by` counts */
-	TR_STRINGS = 3, /* a list of pointers to strings that ends with NULL */
+	TR_STRINGS = 3, /* a list of pointers to strings that ends with NULL: `most` bytes of each string, TR_MANY at most;
+			   with `most` 0: only how many there are, as a __u32 */
 	TR_IOVEC = 4,   /* as many iovecs as argument `by` says, at most TR_MANY; and `most` bytes of what they point to */
 	TR_MSGHDR = 5,  /* a struct msghdr, its name, its iovec, and `most` bytes of what that points to */
 };
@@ -109,24 +110,26 @@ struct tr_capture {
 	__u8 by;   /* enum tr_capture_by */
 	__u8 unit; /* bytes of one element, 0: it is `size` bytes long */
 	__u16 size;
-	__u16 most; /* at most so many bytes, up to TR_PIECE */
+	__u16 most; /* at most so many bytes, up to TR_PIECE_BYTES */
 };
 
 /* Value of `plans`, by nr. */
 struct tr_plan {
-	__u32 traced; /* it goes into the stream */
+	__u8 traced;    /* it goes into the stream */
+	__u8 at_entry;  /* bit i: argument i is captured then; both set by the loader */
+	__u8 at_return;
+	__u8 early;     /* what is captured at its entry is gone when it returns (execve) */
 	__u32 counted;
 	struct tr_capture args[TR_ARGS];
 };
 
 enum tr_config_flag {
 	TR_STREAM = 1,
-	TR_COUNT = 2,
-	TR_BY_PROCESS = 4, /* counts of each process as well */
-	TR_FOLLOW = 8,     /* children of those who are traced are traced too */
-	TR_ONLY_FAILED = 16,
-	TR_ONLY_DONE = 32,
-	TR_STACKS = 64, /* kernel stacks of slow calls */
+	TR_BY_PROCESS = 2, /* counts of each process as well */
+	TR_FOLLOW = 4,     /* children of those who are traced are traced too */
+	TR_ONLY_FAILED = 8,
+	TR_ONLY_DONE = 16,
+	TR_LATE = 32, /* most calls will not be shown: capture what they were given when they return, not at their entry */
 };
 
 struct tr_config {
@@ -138,7 +141,7 @@ struct tr_config {
 	__u64 min_ns;  /* calls that took less are not in the stream */
 	__u64 errnos[3]; /* bit n: calls that failed with errno n; all 0: whatever their result was */
 	__u32 level;   /* depth of that cgroup below the root */
-	__u32 argument_bytes; /* of each string of an argument list */
+	__u32 exec; /* number of execve, with which a command that is started begins */
 };
 
 /* Counts of one call; per processor. */
@@ -158,6 +161,25 @@ struct tr_total {
 struct tr_who {
 	__u32 tgid;
 	__u32 nr;
+};
+
+enum tr_thread_flag {
+	TR_IN_CALL = 1,
+	TR_SEEN = 2,    /* a record of it was sent */
+	TR_NEWBORN = 4, /* it returns from its parent's fork, a call that it never made */
+	TR_MUTED = 8,   /* a command to be started: nothing is told until it calls execve */
+	TR_SENT = 16,   /* of the call it is in: the TR_ENTER was sent … */
+	TR_UNSENT = 32, /* … or lost */
+};
+
+/* Value of `threads`, by thread id: the call it is in, or was in last. */
+struct tr_thread {
+	__u64 enter_ns;
+	__u64 args[TR_ARGS];
+	__u32 nr;
+	__u32 flags; /* enum tr_thread_flag */
+	__u32 lost;
+	__u32 again; /* bit i: argument i could not be read at the entry */
 };
 
 /* One per processor. */

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pidwarden.kernel import abi, bpf, parse
+from pidwarden.kernel import abi, parse
 from pidwarden.kernel.btf import Btf
+from pidwarden.kernel.built import object_path
 from pidwarden.kernel.libbpf import raw_btf
 from pidwarden.model.record import GroupFlag, GroupKind, ProcFlag, Record, Rule
+from pidwarden.trace import abi as trace_abi
 
 ROOT = Path(__file__).parents[2]
 HEADER = ROOT / "bpf" / "abi.h"
@@ -104,7 +106,12 @@ def test_the_generated_module_is_what_the_generator_writes():
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.render(Btf(raw_btf(bpf.object_path()))) == Path(abi.__file__).read_text()
+    for name, header, prefix, generated in (
+        ("pidwarden", "abi.h", "pw_", abi),
+        ("trace", "trace_abi.h", "tr_", trace_abi),
+    ):
+        text = module.render(Btf(raw_btf(object_path(name))), header, prefix)
+        assert text == Path(generated.__file__).read_text()
 
 
 def test_bytes_of_a_record_become_that_record():

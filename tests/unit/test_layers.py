@@ -25,6 +25,7 @@ BELOW = {
     "diagnose": {"model"},
     "watch": {"model", "kernel", "errors"},
     "act": {"model", "kernel", "errors", "watch"},
+    "trace": {"model", "kernel", "errors"},
 }
 BELOW["guard"] = {*BELOW}
 BELOW["drill"] = {*BELOW} - {"guard"}

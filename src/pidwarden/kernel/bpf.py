@@ -17,7 +17,6 @@ from pidwarden.kernel.libbpf import (
     Link,
     Map,
     Object,
-    Ring,
     attach_raw,
     has_kernel_function,
     left_out,
@@ -29,6 +28,7 @@ from pidwarden.kernel.libbpf import (
     runner,
 )
 from pidwarden.kernel.parse import parse_group, parse_records, parse_signal
+from pidwarden.kernel.ring import Ring
 from pidwarden.model.record import Counters
 
 if TYPE_CHECKING:

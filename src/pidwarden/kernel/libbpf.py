@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from pidwarden.errors import NotPossible, bpf_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _SONAME = "libbpf.so.1"
 _P, _I, _U32, _U64, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_char_p
-_SAMPLE = ctypes.CFUNCTYPE(_I, _P, _P, ctypes.c_size_t)
+SAMPLE = ctypes.CFUNCTYPE(_I, _P, _P, ctypes.c_size_t)
 
 # name: (result, arguments). Only what is called below.
 _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -41,7 +41,9 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__key_size": (_U32, (_P,)),
     "bpf_map__value_size": (_U32, (_P,)),
     "bpf_map__max_entries": (_U32, (_P,)),
+    "bpf_map__initial_value": (_P, (_P, _P)),
     "bpf_map__set_max_entries": (_I, (_P, _U32)),
+    "bpf_map_create": (_I, (_U32, _S, _U32, _U32, _U32, _P)),
     "bpf_obj_pin": (_I, (_I, _S)),
     "bpf_obj_get": (_I, (_S,)),
     "bpf_raw_tracepoint_open": (_I, (_S, _I)),
@@ -53,7 +55,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_obj_get_info_by_fd": (_I, (_I, _P, _P)),
     "btf__load_from_kernel_by_id": (_P, (_U32,)),
     "bpf_prog_test_run_opts": (_I, (_I, _P)),
-    "ring_buffer__new": (_P, (_I, _SAMPLE, _P, _P)),
+    "ring_buffer__new": (_P, (_I, SAMPLE, _P, _P)),
     "ring_buffer__epoll_fd": (_I, (_P,)),
     "ring_buffer__consume": (_I, (_P,)),
     "ring_buffer__free": (None, (_P,)),
@@ -124,7 +126,12 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def _pointer(result: int | None, what: str) -> int:
+def checked(result: int | None, what: str) -> int:
+    """A pointer that is not NULL.
+
+    Raises:
+        PidwardenError: it is, for the reason in errno.
+    """
     if not result:
         raise bpf_error(what, ctypes.get_errno())
     return result
@@ -140,7 +147,7 @@ def has_kernel_function(name: str) -> bool:
 def raw_btf(path: str) -> bytes:
     """The .BTF section of an ELF file."""
     lib = library()
-    return _btf_bytes(_pointer(lib.btf__parse_elf(os.fsencode(path), None), f"reading the BTF of {path}"))
+    return _btf_bytes(checked(lib.btf__parse_elf(os.fsencode(path), None), f"reading the BTF of {path}"))
 
 
 def _btf_bytes(btf: int) -> bytes:
@@ -181,7 +188,7 @@ def _map_info(fd: int) -> _MapInfo:
 def map_btf(fd: int) -> bytes:
     """The BTF that a map was made with."""
     lib = library()
-    return _btf_bytes(_pointer(lib.btf__load_from_kernel_by_id(_map_info(fd).btf_id), "reading the BTF of a map"))
+    return _btf_bytes(checked(lib.btf__load_from_kernel_by_id(_map_info(fd).btf_id), "reading the BTF of a map"))
 
 
 def elements(fd: int, value_size: int) -> list[tuple[bytes, bytes]]:
@@ -204,11 +211,30 @@ def elements(fd: int, value_size: int) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def keys(fd: int) -> list[bytes]:
+    """Every key of a map; of one that changes meanwhile some may be missing or come twice."""
+    info = _map_info(fd)
+    key, last = ctypes.create_string_buffer(info.key_size), None
+    found: list[bytes] = []
+    while len(found) < info.max_entries and not library().bpf_map_get_next_key(fd, last, key):
+        found.append(key.raw)
+        last = key
+    return found
+
+
 def clear(fd: int) -> None:
     """Removes every element of a hash map."""
     key = ctypes.create_string_buffer(_map_info(fd).key_size)
     while not library().bpf_map_get_next_key(fd, None, key):
         library().bpf_map_delete_elem(fd, key)
+
+
+_RINGBUF = 27  # enum bpf_map_type (include/uapi/linux/bpf.h)
+
+
+def new_ring(name: str, size: int) -> int:
+    """The descriptor of a new ring buffer of `size` bytes, a power of two and at least a page."""
+    return _check(library().bpf_map_create(_RINGBUF, name.encode(), 0, 0, size, None), f"making the ring buffer {name}")
 
 
 class Map:
@@ -228,6 +254,11 @@ class Map:
         if library().bpf_map_update_batch(self.fd, keys, values, ctypes.byref(count), None):
             for i in range(len(keys) // size):  # those it set before it failed as well: that changes nothing
                 self.set(keys[i * size : (i + 1) * size], values[i * width : (i + 1) * width])
+
+    def get(self, key: bytes, processors: int = 0) -> bytes | None:
+        """The value of `key`, None if it is not there. Of a per-processor map: one for each of `processors`."""
+        value = ctypes.create_string_buffer((self.value_size + 7 & ~7) * processors or self.value_size)
+        return None if library().bpf_map_lookup_elem(self.fd, key, value) else value.raw
 
     def delete(self, key: bytes) -> None:
         """Removes `key`; no error if it is not there."""
@@ -312,17 +343,22 @@ class Object:
     def __init__(self, path: str) -> None:
         self._lib = library()
         what = f"opening the BPF object {path}"
-        self._pointer: int | None = _pointer(self._lib.bpf_object__open_file(os.fsencode(path), None), what)
+        self._pointer: int | None = checked(self._lib.bpf_object__open_file(os.fsencode(path), None), what)
 
     def _program(self, name: str) -> int:
-        return _pointer(self._lib.bpf_object__find_program_by_name(self._pointer, name.encode()), f"program {name}")
+        return checked(self._lib.bpf_object__find_program_by_name(self._pointer, name.encode()), f"program {name}")
 
     def _map(self, name: str) -> int:
-        return _pointer(self._lib.bpf_object__find_map_by_name(self._pointer, name.encode()), f"map {name}")
+        return checked(self._lib.bpf_object__find_map_by_name(self._pointer, name.encode()), f"map {name}")
 
     def resize(self, name: str, max_entries: int) -> None:
         """Sets how many elements a map can have; before :meth:`load`."""
         _check(self._lib.bpf_map__set_max_entries(self._map(name), max_entries), f"resizing map {name}")
+
+    def set_constants(self, data: bytes) -> None:
+        """Sets the first bytes of the constants (.rodata); before :meth:`load`."""
+        at = self._lib.bpf_map__initial_value(self._map(".rodata"), ctypes.byref(ctypes.c_size_t()))
+        ctypes.memmove(checked(at, "setting constants"), data, len(data))
 
     def leave_out(self, name: str) -> None:
         """Does not load a program; before :meth:`load`. What it is attached to need not be there."""
@@ -340,17 +376,17 @@ class Object:
 
     def attach(self, name: str) -> Link:
         """Attaches a program to what its section names."""
-        return Link(_pointer(self._lib.bpf_program__attach(self._program(name)), f"attaching {name}"), name)
+        return Link(checked(self._lib.bpf_program__attach(self._program(name)), f"attaching {name}"), name)
 
     def attach_raw(self, name: str, tracepoint: str) -> Link:
         """Attaches a program to a raw tracepoint."""
         pointer = self._lib.bpf_program__attach_raw_tracepoint(self._program(name), tracepoint.encode())
-        return Link(_pointer(pointer, f"attaching to the raw tracepoint {tracepoint}"), name)
+        return Link(checked(pointer, f"attaching to the raw tracepoint {tracepoint}"), name)
 
     def attach_perf(self, name: str, perf_fd: int) -> Link:
         """Attaches a program to an open perf event; the link then owns `perf_fd`."""
         pointer = self._lib.bpf_program__attach_perf_event(self._program(name), perf_fd)
-        return Link(_pointer(pointer, f"attaching {name} to a perf event"), name)
+        return Link(checked(pointer, f"attaching {name} to a perf event"), name)
 
     def program(self, name: str) -> int:
         """The descriptor of a program, once loaded."""
@@ -361,32 +397,4 @@ class Object:
         """Frees everything that is not attached or pinned. May be called twice."""
         if self._pointer:
             self._lib.bpf_object__close(self._pointer)
-            self._pointer = None
-
-
-class Ring:
-    """A ring buffer: :attr:`fd` becomes readable, :meth:`read` yields what has come."""
-
-    def __init__(self, ring_map: Map) -> None:
-        self._got: list[bytes] = []
-        self._callback = _SAMPLE(self._sample)  # kept: C holds only a pointer to it
-        self._lib = library()
-        pointer = self._lib.ring_buffer__new(ring_map.fd, self._callback, None, None)
-        self._pointer: int | None = _pointer(pointer, "opening the ring buffer")
-        self.fd: int = self._lib.ring_buffer__epoll_fd(self._pointer)
-
-    def _sample(self, _ctx: int, data: int, size: int) -> int:
-        self._got.append(ctypes.string_at(data, size))
-        return 0
-
-    def read(self) -> Iterator[bytes]:
-        """The records that are waiting, oldest first; never blocks."""
-        self._lib.ring_buffer__consume(self._pointer)
-        got, self._got = self._got, []
-        return iter(got)
-
-    def close(self) -> None:
-        """Frees it. May be called twice."""
-        if self._pointer:
-            self._lib.ring_buffer__free(self._pointer)
             self._pointer = None

@@ -1,1 +1,4 @@
-"""System calls by family: what is captured, what it says, how it is shown. Pure: events in, values and text out."""
+"""System calls by family: who is traced, what is captured, what it says, how it is shown.
+
+:mod:`tracer` and :mod:`rings` talk to the kernel; the rest is pure: events in, values and text out.
+"""

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from pidwarden.trace import abi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# enum tr_event_kind
-ENTER, RETURN, FORK, EXEC, SIGNAL, EXIT = range(1, 7)
-# enum tr_event_flag
-NO_ENTRY: Final = 1
-FIRST: Final = 2
-ENTERED: Final = 4
-ENTRY_LOST: Final = 8
-# enum tr_piece_flag
-CUT: Final = 1
-FAULT: Final = 2
-# enum tr_part
-NAME: Final = 1000
-CONTROL: Final = 1001
-IOV: Final = 1002
-
-CALLS: Final = 1024  # numbers of one ABI
-_HEAD = struct.Struct("<QQIIHHHHI4xq6Q")
-_PIECE = struct.Struct("<BBHH2x")
-HEAD_BYTES: Final = _HEAD.size
 
 
 class Piece(NamedTuple):
     """What an argument points to, or a part of it."""
 
     arg: int
-    flags: int  # CUT, FAULT
-    part: int  # 0, n for string or element n - 1, NAME, CONTROL, IOV
+    flags: int  # abi.CUT, abi.FAULT
+    part: int  # 0, n for string or element n - 1, abi.NAME, abi.CONTROL, abi.IOV
     data: bytes
 
 
@@ -45,10 +26,11 @@ class Event(NamedTuple):
     enter_ns: int
     tid: int
     tgid: int
-    kind: int
-    nr: int  # CALLS * abi + number
-    flags: int
+    kind: int  # abi.ENTER, RETURN, FORK, EXEC, SIGNAL, EXIT
+    nr: int  # abi.CALLS * ABI + number
+    flags: int  # abi.NO_ENTRY, FIRST, ENTERED, ENTRY_LOST
     lost: int  # records of this thread that were lost before this one
+    last: int  # of an EXIT: the thread was the last of its process
     ret: int
     args: tuple[int, ...]
     pieces: tuple[Piece, ...]
@@ -56,14 +38,14 @@ class Event(NamedTuple):
 
 def parse(data: bytes) -> Event:
     """One record as it came."""
-    ns, enter_ns, tid, tgid, kind, nr, flags, size, lost, ret, *args = _HEAD.unpack_from(data)
-    pieces = tuple(_pieces(data, HEAD_BYTES, HEAD_BYTES + size)) if size else ()
-    return Event(ns, enter_ns, tid, tgid, kind, nr, flags, lost, ret, tuple(args), pieces)
+    ns, enter_ns, tid, tgid, kind, nr, flags, size, lost, last, ret, *args = abi.EVENT.unpack_from(data)
+    pieces = tuple(_pieces(data, abi.EVENT.size, abi.EVENT.size + size)) if size else ()
+    return Event(ns, enter_ns, tid, tgid, kind, nr, flags, lost, last, ret, tuple(args), pieces)
 
 
 def _pieces(data: bytes, at: int, end: int) -> Iterator[Piece]:
     while at < end:
-        arg, flags, size, part = _PIECE.unpack_from(data, at)
-        at += _PIECE.size
+        arg, flags, size, part, _pad = abi.PIECE.unpack_from(data, at)
+        at += abi.PIECE.size
         yield Piece(arg, flags, part, data[at : at + size])
         at += size + 7 & ~7
