@@ -30,7 +30,6 @@ BELOW = {
 BELOW["guard"] = {*BELOW}
 BELOW["drill"] = {*BELOW} - {"guard"}
 BELOW["rescue"] = {*BELOW} - {"drill"}
-BELOW["trace"] = {"model"}
 BELOW["cli"] = {*BELOW}
 BELOW["__main__"] = {"cli", "rescue"}
 

@@ -1,13 +1,15 @@
 """Calls as text. The expected lines are those that strace 6.1 printed for these calls."""
 
+# ruff: noqa: E501  (lines are as strace prints them)
 from __future__ import annotations
 
 import struct
 
 import pytest
 
+from pidwarden.trace.abi import CUT, ENTER, EXIT, FAULT, RETURN, SIGNAL
 from pidwarden.trace.decode import Decoder, signatures
-from pidwarden.trace.event import CUT, ENTER, EXIT, FAULT, RETURN, SIGNAL, Event, Piece
+from pidwarden.trace.event import Event, Piece
 from pidwarden.trace.numbers import CALLS as NUMBERS
 from pidwarden.trace.signature import parse_format
 
@@ -36,14 +38,14 @@ def decoder():
 def event(kind, name, args=(), pieces=(), ret=0):
     number = _NUMBER[name] if isinstance(name, str) else name
     full = tuple(a & (1 << 64) - 1 for a in args) + (0,) * (6 - len(args))
-    return Event(2, 1, 10, 10, kind, number, 0, 0, ret, full, tuple(pieces))
+    return Event(2, 1, 10, 10, kind, number, 0, 0, 0, ret, full, tuple(pieces))
 
 
 def piece(arg, data, flags=0, part=0):
     return Piece(arg, flags, part, data)
 
 
-def line(decoder, name, args, ret=0, before=(), after=()):
+def line(decoder, name, args, ret=0, before=(), after=()):  # noqa: PLR0913
     enter = event(ENTER, name, args, before) if before else None
     done = event(RETURN, name, args, after, ret)
     return f"{decoder.name(done.nr)}({', '.join(decoder.arguments(enter, done))}){decoder.result(done)}"
@@ -66,7 +68,7 @@ _TERMINAL = struct.pack("<4I20x", 0o2400, 0o5, 0o277, 0o105073)
 LINES = [
     ("openat", (-100, P, 0o2000000), 3, [piece(1, b"/etc/ld.so.cache")], [],
      'openat(AT_FDCWD, "/etc/ld.so.cache", O_RDONLY|O_CLOEXEC) = 3'),
-    ("openat", (-100, P, 0o2001, 0o644), -2, [piece(1, b"a\n\x01\x7f\"\\")], [],
+    ("openat", (-100, P, 0o2001, 0o644), -2, [piece(1, b'a\n\x01\x7f"\\')], [],
      'openat(AT_FDCWD, "a\\n\\1\\177\\"\\\\", O_WRONLY|O_APPEND) = -1 ENOENT (No such file or directory)'),
     ("openat", (5, P, 0o101, 0o600), 4, [piece(1, b"x" * 100)], [],
      f'openat(5, "{"x" * 100}", O_WRONLY|O_CREAT, 0600) = 4'),
@@ -105,7 +107,7 @@ LINES = [
     ("clone", (0x1200011, 0, 0, P, 0), 77, [], [],
      f"clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD, child_tidptr={P:#x}) = 77"),
     ("execve", (P, P, P), 0,
-     [piece(0, b"/bin/ls"), piece(1, b"ls", part=1), piece(1, b"y" * 33, CUT, 2), piece(2, longs(1, 2, 0))], [],
+     [piece(0, b"/bin/ls"), piece(1, b"ls", part=1), piece(1, b"y" * 33, CUT, 2), piece(2, b"\2\0\0\0")], [],
      f'execve("/bin/ls", ["ls", "{"y" * 32}"...], {P:#x} /* 2 vars */) = 0'),
     ("socket", (2, 0o2004001, 6), 3, [], [], "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, IPPROTO_TCP) = 3"),
     ("connect", (3, P, 16), -115, [piece(1, _IN)], [],
@@ -193,8 +195,10 @@ LINES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "args", "ret", "before", "after", "expected"), LINES, ids=lambda value: str(value)[:40])
-def test_a_call_is_written_as_strace_writes_it(decoder, name, args, ret, before, after, expected):  # noqa: PLR0917
+@pytest.mark.parametrize(
+    ("name", "args", "ret", "before", "after", "expected"), LINES, ids=lambda value: str(value)[:40]
+)
+def test_a_call_is_written_as_strace_writes_it(decoder, name, args, ret, before, after, expected):
     if name == "sched_yield":  # no arguments, and so no format here
         decoder = Decoder("x86_64", {"sched_yield": parse_format("sched_yield", "")})
     assert line(decoder, name, args, ret, before, after) == expected
@@ -223,7 +227,10 @@ def test_values_are_for_machines(decoder):
     enter = event(ENTER, "openat", (-100, P, 0o2000000), [piece(1, b"a\n\xff")])
     found = decoder.values(enter, event(RETURN, "openat", enter.args, (), 3))
     assert found == {"dfd": "AT_FDCWD", "filename": "a\n\\xff", "a2": "O_RDONLY|O_CLOEXEC"}
-    assert decoder.values(None, event(RETURN, "close", (7,), (), 0)) == {"a0": "0x7", **{f"a{n}": "0" for n in range(1, 6)}}
+    assert decoder.values(None, event(RETURN, "close", (7,), (), 0)) == {
+        "a0": "0x7",
+        **{f"a{n}": "0" for n in range(1, 6)},
+    }
     assert decoder.values(None, event(RETURN, "ustat", (7, P), (), 0)) == {"dev": "0x7", "ubuf": f"{P:#x}"}
 
 
@@ -264,6 +271,9 @@ def test_calls_of_other_abis_have_names_and_strings(decoder):
 
 def test_a_kernel_without_formats_has_names_and_plain_arguments():
     bare = Decoder("x86_64", {})
-    assert line(bare, "ustat", (1, 2), -22) == "ustat(a0=0x1, a1=0x2, a2=0, a3=0, a4=0, a5=0) = -1 EINVAL (Invalid argument)"
+    assert (
+        line(bare, "ustat", (1, 2), -22)
+        == "ustat(a0=0x1, a1=0x2, a2=0, a3=0, a4=0, a5=0) = -1 EINVAL (Invalid argument)"
+    )
     assert line(bare, "close", (3,), 0).startswith("close(a0=0x3")
     assert line(bare, "umask", (0,), 0o22) == "umask(000) = 022"

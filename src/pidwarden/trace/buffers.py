@@ -6,8 +6,8 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from pidwarden.trace import special
+from pidwarden.trace.abi import CUT, FAULT, MANY
 from pidwarden.trace.call import RESULT
-from pidwarden.trace.event import CUT
 from pidwarden.trace.signals import signal_set
 from pidwarden.trace.sockets import ADDRESS_BYTES, address, data_text, iovec, message
 from pidwarden.trace.structs import clone_args
@@ -280,32 +280,33 @@ def _clone_args(place: Place) -> Formatter:
     return formatter
 
 
+def _argv(place: Place) -> Formatter:
+    index = place.arg
+
+    def formatter(call: Call) -> str:
+        pieces = [piece for piece in call.before or call.after if piece.arg == index]
+        where = call.args[index]
+        if not where or (pieces and pieces[0].flags & FAULT and len(pieces) == 1):
+            return pointer(where)
+        strings = [
+            "..." if p.flags & FAULT or p.part > MANY else quote(p.data, place.limit, more=bool(p.flags & CUT))
+            for p in pieces
+        ]
+        return f"[{', '.join(strings)}]"
+
+    return formatter
+
+
 def _envp(place: Place) -> Formatter:
     """Only how many there are: what is in the environment is nobody's business."""
     index = place.arg
 
     def formatter(call: Call) -> str:
         where, piece = call.args[index], call.given(index)
-        if piece is None or not where:
+        if piece is None or not where or len(piece.data) < 4:  # noqa: PLR2004
             return pointer(where)
-        words = struct.unpack(f"<{len(piece.data) // 8}Q", piece.data[: len(piece.data) & ~7])
-        count = words.index(0) if 0 in words else len(words)
-        more = "" if 0 in words else "+"
-        return f"{pointer(where)} /* {count}{more} var{'s' if count != 1 or more else ''} */"
-
-    return formatter
-
-
-def _argv(place: Place) -> Formatter:
-    index = place.arg
-
-    def formatter(call: Call) -> str:
-        pieces = [piece for piece in call.before or call.after if piece.arg == index]
-        if not call.args[index] or not pieces:
-            return pointer(call.args[index])
-        strings = [quote(p.data, place.limit, more=bool(p.flags & CUT)) for p in pieces if p.part]
-        more = any(p.flags & CUT for p in pieces if not p.part)
-        return f"[{', '.join([*strings, '...'] if more else strings)}]"
+        number, more = int.from_bytes(piece.data[:4], "little"), "+" if piece.flags & CUT else ""
+        return f"{pointer(where)} /* {number}{more} var{'' if number == 1 and not more else 's'} */"
 
     return formatter
 

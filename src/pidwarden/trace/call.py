@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pidwarden.trace.event import FAULT
+from pidwarden.trace.abi import FAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pidwarden.trace import special
+from pidwarden.trace import abi, special
+from pidwarden.trace.abi import (
+    AT_ENTRY,
+    AT_RETURN,
+    BY_ARG,
+    BY_NOTHING,
+    BY_RESULT,
+    BY_WORD,
+    BYTES,
+    IF_DONE,
+    IOVEC,
+    MSGHDR,
+    NOTHING,
+    STRING,
+    STRINGS,
+)
+from pidwarden.trace.abi import PIECE_BYTES as PIECE
 from pidwarden.trace.call import RESULT, Place
 from pidwarden.trace.formatters import parse
 from pidwarden.trace.shapes import shape
@@ -17,21 +32,6 @@ if TYPE_CHECKING:
 
     from pidwarden.trace.signature import Signature
 
-# enum tr_capture_kind
-NOTHING, STRING, BYTES, STRINGS, IOVEC, MSGHDR = range(6)
-# enum tr_capture_when
-AT_ENTRY, AT_RETURN, IF_DONE = 1, 2, 4
-# enum tr_capture_by
-BY_NOTHING: Final = 0
-BY_ARG: Final = 1
-BY_RESULT: Final = 7
-BY_WORD: Final = 8
-
-PIECE: Final = 4096  # bytes of one piece
-_PLAN = struct.Struct("<II")
-_CAPTURE = struct.Struct("<BBBBHH")
-_ARGS: Final = 6
-_ENVIRONMENT: Final = 2048  # bytes of the pointers to it, which are counted; what they point to is never read
 _OPTION: Final = 256  # bytes of a socket's option
 _SHORT_OPTION: Final = 16  # without data: numbers and times, not the keys of TLS
 
@@ -56,7 +56,8 @@ class Plan(NamedTuple):
 
     def pack(self) -> bytes:
         """The bytes of struct tr_plan."""
-        return _PLAN.pack(self.traced, self.counted) + b"".join(_CAPTURE.pack(*capture) for capture in self.args)
+        words = (int.from_bytes(abi.CAPTURE.pack(*capture), "little") for capture in self.args)
+        return abi.PLAN.pack(self.traced, 0, 0, 0, self.counted, *words)
 
 
 _NONE: Final = Capture()
@@ -78,7 +79,7 @@ def plans(
     for number, name in names.items():
         signature = signatures.get(name)
         words = shape(signature, own=own)[0] if signature is not None else ()
-        args = [_NONE] * _ARGS
+        args = [_NONE] * abi.ARGS
         for position, word in enumerate(words):
             kind, place = parse(word, position, string)
             args[place.arg] = _capture(kind, place, word, data=data)
@@ -116,6 +117,8 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:  # n
         return Capture(MSGHDR, when, size=MSGHDR_BYTES, most=most if data else 0)
     if kind in ("str", "mount_type", "mount_data"):
         return Capture(STRING, when, most=most)
+    if kind == "argv":
+        return Capture(STRINGS, when, most=most)
     if kind in ("link", "list"):
         return Capture(BYTES, when, by, 1, most=most)
     if kind == "setsockopt":
@@ -136,8 +139,7 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:  # n
 _EVERY: Final = AT_ENTRY | AT_RETURN
 _FIXED: Final = {
     "path": Capture(STRING, most=PIECE),
-    "argv": Capture(STRINGS),
-    "envp": Capture(BYTES, size=_ENVIRONMENT),
+    "envp": Capture(STRINGS),  # with `most` 0: how many there are, and nothing else
     "socklen": Capture(BYTES, _EVERY, size=4),
     "left": Capture(BYTES, AT_RETURN, size=16),
     "pair": Capture(BYTES, AT_RETURN | IF_DONE, size=8),

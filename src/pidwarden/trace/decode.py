@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pidwarden.trace import results, structs
+from pidwarden.trace.abi import CALLS
 from pidwarden.trace.call import Call, Unknown
-from pidwarden.trace.event import CALLS
 from pidwarden.trace.formatters import make, parse
 from pidwarden.trace.numbers import CALLS as NUMBERS
 from pidwarden.trace.shapes import shape

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pidwarden.trace import buffers, special
+from pidwarden.trace.abi import CUT
 from pidwarden.trace.buffers import how_many, ready
 from pidwarden.trace.call import RESULT, Place
-from pidwarden.trace.event import CUT
 from pidwarden.trace.flags import BY_NAME, file_mode, protocol, socket_level, socket_option
 from pidwarden.trace.signals import signal_name
 from pidwarden.trace.structs import ARRAYS, KINDS

@@ -6,7 +6,7 @@ import ipaddress
 import struct
 from typing import TYPE_CHECKING, Final
 
-from pidwarden.trace.event import CONTROL, IOV, NAME
+from pidwarden.trace.abi import CONTROL, IOV, NAME
 from pidwarden.trace.flags import BY_NAME, socket_level
 from pidwarden.trace.text import hexa, pointer, quote
 

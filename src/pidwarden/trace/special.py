@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pidwarden.trace import constants as c
 from pidwarden.trace import structs
-from pidwarden.trace.event import CUT
+from pidwarden.trace.abi import CUT
 from pidwarden.trace.flags import CREATES, clone_flags, fcntl_flags, lock_type, opened, seals
 from pidwarden.trace.signals import signal_name
 from pidwarden.trace.text import BITS_32, hexa, mode, named, pointer, quote, signed32, signed64
@@ -352,6 +352,6 @@ MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "clone_stack": _with(_clone_stack), "clone_flags": _with(_clone_flags), "clone_parent": _with(_clone_parent),
     "clone_tls": _with(_clone_tls), "clone_child": _with(_clone_child), "epoll_ctl": _with(_epoll_ctl),
     "sockopt": _with(_sockopt), "setsockopt": _with(_setsockopt), "sigmask6": _with(_sigmask6),
-    "mount_type": _with(_mount_type), "mount_data": _with(_mount_data), "status": _with(_status), "child_usage": _with(_usage), "restart": _with(_restart),
-    "sigreturn": _with(_sigreturn),
+    "mount_type": _with(_mount_type), "mount_data": _with(_mount_data), "status": _with(_status),
+    "child_usage": _with(_usage), "restart": _with(_restart), "sigreturn": _with(_sigreturn),
 }  # fmt: skip

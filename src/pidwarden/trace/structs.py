@@ -278,7 +278,7 @@ def window_size(data: bytes) -> str:
 
 
 _LOCAL = ("ISIG", "ICANON", "XCASE", "ECHO", "ECHOE", "ECHOK", "ECHONL", "NOFLSH", "IEXTEN", "ECHOCTL", "ECHOPRT",
-          "ECHOKE", "FLUSHO", "TOSTOP", "PENDIN", "EXTPROC")  # fmt: skip
+          "ECHOKE", "FLUSHO", "PENDIN", "TOSTOP", "EXTPROC")  # fmt: skip
 _input = flags(ioctls.TERMIOS_I)
 _output = flags(ioctls.TERMIOS_O)
 _control = flags(ioctls.TERMIOS_C)
