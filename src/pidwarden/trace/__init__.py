@@ -1,0 +1,1 @@
+"""What processes are doing: system calls, and who waits for whom."""
