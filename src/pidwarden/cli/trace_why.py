@@ -82,14 +82,16 @@ def _notes(sight: Sight, graph: Graph) -> list[str]:
     if graph.cut:
         notes.append(f"only the nearest {chain.MOST} were looked at: the picture goes on")
     if seen.left:
-        notes.append(f"who has the other ends was not searched to the end: {seen.left} processes were left when time was up")
+        notes.append(
+            f"who has the other ends was not searched to the end: {seen.left} processes were left when time was up"
+        )
     if seen.silent:
         pids = ", ".join(map(str, seen.silent[:10]))
         notes.append(f"the kernel did not answer for {pids} (within execve): what they have open is not known")
     if seen.searched and seen.unseen:
         notes.append(
-            f"what {seen.unseen} processes of others have open may not be seen: somebody of them may have an end as well; "
-            "type `sudo pidwarden trace --why …`"
+            f"what {seen.unseen} of others' processes have open may not be seen: they may have an end as well"
+            + ("; type `sudo pidwarden trace --why …`" if os.geteuid() else "")
         )
     if any(w.moved for w in graph.waiters.values()):
         notes.append("some ran while others were looked at (marked): of these it is the picture of a moment")

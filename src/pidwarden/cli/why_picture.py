@@ -90,9 +90,11 @@ class _Drawing:
                 if len(same) > _ALIKE:
                     continue
             found.append(edge.to)
-        for refs in alike.values():
-            if left := refs[_ALIKE:]:
-                found.append(f"… and {count(len(left), 'more thread')} in the same wait as {refs[0]}: {_some(left)}")
+        found += [
+            f"… and {count(len(refs) - _ALIKE, 'more thread')} in the same wait as {refs[0]}: {_some(refs[_ALIKE:])}"
+            for refs in alike.values()
+            if len(refs) > _ALIKE
+        ]
         if waiter.more:
             found.append(f"… and {waiter.more} more")
         return found
@@ -125,7 +127,9 @@ def _ends(graph: Graph) -> list[str]:
     circles = [_circle(graph, cycle) for cycle in chain.cycles(graph)]
     alike: dict[object, list[Waiter]] = {}
     for waiter in chain.ends(graph):
-        alike.setdefault((waiter.end, waiter.waits, waiter.do if waiter.end is End.HIDDEN else "", waiter.comm), []).append(waiter)
+        alike.setdefault(
+            (waiter.end, waiter.waits, waiter.do if waiter.end is End.HIDDEN else "", waiter.comm), []
+        ).append(waiter)
     groups = sorted(alike.values(), key=lambda group: group[0].end in (End.IDLE, End.RUNS))  # what may be wrong first
     found = circles + [_end(group) for group in groups[:_MOST_ENDS]]
     if (left := len(groups) - _MOST_ENDS) > 0:
@@ -154,5 +158,5 @@ def _circle(graph: Graph, cycle: Cycle) -> str:
     if not cycle.deadlock:
         return f"a circle, no deadlock as others may let one of them go on: {words}"
     pids = sorted({w.ref.pid for w in waiters})
-    which = f"kill {pids[0]}" if len(pids) == 1 else f"one of them has to let go or be ended, as by kill {pids[-1]}"
+    which = f"kill {pids[0]}" if len(pids) == 1 else f"let one of them let go, or end it, as by kill {pids[-1]}"
     return f"the end: {'' if cycle.sure else 'most likely '}a deadlock: {words}; none can go on by itself. do: {which}"

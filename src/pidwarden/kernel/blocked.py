@@ -54,7 +54,7 @@ def look(sight: Sight, ref: Ref) -> Waiter:
     background = bool(stat and stat.tty and stat.tpgid > 0 and stat.pgrp != stat.tpgid)
     told, facts = _thread(sight, Facts(ref, ref.pid, tid, tid, status, background=background))
     return base._replace(
-        call=told.call, waits=told.waits, edges=told.edges, more=told.more, every=told.every, timed=told.timed,
+        call=told.call, waits=told.waits, edges=told.edges, partial=told.partial, every=told.every, timed=told.timed,
         end=told.end or (None if told.edges else End.UNTOLD), do=told.do, syscall=facts.name, fd=told.fd,
         target=told.target, wchan=facts.wchan,
     )  # fmt: skip
@@ -128,11 +128,9 @@ def _thread(sight: Sight, facts: Facts) -> tuple[Told, Facts]:
         return told, facts
     if status.state == "R" or (facts.call is None and not facts.hidden and not facts.wchan):
         return Told("it computes: nothing is in its way", end=End.RUNS, do=f"top -H -p {facts.pid}"), facts
-    if facts.call is None or facts.call.number == NO_SYSCALL:
-        told = _by_function(sight, facts)
-    else:
-        told = _call(sight, facts)
-    if not told.call and facts.call and facts.call.number != NO_SYSCALL:
+    within = facts.call is not None and facts.call.number != NO_SYSCALL
+    told = _call(sight, facts) if within else _by_function(sight, facts)
+    if not told.call and facts.call and within:
         told = told._replace(call=f"{facts.name or facts.call.number}()")
     return told, facts
 
@@ -160,7 +158,9 @@ def _why(sight: Sight, facts: Facts) -> str:
 def _stopped(facts: Facts) -> Told:
     if facts.background:
         words = "stopped by a signal, in the background of its terminal"
-        return Told(words, end=End.STOPPED, do=f"kill -CONT {facts.pid}; or `fg` in its shell, if it wants the terminal")
+        return Told(
+            words, end=End.STOPPED, do=f"kill -CONT {facts.pid}; or `fg` in its shell, if it wants the terminal"
+        )
     return Told("stopped by a signal (SIGSTOP or one like it)", end=End.STOPPED, do=f"kill -CONT {facts.pid}")
 
 
@@ -186,7 +186,8 @@ def _quoted(path: str) -> str:
 
 def _call(sight: Sight, facts: Facts) -> Told:
     if facts.name in vforks.CALLS and facts.status.state == "D":
-        children = sight.some(lambda: vforks.children(facts.pid, facts.tid, sight.root), [])
+        none: list[int] = []
+        children = sight.some(lambda: vforks.children(facts.pid, facts.tid, sight.root), none)
         edges = tuple(Edge(Ref(child), "child") for child in children)
         if edges:
             return Told("waits until its vfork child calls exec, or ends", edges, call=f"{facts.name}()")
@@ -206,7 +207,9 @@ def _uninterruptible(sight: Sight, facts: Facts) -> Told:
     call = f"{facts.name}({fd}{' = ' + link if link else ''})" if fd is not None else ""
     reads = _PROC_FILE.match(link.removeprefix(sight.root)) if link.startswith(sight.root) else None
     if reads and (ref := sight.ref(int(reads[1] or reads[2]))):
-        return Told("waits until the kernel may tell of a process", (Edge(ref, "in execve"),), call=call, fd=fd, target=link)
+        return Told(
+            "waits until the kernel may tell of a process", (Edge(ref, "in execve"),), call=call, fd=fd, target=link
+        )
     words = f"in the kernel, in {facts.wchan or 'a function that is not shown'}: most signals do not end that"
     do = f"sudo pidwarden stuck pid:{facts.pid}"
     return Told(words, end=End.UNINTERRUPTIBLE, do=do, call=call, fd=fd, target=link)

@@ -1,4 +1,4 @@
-"""For whom a thread waits, by the system call it sleeps in: children, locks in memory, times, signals, many descriptors.
+"""For whom a thread waits, by the system call it sleeps in: children, locks in memory, times, signals, descriptors.
 
 What it does with one descriptor is told by :mod:`pidwarden.kernel.blockedfd`.
 """
@@ -79,8 +79,7 @@ def _for_children(sight: Sight, facts: Facts, kind: int, number: int, options: i
     call, words = _wait_words(facts, kind, number)
     if kind == _P_PIDFD:
         pid = blockedfd.pid_of(sight, facts.alive, number)
-        edges = (Edge(Ref(pid), "child"),) if pid else ()
-        return Told(words, edges, call=call, fd=number)
+        return Told(words, (Edge(Ref(pid), "child"),) if pid else (), call=call, fd=number)
     candidates = sight.children(facts.pid, facts.tid if options & _WNOTHREAD else 0)
     found = _meant(sight, facts, candidates, kind, number)
     if options & _WALL or not found:  # it may be a tracer, whom tracees answer like children
@@ -94,6 +93,9 @@ def _for_children(sight: Sight, facts: Facts, kind: int, number: int, options: i
             return Told(f"{words}, who has ended: it is about to wake, or another wait is in the way", call=call,
                         end=End.UNTOLD, do=f"pidwarden zombies pid:{facts.pid}", target=str(dead[0]))  # fmt: skip
         return Told(f"{words}, of whom none is seen: it is about to wake", call=call)
+    left = [pid for pid in candidates if pid not in found and not sight.living(pid)]
+    if left:
+        words = f"has children that ended and that it does not wait for (`pidwarden zombies pid:{facts.pid}`); {words}"
     return Told(words, edges, call=call)
 
 
@@ -140,7 +142,7 @@ def _sleep(sight: Sight, facts: Facts) -> Told:
     if absolute:
         return Told(f"sleeps until {clock} is {span}", end=End.SLEEPS, call=call, timed=True)
     asleep = _asleep(sight, facts)
-    words = f"sleeps for {span}" + (f", of which {asleep:.0f} s have passed at least" if asleep else "")
+    words = f"sleeps for {span}" + (f", of which {asleep:.0f} s have passed at least" if asleep >= 1 else "")
     return Told(words, end=End.SLEEPS, call=call, timed=True)
 
 
@@ -167,7 +169,9 @@ def _restarted(sight: Sight, facts: Facts) -> Told:
 
 
 def _signal(_sight: Sight, facts: Facts) -> Told:
-    return Told("waits for a signal, from whoever may send it one", end=End.SIGNAL, call=f"{facts.name}()")
+    timed = facts.name == "rt_sigtimedwait" and facts.call is not None and bool(facts.call.args[2])
+    words = "waits for a signal, from whoever may send it one"
+    return Told(words, end=End.SIGNAL, call=f"{facts.name}()", timed=timed)
 
 
 # -- others ------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pidwarden.model.syscalls import signed
 from pidwarden.model.waiter import Edge, End, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pidwarden.kernel.holders import Held
     from pidwarden.kernel.sight import Facts, Sight
@@ -42,43 +42,40 @@ def told(sight: Sight, facts: Facts) -> Told:
     return found._replace(call=found.call or f"{facts.name}({name})", fd=fd, target=link)
 
 
-def at(sight: Sight, facts: Facts, fd: int, link: str, *, writes: bool) -> Told:
+def at(sight: Sight, facts: Facts, fd: int, link: str, *, writes: bool) -> Told:  # noqa: PLR0911  (one for each kind)
     """Who could make a descriptor ready, to be read or to be written to."""
     if not link:
         return Told("waits for a descriptor that is not shown", end=End.HIDDEN, do=_sudo(facts))
     if link.startswith(SOCKET):
         return blockedsocket.told(sight, facts, link, writes=writes)
     if link.startswith(TERMINALS):
-        if writes:
-            words = f"waits until the terminal {link} takes it: somebody has stopped its output, or nobody reads it"
-            return Told(words, end=End.TYPING, do="type Ctrl-Q there")
-        return Told(f"waits for somebody to type at {link}", end=End.TYPING, do="type there, or end its input: Ctrl-D")
-    if link == EVENTFD:
-        return _eventfd(sight, facts, fd)
-    if is_pidfd(link):
-        pid = pid_of(sight, facts.alive, fd)
-        if not pid:
-            return Told("waits for the end of a process that is gone, or not shown here", end=End.UNTOLD)
-        return Told("waits for the end of", (Edge(sight.ref(pid) or Ref(pid), "its end"),))
-    if link == TIMERFD:
-        return _timer(sight, facts, fd)
-    if link == SIGNALFD:
-        return Told("waits for a signal, from whoever may send it one", end=End.SIGNAL)
+        return _terminal(link, writes=writes)
+    if link in _ANONYMOUS or is_pidfd(link):
+        return (_pidfd if is_pidfd(link) else _ANONYMOUS[link])(sight, facts, fd)
     if link.startswith(EVENTS):
         return Told("waits for something to happen there: it is idle", end=End.IDLE)
-    queue = facts.name in _QUEUES
-    if link.startswith(PIPE) or queue or "pipe_" in facts.wchan or (facts.name not in CALLS and _is_fifo(link)):
+    polled = facts.name not in CALLS and _is_fifo(link)
+    if link.startswith(PIPE) or facts.name in _QUEUES or "pipe_" in facts.wchan or polled:
         return _pipe(sight, facts, fd, link, writes=writes)
     where = f" (in {facts.wchan})" if facts.wchan else ""
     words = f"waits for this file{where}, and who could give it what it waits for is not known"
     return Told(words, end=End.UNTOLD, do=f"sudo pidwarden stuck pid:{facts.pid}")
 
 
+def _terminal(link: str, *, writes: bool) -> Told:
+    if writes:
+        words = f"waits until the terminal {link} takes it: somebody has stopped its output, or nobody reads it"
+        return Told(words, end=End.TYPING, do="type Ctrl-Q there")
+    return Told(f"waits for somebody to type at {link}", end=End.TYPING, do="type there, or end its input: Ctrl-D")
+
+
 def only_pipe(sight: Sight, facts: Facts) -> Told | None:
     """The pipe that a thread sleeps at, of which nothing but that is known, if it has just one of that kind open."""
     writes = "write" in facts.wchan
     wanted = WRITES if writes else READS
-    links = {fd: link for fd, link in _open_pipes(sight, facts.alive) if holders.way(facts.alive, fd, sight.root) & wanted}
+    links = {
+        fd: link for fd, link in _open_pipes(sight, facts.alive) if holders.way(facts.alive, fd, sight.root) & wanted
+    }
     if len(set(links.values())) != 1:
         return None
     fd, link = next(iter(links.items()))
@@ -89,7 +86,8 @@ def only_pipe(sight: Sight, facts: Facts) -> Told | None:
 
 
 def _open_pipes(sight: Sight, pid: int) -> list[tuple[int, str]]:
-    found = sight.some(lambda: evidence.descriptors(pid, sight.root), {})
+    nothing: dict[int, str] = {}
+    found = sight.some(lambda: evidence.descriptors(pid, sight.root), nothing)
     return [(fd, link) for fd, link in sorted(found.items()) if link.startswith(PIPE)]
 
 
@@ -120,10 +118,7 @@ def _pipe(sight: Sight, facts: Facts, fd: int, link: str, *, writes: bool) -> To
         if holders.way(h.pid, h.fd, sight.root) & wanted
         and (not inode or evidence.fdinfo(h.pid, h.fd, b"ino", sight.root) in (inode, b""))
     ]
-    if facts.name in _QUEUES:
-        what = "queue"
-    else:
-        what = "pipe" if link.startswith(PIPE) else "fifo"
+    what = "queue" if facts.name in _QUEUES else "pipe" if link.startswith(PIPE) else "fifo"
     words = f"the {what} is full: it waits for who can read from it" if writes else "waits for who can write into it"
     return _held(sight, facts, words, held)
 
@@ -137,10 +132,8 @@ def _held(sight: Sight, facts: Facts, words: str, held: Iterable[Held]) -> Told:
     edges = [Edge(Ref(pid), _numbers(fds)) for pid, fds in sorted(by_pid.items())]
     if own and (not edges or len(sight.living(facts.pid)) > 1):
         edges.append(Edge(Ref(facts.pid), f"itself, {_numbers(own)}", sure=not edges, weak=bool(edges)))
-    elif own:
-        words += f" (and has that end open itself, {_numbers(own)})"
     if edges:
-        return Told(words, tuple(edges))
+        return Told(words, tuple(edges), partial=not sight.holders.complete)
     return nobody(sight, facts, words)
 
 
@@ -168,14 +161,23 @@ def _eventfd(sight: Sight, facts: Facts, fd: int) -> Told:
     number = evidence.fdinfo(facts.alive, fd, b"eventfd-id", sight.root)
     if not number:
         return Told("waits for an event; who could send it one is not told before Linux 5.2", end=End.UNTOLD)
-    held = [
-        h for h in sight.holders.of(EVENTFD) if evidence.fdinfo(h.pid, h.fd, b"eventfd-id", sight.root) == number
-    ]
+    held = [h for h in sight.holders.of(EVENTFD) if evidence.fdinfo(h.pid, h.fd, b"eventfd-id", sight.root) == number]
     others = [h for h in held if h.pid != facts.pid]
     if not others and len(sight.living(facts.pid)) <= 1:
         words = "waits for an event that nobody else who may be seen could send"
         return Told(words, end=End.HIDDEN if sight.holders.unseen else End.NOBODY, do=_sudo(facts))
     return _held(sight, facts, "waits for an event from", held)
+
+
+def _pidfd(sight: Sight, facts: Facts, fd: int) -> Told:
+    pid = pid_of(sight, facts.alive, fd)
+    if not pid:
+        return Told("waits for the end of a process that is gone, or not shown here", end=End.UNTOLD)
+    return Told("waits for the end of", (Edge(sight.ref(pid) or Ref(pid), "its end"),))
+
+
+def _signalfd(_sight: Sight, _facts: Facts, _fd: int) -> Told:
+    return Told("waits for a signal, from whoever may send it one", end=End.SIGNAL)
 
 
 def _timer(sight: Sight, facts: Facts, fd: int) -> Told:
@@ -185,3 +187,10 @@ def _timer(sight: Sight, facts: Facts, fd: int) -> Told:
     if not seconds:
         return Told("waits for a timer that is not set", end=End.UNTOLD)
     return Told(f"waits for a timer, for another {seconds:.1f} s", end=End.SLEEPS, timed=True)
+
+
+_ANONYMOUS: dict[str, Callable[[Sight, Facts, int], Told]] = {
+    EVENTFD: _eventfd,
+    TIMERFD: _timer,
+    SIGNALFD: _signalfd,
+}

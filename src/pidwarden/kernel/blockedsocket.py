@@ -20,7 +20,9 @@ _ADDRESS_BYTES = 110  # struct sockaddr_un
 def called(sight: Sight, facts: Facts, link: str) -> Told:
     """What a thread waits for in accept(2) or connect(2)."""
     if not link:
-        return Told("waits for a socket that is not shown", end=End.HIDDEN, do=f"sudo pidwarden trace --why {facts.ref}")
+        return Told(
+            "waits for a socket that is not shown", end=End.HIDDEN, do=f"sudo pidwarden trace --why {facts.ref}"
+        )
     if facts.name != "connect":
         row = socketpeer.connection(facts.alive, inode(link), sight.root)
         where = f" to {socketpeer.address(row.local, row.family)}" if row else ""
@@ -72,7 +74,9 @@ def _tcp(sight: Sight, facts: Facts, row: socketpeer.Row, *, writes: bool = Fals
         return Told(f"waits for somebody to connect to {where}: it is idle", end=End.IDLE)
     other = socketpeer.opposite(facts.alive, row, sight.root)
     if other and other.inode:
-        return _held(sight, facts, f"waits for the other end, {row.words}" + (", to read" if writes else ""), other.inode)
+        return _held(
+            sight, facts, f"waits for the other end, {row.words}" + (", to read" if writes else ""), other.inode
+        )
     listener = socketpeer.listener(facts.alive, row, sight.root)
     if listener and (other or row.state == socketpeer.SYN_SENT):
         return _held(sight, facts, f"waits to be accepted at {row.words} by", listener.inode)
@@ -94,7 +98,7 @@ def _held(sight: Sight, facts: Facts, words: str, number: int) -> Told:
         found.setdefault(held.pid, []).append(held.fd)
     edges = tuple(Edge(Ref(pid), f"fd {min(fds)}") for pid, fds in sorted(found.items()))
     if edges:
-        return Told(words, edges)
+        return Told(words, edges, partial=not sight.holders.complete)
     seen = sight.holders
     if seen.unseen:
         words += f"; nobody that may be seen has it, and {seen.unseen} processes may not be looked at"

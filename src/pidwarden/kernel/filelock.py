@@ -1,8 +1,8 @@
 """Who has the lock of a file that a thread waits for: flock(2), and fcntl(2) by process or by open file.
 
-``/proc/locks`` says which lock is in the way. Its pid is that of who asked for it: a lock of a process is his as long as
-it is there, one of an open file passes on to whoever inherits the descriptor, and may outlive him. So of those the
-descriptors are searched, whose ``fdinfo`` shows the lock (proc_pid_fdinfo(5)).
+``/proc/locks`` says which lock is in the way. Its pid is that of who asked for it: a lock of a process is his as
+long as it is there, one of an open file passes on to whoever inherits the descriptor, and may outlive him. So the
+descriptors of everybody are searched for such a one: their ``fdinfo`` shows it (proc_pid_fdinfo(5)).
 """
 
 from __future__ import annotations
@@ -48,14 +48,12 @@ def told(sight: Sight, facts: Facts, fd: int, link: str) -> Told:
 
 
 def _lines(sight: Sight) -> list[str]:
-    parts, data = [], b""
     try:
         with open(f"{sight.root}/locks", "rb") as file:
             data = file.read(_BYTES)
     except OSError:
         data = read_bytes(f"{sight.root}/locks", _BYTES) or b""
-    parts = data.decode("ascii", "replace").split("\n")
-    return parts
+    return data.decode("ascii", "replace").split("\n")
 
 
 def _holders(sight: Sight, facts: Facts, fd: int, link: str, locks: list[FileLock]) -> tuple[Edge, ...]:

@@ -1,7 +1,7 @@
 """Who owns the lock in memory that a thread sleeps at, as far as the kernel or the C library's words tell (futex(2)).
 
 Only where priority is inherited does the kernel itself know. Else a word beside the futex names a thread: if that
-lives, and can reach the memory, it is the owner most likely, and no more: another library may keep something else there.
+lives, and can reach the memory, it is the owner most likely, and no more: another library may keep other things there.
 """
 
 from __future__ import annotations
@@ -74,10 +74,8 @@ def _doubt(sight: Sight, facts: Facts, wait: Wait, guess: Guess, ref: Ref) -> st
 def _owned(facts: Facts, guess: Guess, ref: Ref, doubt: str, tid: int) -> Told:
     if guess.ends:
         return Told("waits for the end of a thread (pthread_join), most likely", (Edge(ref, "ends", sure=False),))
-    if tid == facts.tid:
-        owner = "which it owns itself"
-    else:
-        owner = "owned by" if guess.certain else "most likely owned by"
+    by = "owned by" if guess.certain else "most likely owned by"
+    owner = "which it owns itself" if tid == facts.tid else by
     words = f"waits for {guess.what}, {owner}" + (f" ({doubt})" if doubt else "")
     return Told(words, (Edge(ref, "owner", sure=guess.certain),))
 

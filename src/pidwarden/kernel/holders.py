@@ -11,6 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from pidwarden.kernel import evidence
 from pidwarden.kernel.evidence import fdinfo
 from pidwarden.kernel.patience import sweep
 from pidwarden.kernel.procfs import PROC, within_exec
@@ -18,10 +19,14 @@ from pidwarden.kernel.procfs import PROC, within_exec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from pidwarden.kernel.patience import Swept
+
 SECONDS = 2.0  # for all descriptors of everybody
 _STANDSTILL = 0.5  # at one process, who may have many
+_MOST_LOST = 3  # of those within execve, who may not answer
 _O_ACCMODE, _O_WRONLY, _O_RDWR = 3, 1, 2  # fcntl.h; flags of fdinfo are octal
 READS, WRITES = 1, 2
+_DEAD = "ZX"
 
 
 class Held(NamedTuple):
@@ -35,7 +40,6 @@ class _Seen(NamedTuple):
     links: dict[str, list[int]]
     refused: bool
     left: bool = False  # as time was up
-    silent: bool = False  # it is within execve
 
 
 class Holders:
@@ -73,24 +77,24 @@ class Holders:
         pids = [int(name) for name in os.listdir(self._root) if name.isdecimal()]
         order = dict.fromkeys([*(p for p in self._near() if p in set(pids)), *pids])
         order.pop(own, None)
-        swept = sweep(list(order), lambda pid: self._look(pid, end), _STANDSTILL)
+        late = [pid for pid in order if within_exec(f"{self._root}/{pid}")]
+        prompt = [pid for pid in order if pid not in set(late)]
         found: dict[str, list[Held]] = {}
+        self._take(sweep(prompt, lambda pid: self._look(pid, end), _STANDSTILL), found)
+        self._take(sweep(late, lambda pid: self._look(pid, end), most_lost=_MOST_LOST), found)
+        return found
+
+    def _take(self, swept: Swept[int, _Seen], found: dict[str, list[Held]]) -> None:
         for pid, seen in swept.found:
             self.unseen += seen.refused
             self.left += seen.left
             for link, numbers in seen.links.items():
                 found.setdefault(link, []).extend(Held(pid, number) for number in numbers)
-            if seen.silent:
-                self.silent.append(pid)
-        self.silent += swept.lost
-        self.left += len(swept.left)
-        return found
+        self.silent += [*swept.lost, *swept.left]
 
     def _look(self, pid: int, end: float) -> _Seen:
         if time.monotonic() > end:
             return _Seen({}, False, left=True)
-        if within_exec(f"{self._root}/{pid}"):
-            return _Seen({}, False, silent=True)
         folder = f"{self._root}/{pid}/fd"
         links: dict[str, list[int]] = {}
         try:
@@ -98,7 +102,8 @@ class Holders:
                 with contextlib.suppress(FileNotFoundError):
                     links.setdefault(os.readlink(f"{folder}/{name}"), []).append(int(name))
         except PermissionError:
-            return _Seen(links, True)
+            status = evidence.status(f"{self._root}/{pid}")
+            return _Seen(links, status is not None and status.state not in _DEAD)
         except OSError:
             pass
         return _Seen(links, False)

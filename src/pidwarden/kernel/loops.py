@@ -70,13 +70,14 @@ def _ready(sight: Sight, facts: Facts, found: list[Wanted], links: dict[int, str
     if len(links) > _FOLLOWED:
         return idle
     edges: dict[object, Edge] = {}
-    words = ""
+    words, partial = "", False
     for wanted in found:
         one = blockedfd.at(sight, facts, wanted.fd, links[wanted.fd], writes=wanted.writes)
         if one.end is End.TYPING:
             return one
         if one.end in (End.IDLE, End.SIGNAL, End.OUTSIDE, End.SLEEPS):
             return one if len(links) == 1 else idle
+        partial = partial or one.partial
         words = one.waits if len(links) == 1 else ""
         for edge in one.edges:
             if edge.to.pid != facts.pid:  # what a loop has at both ends wakes it from within
@@ -84,7 +85,7 @@ def _ready(sight: Sight, facts: Facts, found: list[Wanted], links: dict[int, str
                 edges.setdefault(edge.to, edge._replace(how=how))
     if not edges:
         return idle
-    return Told(words or "waits for one of these to be ready, by", tuple(edges.values()))
+    return Told(words or "waits for one of these to be ready, by", tuple(edges.values()), partial=partial)
 
 
 # -- what was asked for ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """How others are looked at without waiting for any of them: their files, links, memory, descriptors, children.
 
-``status``, ``statm``, ``comm``, ``sched``, ``cgroup``, ``fdinfo``, ``children`` and the lists of threads and descriptors
-are read at once; all else through :mod:`pidwarden.kernel.patience`, and no more of who did not answer once.
+``status``, ``statm``, ``comm``, ``sched``, ``cgroup``, ``fdinfo``, ``children`` and the lists of threads and of
+descriptors are read at once; all else through :mod:`pidwarden.kernel.patience`, and no more of who did not answer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Told(NamedTuple):
     timed: bool = False
     fd: int | None = None
     target: str = ""
-    more: int = 0
+    partial: bool = False
 
 
 def _linked(path: str) -> bytes:
@@ -146,8 +146,6 @@ class Sight:
     def living(self, pid: int) -> list[int]:
         """The threads of a process that have not ended."""
         tids = evidence.threads(pid, self.root)
-        if len(tids) == 1:
-            return tids
         return [t for t in tids if (status := self.status(pid, t)) and status.state not in DEAD]
 
     def ref(self, tid: int) -> Ref | None:
@@ -166,10 +164,7 @@ class Sight:
         depth = len(like.nspid)
         if depth <= 1:
             return number if self.status(number) else 0
-        if among:
-            found = {t: s for t in among if (s := self.status(t))}
-        else:
-            found = self.everybody()
+        found = {t: s for t in among if (s := self.status(t))} if among else self.everybody()
         return next((t for t, s in found.items() if len(s.nspid) >= depth and s.nspid[depth - 1] == number), 0)
 
     def everybody(self) -> dict[int, Status]:
@@ -218,5 +213,7 @@ class Sight:
             return f"it runs as another user (uid {status.euid}), and only root may look closer"
         scope = (read_bytes(f"{self.root}/{_YAMA}") or b"").strip().decode()
         if scope not in ("", "0"):
-            return f"kernel.yama.ptrace_scope is {scope}: even one's own processes are root's to look at, but for children"
+            return (
+                f"kernel.yama.ptrace_scope is {scope}: even one's own processes are root's to look at, but for children"
+            )
         return "it takes the right to trace it (ptrace(2)), and it changed its user or is in another user namespace"

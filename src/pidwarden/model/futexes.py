@@ -90,7 +90,9 @@ def _is_mutex(words: tuple[int, ...]) -> bool:
     """Whether these look like a glibc mutex that somebody holds; 64-bit or 32-bit."""
     if len(words) < 5 or words[0] not in (1, _CONTENDED):  # noqa: PLR2004
         return False
-    return any(0 < users <= _MOST_USERS and kind <= _MOST_KIND for users, kind in ((words[3], words[4]), (words[4], words[3])))
+    return any(
+        0 < users <= _MOST_USERS and kind <= _MOST_KIND for users, kind in ((words[3], words[4]), (words[4], words[3]))
+    )
 
 
 def without_owner(wait: Wait) -> str:

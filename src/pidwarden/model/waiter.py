@@ -53,8 +53,9 @@ class Waiter(NamedTuple):
     """A thread, or a process of several, and what it waits for. Texts are for a person; names in them are as found.
 
     ``call`` is what it sleeps in, as strace(1) writes it. ``every``: it goes on only when all of ``edges`` have done
-    what they should; else one is enough. ``more``: how many edges were left out. ``timed``: it wakes by itself in the
-    end. ``do``: what to type. ``switches``: how often it gave up the processor, -1 if that is not known.
+    what they should; else one is enough. ``more``: how many edges were left out. ``partial``: there may be others, who
+    are not shown. ``timed``: it wakes by itself in the end. ``do``: what to type. ``switches``: how often it gave up
+    the processor, -1 if that is not known. ``moved``: it ran again while others were looked at.
     """
 
     ref: Ref
@@ -65,6 +66,7 @@ class Waiter(NamedTuple):
     waits: str = ""
     edges: tuple[Edge, ...] = ()
     more: int = 0
+    partial: bool = False
     every: bool = False
     timed: bool = False
     end: End | None = None
@@ -75,4 +77,4 @@ class Waiter(NamedTuple):
     wchan: str = ""
     switches: int = -1
     threads: int = 1
-    moved: bool = False  # whether it ran again while others were looked at
+    moved: bool = False

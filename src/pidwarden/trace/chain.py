@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pidwarden.model.waiter import Ref, Waiter
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from pidwarden.model.waiter import Ref, Waiter
 
 MOST = 256  # waiters that are looked at for one picture
 WIDTH = 8  # of those that one waits for, how many are followed
@@ -86,10 +86,8 @@ def cycles(graph: Graph) -> list[Cycle]:
     locked = deadlocked(graph)
     found = [_cycle(graph, group, locked, weak=False) for group in _groups(graph, weak=False)]
     named = {ref for cycle in found for ref in cycle.refs}
-    for group in _groups(graph, weak=True):
-        if group <= locked and not group & named:
-            found.append(_cycle(graph, group, locked, weak=True))
-    return found
+    others = [group for group in _groups(graph, weak=True) if group <= locked and not group & named]
+    return found + [_cycle(graph, group, locked, weak=True) for group in others]
 
 
 def deadlocked(graph: Graph) -> frozenset[Ref]:
@@ -158,7 +156,8 @@ def _cycle(graph: Graph, group: Collection[Ref], locked: Collection[Ref], *, wea
     # A deadlock is sure if every way on that was looked at is.
     ways = [e for ref in inside for e in graph.waiters[ref].edges]
     dead = inside >= set(refs)
-    return Cycle(tuple(refs), dead, all(e.sure and not e.weak for e in (ways if dead else links)))
+    whole = not dead or not any(graph.waiters[ref].partial for ref in inside)
+    return Cycle(tuple(refs), dead, whole and all(e.sure and not e.weak for e in (ways if dead else links)))
 
 
 def _shortest(graph: Graph, group: Collection[Ref], *, weak: bool) -> list[Ref]:
