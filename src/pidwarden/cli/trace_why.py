@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pidwarden.cli import source, why_picture
+from pidwarden.cli import source, trace_picture
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.kernel import blocked, procfs
 from pidwarden.kernel.clock import boot_ns
@@ -38,7 +39,11 @@ def run(args: argparse.Namespace) -> int:
         msg = f"--why takes {_MOST_ASKED} processes at most"
         raise UsageError(msg)
     roots = [_root(text.strip()) for text in texts]
-    sight = Sight([ref.pid for ref in roots])
+    with contextlib.closing(Sight([ref.pid for ref in roots])) as sight:
+        return _tell(args, sight, roots)
+
+
+def _tell(args: argparse.Namespace, sight: Sight, roots: list[Ref]) -> int:
     try:
         graph = chain.build(roots, lambda ref: blocked.look(sight, ref))
         graph = graph._replace(waiters={ref: blocked.again(sight, w) for ref, w in graph.waiters.items()})
@@ -51,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         for note in notes:
             print(f"pidwarden trace: {note}", file=sys.stderr)
-        print("\n".join(why_picture.lines(graph)), flush=True)
-    hidden = [graph.waiters[ref].end is End.HIDDEN and not graph.waiters[ref].wchan for ref in graph.roots]
-    return _NO_PERMISSION if all(hidden) else 0
+        print("\n".join(trace_picture.lines(graph)), flush=True)
+    blind = [w.end is End.HIDDEN and not w.wchan for w in graph.waiters.values() if w.threads == 1]
+    return _NO_PERMISSION if all(blind) else 0
 
 
 def _root(text: str) -> Ref:
@@ -107,17 +112,17 @@ def _waiter(waiter: Waiter) -> dict[str, Any]:
         "pid": waiter.ref.pid,
         "tid": waiter.ref.tid or None,
         "start_ns": waiter.key.start_ns or None,
-        "comm": why_picture.name(waiter),
+        "comm": trace_picture.name(waiter),
         "state": waiter.state or None,
         "threads": waiter.threads,
-        "call": why_picture.text(waiter.call) or None,
+        "call": trace_picture.text(waiter.call) or None,
         "syscall": waiter.syscall or None,
         "fd": waiter.fd,
-        "target": why_picture.text(waiter.target) or None,
+        "target": trace_picture.text(waiter.target) or None,
         "wchan": waiter.wchan or None,
-        "waits": why_picture.text(waiter.waits) or None,
+        "waits": trace_picture.text(waiter.waits) or None,
         "waits_for": [
-            {"id": str(e.to), "pid": e.to.pid, "how": why_picture.text(e.how), "sure": e.sure, "weak": e.weak}
+            {"id": str(e.to), "pid": e.to.pid, "how": trace_picture.text(e.how), "sure": e.sure, "weak": e.weak}
             for e in waiter.edges
         ],
         "more": waiter.more,
@@ -125,7 +130,7 @@ def _waiter(waiter: Waiter) -> dict[str, Any]:
         "wakes_by_itself": waiter.timed,
         "moved": waiter.moved,
         "end": waiter.end.value if waiter.end else None,
-        "do": why_picture.text(waiter.do) or None,
+        "do": trace_picture.text(waiter.do) or None,
     }
 
 

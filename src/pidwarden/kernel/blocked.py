@@ -74,7 +74,8 @@ def again(sight: Sight, waiter: Waiter) -> Waiter:
         return waiter
     stat = None if sight.is_silent(ref.pid) else _stat(sight, ref.pid)
     other = stat is not None and waiter.key.known and stat.start_ticks != waiter.key.start_ticks
-    if other or sight.status(ref.pid, ref.tid) is None:
+    status = sight.status(ref.pid, ref.tid)
+    if other or status is None or (status.state in DEAD and waiter.state not in DEAD and waiter.threads == 1):
         return waiter._replace(
             state="", call="", waits="it ended while others were looked at", edges=(), end=End.GONE, do="", more=0
         )
@@ -221,7 +222,7 @@ def _by_function(sight: Sight, facts: Facts) -> Told:
         return _uninterruptible(sight, facts)
     if not facts.hidden:
         return Told(f"sleeps in {facts.wchan}, in no system call", end=End.UNTOLD)
-    do = f"sudo pidwarden trace --why {facts.ref}"
+    do = f"sudo pidwarden trace --why {facts.pid}"
     if sight.is_silent(facts.pid):
         return Told(facts.hidden, end=End.UNINTERRUPTIBLE, do=f"sudo pidwarden stuck pid:{facts.pid}")
     if facts.wchan and (told := blockedcalls.by_function(sight, facts)):

@@ -62,8 +62,12 @@ class Told(NamedTuple):
     partial: bool = False
 
 
-def _linked(path: str) -> bytes:
-    return os.fsencode(os.readlink(path))
+def _any(path: str) -> bytes:
+    """A link, memory, or a file, by the path: one thread for all of them."""
+    name = path.rpartition("/")[2]
+    if name.startswith("mem:") or name == "maps":
+        return peek.asked(path)
+    return os.fsencode(os.readlink(path)) if name.isdecimal() else evidence.read(path)
 
 
 class Sight:
@@ -73,8 +77,7 @@ class Sight:
         self.root, self.machine = root, os.uname().machine
         self._asked = asked
         self._silent: set[tuple[int, bool]] = set()  # of which processes; whether it is about memory
-        self._read, self._link = patience.Reader(), patience.Reader(read=_linked)
-        self._peek = patience.Reader(read=peek.asked)
+        self._reader = patience.Reader(read=_any)
         self.holders = Holders(self._near, root)
         self._everybody: dict[int, Status] | None = None
 
@@ -82,12 +85,24 @@ class Sight:
 
     def read(self, path: str) -> bytes:
         """A :data:`pidwarden.kernel.evidence.Read`."""
-        return self._patiently(self._read, path)
+        about = int(match[1]) if (match := _OWNER.search(path, len(self.root))) else 0
+        which = about, "mem:" in path or path.endswith("/maps")
+        if which in self._silent:
+            raise TimeoutError
+        try:
+            return self._reader(path)
+        except TimeoutError:
+            self._silent.add(which)
+            raise
+
+    def close(self) -> None:
+        """Ends what it keeps running."""
+        self._reader.close()
 
     def memory(self, pid: int, address: int, size: int) -> bytes | str:
         """So many bytes of its memory; in words why not."""
         try:
-            return peek.memory(self._peeked, pid, address, size, self.root)
+            return peek.memory(self.read, pid, address, size, self.root)
         except PermissionError:
             return "its memory may not be read: it takes the right to trace it (ptrace(2))"
         except TimeoutError:
@@ -98,15 +113,15 @@ class Sight:
     def shares(self, pid: int, address: int, other: int) -> bool | None:
         """Whether another process has that memory too; None if that is not shown."""
         try:
-            what = peek.mapped(self._peeked, pid, address, self.root)
-            return what != ("", "") and peek.maps_it(self._peeked, other, what, self.root)
+            what = peek.mapped(self.read, pid, address, self.root)
+            return what != ("", "") and peek.maps_it(self.read, other, what, self.root)
         except OSError:
             return None
 
     def link(self, pid: int, fd: int) -> str:
         """Where a descriptor leads; empty if that is not shown."""
         try:
-            return os.fsdecode(self._patiently(self._link, f"{self.root}/{pid}/fd/{fd}"))
+            return os.fsdecode(self.read(f"{self.root}/{pid}/fd/{fd}"))
         except OSError:
             return ""
 
@@ -114,20 +129,6 @@ class Sight:
         """What a look at something that may not answer finds; the default if it does not."""
         found = patience.sweep([0], lambda _: look(), _SOME_SECONDS).found
         return found[0][1] if found else default
-
-    def _peeked(self, path: str) -> bytes:
-        return self._patiently(self._peek, path)
-
-    def _patiently(self, reader: patience.Reader, path: str) -> bytes:
-        found = _OWNER.search(path, len(self.root))
-        which = int(found[1]) if found else 0, reader is self._peek
-        if which in self._silent:
-            raise TimeoutError
-        try:
-            return reader(path)
-        except TimeoutError:
-            self._silent.add(which)
-            raise
 
     def is_silent(self, pid: int) -> bool:
         """Whether the kernel did not answer for it."""

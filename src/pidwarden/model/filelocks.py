@@ -32,12 +32,6 @@ class FileLock(NamedTuple):
         """Whether it is that lock, though another namespace may number its owner otherwise."""
         return self._replace(pid=0) == other._replace(pid=0)
 
-    def conflicts(self, other: FileLock) -> bool:
-        """Whether one keeps the other from being granted."""
-        if (self.kind == "FLOCK") != (other.kind == "FLOCK") or self.inode != other.inode:
-            return False
-        return "WRITE" in (self.access, other.access) and self.start <= other.end and other.start <= self.end
-
 
 def parse(line: str) -> tuple[FileLock, bool] | None:
     """A line of ``/proc/locks``, or what follows ``lock:`` in fdinfo: the lock, and whether it waits."""

@@ -1,0 +1,470 @@
+"""`pidwarden trace --why`: real processes that wait for each other, each chain followed to its end or to its circle."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from cli_kit import NOBODY, dropped, forget_copy, gone_pid, nobody_cli, one_sentence, pidwarden_cli
+from kit import Child, prop, until
+
+from pidwarden.cli.main import main
+from pidwarden.kernel import blocked, cgroup, evidence, freezer, holders, socketpeer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.root
+LOCKS = ("mutex", "relock", "mutexes", "rwlock", "join", "cond", "semaphore", "fcntl", "ofd", "flock", "flocks")
+LOCKS += ("semop", "msgrcv")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_copy_stays():
+    yield
+    forget_copy()
+
+
+@contextlib.contextmanager
+def stage(what: str, *arguments: str) -> Iterator[list[tuple[int, int]]]:
+    """The prop, and what it says until its line of zeros."""
+    running = Child(prop("blockedlock" if what in LOCKS else "blocked"), what, *arguments, group=True)
+    try:
+        said = []
+        while (line := running.said()) != (0, 0):
+            said.append(line)
+        yield said
+    finally:
+        if what in ("semop", "msgrcv"):
+            running.tell()
+            running.process.wait(20)
+        running.end()
+
+
+class Picture(NamedTuple):
+    """One answer."""
+
+    code: int
+    json: dict
+    text: str = ""
+
+    def waiter(self, who: object) -> dict:
+        return next(w for w in self.json["waiters"] if w["id"] == str(who))
+
+    def chain(self, who: object) -> list[str]:
+        """From one over the first that it waits for, and so on, as far as that goes."""
+        found: list[str] = []
+        todo = [str(who)]
+        while todo and todo[0] not in found:
+            found.append(todo[0])
+            todo = [e["id"] for e in self.waiter(todo[0])["waits_for"]]
+        return found
+
+    def ending(self, who: object) -> str:
+        return self.waiter(self.chain(who)[-1])["end"]
+
+
+@pytest.fixture
+def ask(capsys):
+    """Asks in this process, once everybody is asleep where he should be."""
+
+    def look(who: object) -> Picture:
+        code = main(["trace", "--why", str(who), "--json"])
+        return Picture(code, json.loads(capsys.readouterr().out))
+
+    def drawn(who: object) -> str:
+        main(["trace", "--why", str(who)])
+        return capsys.readouterr().out
+
+    def settled(who: object, is_so) -> Picture:
+        def there():
+            found = look(who)
+            with contextlib.suppress(StopIteration, IndexError):
+                return found if is_so(found) else None
+            return None
+
+        found = until(there, f"{who} to wait as it should")
+        return found._replace(text=drawn(who))
+
+    settled.once = look
+    return settled
+
+
+def ends_in(who: object, end: str):
+    return lambda picture: picture.ending(who) == end
+
+
+# -- the cases that have to be shown -----------------------------------------------------------------------------------
+
+
+def test_a_parent_in_wait4(ask):
+    with stage("wait") as [(a, b), (_b, c)]:
+        found = ask(a, ends_in(a, "signal"))
+        assert found.code == 0
+        assert found.chain(a) == [str(a), str(b), str(c)]
+        assert found.waiter(a)["call"] == "wait4(-1)"
+        assert found.waiter(b)["call"] == f"wait4({c})"
+        lines = found.text.splitlines()
+        assert [line.split()[0] for line in lines[:3]] == [str(a), str(b), str(c)]
+        assert [len(line) - len(line.lstrip()) for line in lines[:3]] == [0, 2, 4]
+        assert lines[3].startswith(f"the end: {c} blocked: ")
+
+
+@pytest.mark.parametrize("what", ["pipe-stopped", "select", "poll", "epoll"])
+def test_a_pipe_whose_writer_is_stopped(ask, what):
+    with stage(what) as [(a, b)]:
+        found = ask(a, ends_in(a, "stopped"))
+        assert found.chain(a) == [str(a), str(b)]
+        assert "pipe:[" in found.waiter(a)["call"]
+        assert found.text.splitlines()[-1].endswith(f"do: kill -CONT {b}")
+        os.kill(b, signal.SIGCONT)
+        assert ask(a, ends_in(a, "signal")).chain(a) == [str(a), str(b)]
+
+
+@pytest.mark.parametrize(("kind", "sure"), [("normal", False), ("pi", True), ("robust", False)])
+def test_a_futex_whose_owner_sleeps(ask, kind, sure):
+    with stage("mutex", kind) as [(a, b), (waits, owner)]:
+        thread = f"{a}/{waits}"
+        found = ask(waits, ends_in(thread, "sleeps"))
+        assert found.json["asked"] == [thread]
+        assert found.chain(thread) == [thread, f"{a}/{owner}", str(b)]
+        assert [e["sure"] for e in found.waiter(thread)["waits_for"]] == [sure]
+        assert ("most likely" in found.waiter(thread)["waits"]) is not sure
+        assert "sleeps for 1000 s" in found.text.splitlines()[-1]
+        whole = ask(a, lambda p: len(p.json["waiters"]) == 5)
+        assert whole.waiter(a)["threads"] == 3
+        assert ask(f"{a}/{a}", ends_in(f"{a}/{a}", "signal")).json["asked"] == [f"{a}/{a}"]
+
+
+def test_a_mutex_shared_between_processes(ask):
+    with stage("mutex", "shared") as [(a, b)]:
+        found = ask(a, ends_in(a, "sleeps"))
+        assert found.chain(a) == [str(a), str(b)]
+
+
+@pytest.mark.parametrize(("what", "says"), [("fcntl", "POSIX WRITE, bytes 0 to 9"), ("ofd", "OFDLCK WRITE")])
+def test_a_lock_of_a_file(ask, tmp_path, what, says):
+    with stage(what, str(tmp_path / "lock")) as [(a, b)]:
+        found = ask(a, ends_in(a, "sleeps"))
+        assert found.chain(a) == [str(a), str(b)]
+        assert [e["pid"] for e in found.waiter(a)["waits_for"]] == [b]
+        assert says in found.waiter(a)["waits"]
+        assert found.waiter(a)["target"] == str(tmp_path / "lock")
+
+
+# -- others ------------------------------------------------------------------------------------------------------------
+
+
+def test_three_behind_locks_of_flock(ask, tmp_path):
+    with stage("flock", str(tmp_path / "lock")) as [(a, b), (c, _none)]:
+        assert ask(a, ends_in(a, "signal")).chain(a) == [str(a), str(b), str(c)]
+
+
+@pytest.mark.parametrize("what", ["pipes", "flocks"])
+def test_two_who_wait_for_each_other(ask, tmp_path, what):
+    with stage(what, str(tmp_path / "lock")) as [(a, b)]:
+        found = ask(a, lambda p: p.json["cycles"])
+        (cycle,) = found.json["cycles"]
+        assert (cycle["ids"], cycle["deadlock"]) == ([str(a), str(b)], True)
+        everybody_is_seen = not any("open" in note for note in found.json["notes"])
+        assert cycle["sure"] == (what == "flocks" or everybody_is_seen)
+        assert found.json["ends"] == []
+        assert "a deadlock: " in found.text
+        assert "full circle" in found.text
+
+
+def test_two_mutexes(ask):
+    with stage("mutexes") as [(a, _none), (first, second)]:
+        found = ask(a, lambda p: p.json["cycles"])
+        (cycle,) = found.json["cycles"]
+        assert sorted(cycle["ids"]) == sorted((f"{a}/{first}", f"{a}/{second}"))
+        assert (cycle["deadlock"], cycle["sure"]) == (True, False)
+        assert "most likely a deadlock" in found.text
+
+
+@pytest.mark.parametrize("what", ["relock", "own-pipe"])
+def test_one_who_waits_for_itself(ask, what):
+    with stage(what) as [(a, _none)]:
+        found = ask(a, lambda p: p.json["cycles"])
+        assert found.json["cycles"][0]["ids"] == [str(a)]
+        assert f"deadlock: {a} {found.waiter(a)['comm']} waits for itself" in found.text
+
+
+def test_an_owner_that_has_ended(ask):
+    with stage("mutex", "dead") as [(a, _b), (waits, owner)]:
+        found = ask(waits, ends_in(f"{a}/{waits}", "nobody"))
+        assert f"thread {owner}, has ended without letting go" in found.text
+
+
+@pytest.mark.parametrize(("what", "says"), [("rwlock", "read-write lock"), ("join", "pthread_join")])
+def test_other_waits_for_a_thread(ask, what, says):
+    with stage(what) as [(a, thread)]:
+        found = ask(a, lambda p: p.waiter(f"{a}/{a}")["waits_for"] and p.ending(f"{a}/{a}") == "sleeps")
+        assert found.chain(f"{a}/{a}") == [f"{a}/{a}", f"{a}/{thread}"]
+        assert says in found.waiter(f"{a}/{a}")["waits"]
+
+
+def test_what_has_no_owner_is_said_to_have_none(ask):
+    with stage("cond") as [(a, thread)]:
+        found = ask(a, lambda p: p.waiter(f"{a}/{a}")["waits_for"])
+        assert [(e["id"], e["weak"]) for e in found.waiter(f"{a}/{a}")["waits_for"]] == [(str(a), True)]
+        assert "no owner" in found.waiter(f"{a}/{a}")["waits"]
+        assert found.json["cycles"] == []
+        assert found.waiter(f"{a}/{thread}")["end"] == "sleeps"
+    with stage("semaphore") as [(a, _none)]:
+        assert "no other thread lives" in ask(a, ends_in(a, "nobody")).text
+
+
+def test_a_chain_of_ten(ask):
+    with stage("chain", "10") as [(first, last)]:
+        found = ask(first, ends_in(first, "sleeps"))
+        assert len(found.chain(first)) == 10
+        assert found.chain(first)[-1] == str(last)
+        assert len(found.text.splitlines()) == 11
+
+
+def test_many_writers_are_a_tree_with_a_limit(ask):
+    with stage("fan", "12") as [(a, _count)]:
+        found = ask(a, lambda p: len(p.waiter(a)["waits_for"]) == 8 and p.ending(a) == "signal")
+        assert found.waiter(a)["more"] == 4
+        assert "… and 4 more" in found.text
+
+
+@pytest.mark.parametrize("what", ["full", "eventfd", "pidfd", "unix", "tcp", "traced"])
+def test_the_other_end(ask, what):
+    if what == "unix" and not socketpeer.unix_diag():
+        pytest.skip("this kernel does not tell of Unix sockets")
+    with stage(what) as [(a, b)]:
+        found = ask(a, ends_in(a, "signal"))
+        assert found.chain(a) == [str(a), str(b)]
+        assert [e["pid"] for e in found.waiter(a)["waits_for"]] == [b]
+
+
+def test_a_connection_that_nobody_has_accepted(ask, tmp_path):
+    if not socketpeer.unix_diag():
+        pytest.skip("this kernel does not tell of Unix sockets")
+    with stage("unaccepted", str(tmp_path / "socket")) as [(a, b)]:
+        found = ask(a, ends_in(a, "signal"))
+        assert found.chain(a) == [str(a), str(b)]
+        assert "to be accepted by" in found.waiter(a)["waits"]
+
+
+def test_who_serves_is_idle(ask):
+    with stage("listen") as [(a, _none)]:
+        assert "to connect to 127.0.0.1:" in ask(a, ends_in(a, "idle")).text
+
+
+def test_a_fifo_that_nobody_opens(ask, tmp_path):
+    path = tmp_path / "fi\nfo"
+    with stage("fifo", str(path)) as [(a, _none)]:
+        found = ask(a, ends_in(a, "nobody"))
+        assert found.waiter(a)["call"] == f'openat("{tmp_path}/fi\\nfo", O_RDONLY)'
+        assert "who will write into it" in found.waiter(a)["waits"]
+
+
+def test_a_fifo_that_is_open_on_both_sides(tmp_path):
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    with subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL) as reader, open(path, "wb") as _writer:
+        me = os.getpid()
+        there = until(lambda: evidence.syscall(f"/proc/{reader.pid}", evidence.read), "cat to read")
+        assert there
+        done = pidwarden_cli("trace", "--why", str(reader.pid), "--json")  # it leaves itself out, and not us
+        waiter = json.loads(done.stdout)["waiters"][0]
+        assert [e["pid"] for e in waiter["waits_for"]] == [me], done.stdout
+        reader.kill()
+
+
+def test_a_child_of_a_group(ask):
+    with stage("group") as [(a, b), (c, _none)]:
+        found = ask(a, ends_in(a, "signal"))
+        assert [e["pid"] for e in found.waiter(a)["waits_for"]] == [b]
+        assert str(c) not in {w["id"] for w in found.json["waiters"]}
+
+
+def test_a_vfork_child(ask):
+    with stage("vfork") as [(a, b)]:
+        found = ask(a, ends_in(a, "stopped"))
+        assert found.waiter(a)["state"] == "D"
+        assert found.chain(a) == [str(a), str(b)]
+
+
+@pytest.mark.parametrize(("what", "tool"), [("semop", "ipcs -s -i"), ("msgrcv", "ipcs -q -i")])
+def test_system_v(ask, what, tool):
+    with stage(what) as [(a, number)]:
+        found = ask(a, ends_in(a, "untold"))
+        assert "it has no owner" in found.waiter(a)["waits"]
+        assert found.waiter(a)["do"] == f"{tool} {number}"
+
+
+def test_a_hostile_name(ask):
+    with stage("name") as [(a, b)]:
+        found = ask(a, ends_in(a, "signal"))
+        assert found.waiter(b)["comm"] == ") Z 1 (\\n\\x1b[31m\\xff"
+        assert all(line.isprintable() for line in found.text.splitlines())
+        assert len(found.text.splitlines()) == 3
+
+
+def test_a_pipeline_of_a_shell(ask):
+    with subprocess.Popen(["sh", "-c", "sleep 1000 | cat | cat"], process_group=0) as shell:
+        try:
+            found = ask(shell.pid, ends_in(shell.pid, "sleeps"))
+            assert [found.waiter(i)["comm"] for i in found.chain(shell.pid)][-1] == "sleep"
+            last = max(e["pid"] for e in found.waiter(shell.pid)["waits_for"])
+            assert [found.waiter(i)["comm"] for i in found.chain(last)] == ["cat", "cat", "sleep"]
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+
+
+def test_flock_the_command_and_its_child(ask, tmp_path):
+    path = str(tmp_path / "lock")
+    argv = ["flock", path, "sleep", "1000"]
+    with subprocess.Popen(argv, process_group=0) as holder, subprocess.Popen(argv, process_group=0) as waits:
+        try:
+            # Who came first is not known: whoever got it waits for a child.
+            found = ask(f"{holder.pid},{waits.pid}", lambda p: {w["syscall"] for w in p.json["waiters"]} >= {"flock"})
+            blocked = next(w for w in found.json["waiters"] if w["syscall"] == "flock")
+            assert found.ending(blocked["id"]) == "sleeps"
+        finally:
+            for one in (holder, waits):
+                os.killpg(one.pid, signal.SIGKILL)
+
+
+def test_a_frozen_cgroup(ask):
+    mounts = cgroup.mounts()
+    where = mounts.v1.get(freezer.CONTROLLER) or mounts.v2
+    if where is None:
+        pytest.skip("no freezer")
+    directory = f"{where}/pidwarden-why-{os.getpid()}"
+    os.mkdir(directory)
+    try:
+        with subprocess.Popen(["sleep", "1000"]) as child:
+            with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
+                file.write(str(child.pid))
+            freezer.freeze(directory)
+            try:
+                found = ask(child.pid, ends_in(child.pid, "frozen"))
+                assert directory in found.waiter(child.pid)["do"]
+            finally:
+                freezer.thaw(directory)
+                child.kill()
+    finally:
+        until(lambda: not cgroup.processes(directory), "the cgroup to be empty")
+        os.rmdir(directory)
+
+
+def test_who_computes_and_who_waits_for_a_terminal(ask):
+    master, slave = os.openpty()
+    with (
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy,
+        subprocess.Popen(["cat"], stdin=slave, stdout=subprocess.DEVNULL) as reader,
+    ):
+        try:
+            assert ask(busy.pid, ends_in(busy.pid, "runs")).json["cycles"] == []
+            found = ask(reader.pid, ends_in(reader.pid, "typing"))
+            assert os.ttyname(slave) in found.text
+        finally:
+            busy.kill()
+            reader.kill()
+            os.close(master)
+            os.close(slave)
+
+
+def test_a_zombie_is_its_parents(ask):
+    child = subprocess.Popen(["true"])
+    try:
+        found = ask(child.pid, lambda p: p.waiter(child.pid)["state"] == "Z")
+        assert found.waiter(child.pid)["waits_for"][0]["pid"] == os.getpid()
+        assert found.waiter(child.pid)["do"] == f"pidwarden zombies pid:{os.getpid()}"
+    finally:
+        child.wait()
+
+
+def test_the_commands_it_names_are_taken():
+    me = str(os.getpid())
+    assert pidwarden_cli("zombies", f"pid:{me}").returncode == 0
+    assert pidwarden_cli("stuck", f"pid:{me}").returncode in (0, 1)
+
+
+# -- who is gone, and what may not be seen -----------------------------------------------------------------------------
+
+
+def test_nobody_of_that_number():
+    done = pidwarden_cli("trace", "--why", str(gone_pid()))
+    assert "no such process" in one_sentence(done, 1)
+    assert "is not a process id" in one_sentence(pidwarden_cli("trace", "--why", "x"), 2)
+    assert "nobody is named" in one_sentence(pidwarden_cli("trace"), 2)
+    assert "another one now" in one_sentence(pidwarden_cli("trace", "--why", "1@77"), 1)
+
+
+def test_an_ordinary_user_is_told_what_is_in_the_way():
+    done = nobody_cli("trace", "--why", str(os.getpid()))
+    assert done.returncode == 3, done.stderr
+    assert "another user" in done.stdout
+    assert f"do: sudo pidwarden trace --why {os.getpid()}" in done.stdout
+
+
+def test_an_ordinary_user_sees_his_own():
+    argv = [*dropped(NOBODY), "sh", "-c", "sleep 1000 | cat"]
+    with subprocess.Popen(argv, process_group=0) as shell:
+        try:
+
+            def look():
+                done = nobody_cli("trace", "--why", str(shell.pid), "--json")
+                found = json.loads(done.stdout)
+                return found if {"cat", "sleep"} <= {w["comm"] for w in found["waiters"]} else None
+
+            found = until(look, "the pipeline")
+            cat = next(w for w in found["waiters"] if w["comm"] == "cat")
+            assert [e["how"] for e in cat["waits_for"]] == ["fd 1"]
+            assert any("may not be seen" in note for note in found["notes"])
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+
+
+def test_a_search_that_takes_too_long_is_cut_and_said_to_be(ask, monkeypatch):
+    monkeypatch.setattr(holders.Holders.__init__, "__defaults__", (holders.PROC, 0.0))
+    with stage("pipe-stopped") as [(a, _b)]:
+        found = ask(a, ends_in(a, "untold"))
+        assert "looked at in time" in found.text
+        assert any("time was up" in note for note in found.json["notes"])
+
+
+def test_who_ends_meanwhile_is_said_to_be_gone(ask, monkeypatch):
+    with stage("pipe-stopped") as [(a, b)]:
+        ask(a, ends_in(a, "stopped"))
+        real = blocked.look
+
+        def look(sight, ref):
+            found = real(sight, ref)
+            if ref.pid == b:
+                os.kill(b, signal.SIGKILL)
+                until(lambda: sight.status(b) is None or sight.status(b).state == "Z", "its end")
+            return found
+
+        monkeypatch.setattr(blocked, "look", look)
+        found = ask.once(a)
+        assert found.waiter(b)["end"] in ("gone", "dead")
+
+
+def test_threads_in_the_same_wait_are_shown_as_one(ask):
+    code = """
+import threading
+event = threading.Event()
+for _ in range(20):
+    threading.Thread(target=event.wait, daemon=True).start()
+input()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        try:
+            found = ask(child.pid, lambda p: p.waiter(child.pid)["threads"] == 21)
+            assert "more threads in the same wait" in found.text
+            assert len(found.text.splitlines()) < 12
+        finally:
+            child.kill()
