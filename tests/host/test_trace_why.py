@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 LOCKS = ("mutex", "relock", "mutexes", "rwlock", "join", "cond", "semaphore", "fcntl", "ofd", "flock", "flocks")
 LOCKS += ("semop", "msgrcv")
+STUCK = ("exec-traced", "uffd")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,7 +35,8 @@ def _no_copy_stays():
 @contextlib.contextmanager
 def stage(what: str, *arguments: str) -> Iterator[list[tuple[int, int]]]:
     """The prop, and what it says until its line of zeros."""
-    running = Child(prop("blockedlock" if what in LOCKS else "blocked"), what, *arguments, group=True)
+    name = "stuck" if what in STUCK else "blockedlock" if what in LOCKS else "blocked"
+    running = Child(prop(name), what, *arguments, group=True)
     try:
         said = []
         while (line := running.said()) != (0, 0):
@@ -295,6 +297,18 @@ def test_a_vfork_child(ask):
         assert found.chain(a) == [str(a), str(b)]
 
 
+def test_execve_behind_another_thread(ask):
+    with stage("exec-traced") as [(a, b)]:
+        assert ask(a, ends_in(a, "signal")).chain(a) == [str(a), str(b)]
+
+
+def test_what_only_the_kernel_ends_leads_to_stuck(ask):
+    with stage("uffd") as [(a, _same)]:
+        found = ask(a, ends_in(a, "uninterruptible"))
+        assert f"do: sudo pidwarden stuck pid:{a}" in found.text
+        assert "userfaultfd" in found.text
+
+
 @pytest.mark.parametrize(("what", "tool"), [("semop", "ipcs -s -i"), ("msgrcv", "ipcs -q -i")])
 def test_system_v(ask, what, tool):
     with stage(what) as [(a, number)]:
@@ -327,10 +341,12 @@ def test_flock_the_command_and_its_child(ask, tmp_path):
     argv = ["flock", path, "sleep", "1000"]
     with subprocess.Popen(argv, process_group=0) as holder, subprocess.Popen(argv, process_group=0) as waits:
         try:
-            # Who came first is not known: whoever got it waits for a child.
-            found = ask(f"{holder.pid},{waits.pid}", lambda p: {w["syscall"] for w in p.json["waiters"]} >= {"flock"})
-            blocked = next(w for w in found.json["waiters"] if w["syscall"] == "flock")
-            assert found.ending(blocked["id"]) == "sleeps"
+
+            def who_waits(picture):  # who came first is not known: whoever got it waits for a child
+                return next(w["id"] for w in picture.json["waiters"] if w["syscall"] == "flock")
+
+            found = ask(f"{holder.pid},{waits.pid}", lambda p: p.ending(who_waits(p)) == "sleeps")
+            assert found.waiter(found.chain(who_waits(found))[-1])["comm"] == "sleep"
         finally:
             for one in (holder, waits):
                 os.killpg(one.pid, signal.SIGKILL)
@@ -426,6 +442,32 @@ def test_an_ordinary_user_sees_his_own():
             assert any("may not be seen" in note for note in found["notes"])
         finally:
             os.killpg(shell.pid, signal.SIGKILL)
+
+
+def test_without_the_system_call_the_kernels_function_tells(ask, monkeypatch):
+    """As where Yama lets nobody but root attach (kernel.yama.ptrace_scope)."""
+    monkeypatch.setattr(evidence, "syscall", lambda *_args: evidence.Unknown("not allowed"))
+    argv = ["sh", "-c", "sleep 1000 | cat; true"]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, process_group=0) as shell:
+        try:
+            found = ask(shell.pid, lambda p: {w["comm"] for w in p.json["waiters"]} == {"sh", "sleep", "cat"})
+            assert found.code == 0
+            cat, sleep = (next(w for w in found.json["waiters"] if w["comm"] == name) for name in ("cat", "sleep"))
+            assert [(e["pid"], e["sure"]) for e in cat["waits_for"]] == [(sleep["pid"], False)]
+            assert "most likely" in cat["waits"]
+            assert (sleep["end"], "not shown" in sleep["waits"]) == ("sleeps", True)
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+
+
+def test_hidden_by_the_mount_of_proc():
+    script = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+    me = os.getpid()
+    argv = ["trace", "--why", str(me)]
+    done = nobody_cli(*argv, prefix=("unshare", "--mount", "sh", "-c", script, "sh"))
+    assert done.returncode == 3, done.stderr
+    assert "hidepid" in done.stdout
+    assert f"sudo pidwarden trace --why {me}" in done.stdout
 
 
 def test_a_search_that_takes_too_long_is_cut_and_said_to_be(ask, monkeypatch):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pidwarden.diagnose.sleeps import TITLES, Cause, cause_of
 from pidwarden.diagnose.words import count
+from pidwarden.model import calls
 from pidwarden.model.text import escape
 from pidwarden.model.waiter import End
 from pidwarden.trace import chain
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pidwarden.trace.chain import Cycle, Graph
 
 _MOST_ENDS = 8
+_MOST_LINKS = 4
 _ALIKE = 2  # threads in the same wait that are shown before the rest is only counted
 _NAMED = 8
 # What to do where no command helps.
@@ -34,6 +37,14 @@ _ADVICE = {
 def text(name: str) -> str:
     """A text with names in it as they were found, made harmless."""
     return escape(name.encode("utf-8", "surrogateescape"))
+
+
+def cause(waiter: Waiter) -> str:
+    """For what a thread waits in the kernel, in words, as far as the function says it."""
+    if waiter.end is not End.UNINTERRUPTIBLE or not waiter.wchan:
+        return ""
+    found = cause_of((waiter.wchan,), changes=calls.changes(waiter.syscall))[0]
+    return "" if found in (Cause.UNKNOWN, Cause.TRANSIENT) else f"; that is a wait for {TITLES[found]}"
 
 
 def name(waiter: Waiter) -> str:
@@ -134,6 +145,8 @@ def _ends(graph: Graph) -> list[str]:
     found = circles + [_end(group) for group in groups[:_MOST_ENDS]]
     if (left := len(groups) - _MOST_ENDS) > 0:
         found.append(f"… and {count(left, 'more end')}; `--json` has all")
+    links = dict.fromkeys(text(w.do) for w in chain.walk(graph) if w.edges and w.do)
+    found += [f"see also: {do}" for do in list(links)[:_MOST_LINKS]]
     if graph.cut:
         found.append("the end is not reached: there are more than can be looked at")
     return found
@@ -142,7 +155,7 @@ def _ends(graph: Graph) -> list[str]:
 def _end(group: Sequence[Waiter]) -> str:
     first = group[0]
     who = _who(first) if len(group) == 1 else f"{_some([w.ref for w in group])} {name(first)}"
-    words = text(first.waits)
+    words = text(first.waits) + cause(first)
     verb = f" {'is' if len(group) == 1 else 'are'} " if first.end in (End.STOPPED, End.FROZEN) else ": "
     do = text(first.do) or _ADVICE.get(first.end or End.UNTOLD, "").format(pid=first.ref.pid)
     return f"the end: {who}{verb}{words}" + (f". do: {do}" if do else "")

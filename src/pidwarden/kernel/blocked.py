@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import blockedcalls, evidence, parents, procfs, stuck, vforks
+from pidwarden.kernel import blockedcalls, evidence, fuse, parents, procfs, stuck, surroundings, vforks
 from pidwarden.kernel.evidence import Unknown
 from pidwarden.kernel.sight import DEAD, Facts, Told
 from pidwarden.model import calls, syscalls
 from pidwarden.model.key import TICK_NS, ProcessKey
+from pidwarden.model.mount import parse_mounts
 from pidwarden.model.stuck import INTERRUPTIBLE
 from pidwarden.model.task import NO_SYSCALL
 from pidwarden.model.waiter import Edge, End, Ref, Waiter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _SWITCHES = re.compile(rb"\n(?:non)?voluntary_ctxt_switches:\t(\d+)")
 _FREEZERS = ("do_freezer_trap", "__refrigerator")
 _STATUS_BYTES = 16384
+_FUSE = ("request_wait_answer", "fuse_wait_answer")
 _EXECS = ("execve", "execveat")
 _PROC_FILE = re.compile(r"/(?:(\d+)/)?(?:task/)?(\d+)/\w+$")
 
@@ -48,6 +50,8 @@ def look(sight: Sight, ref: Ref) -> Waiter:
     if len(tids) > 1 and status.state != "T":
         return _several(base, tids)
     tid = tids[0]
+    if status.state not in "TtD" and sight.is_kernel(ref.pid):
+        return base._replace(waits="a thread of the kernel: it waits for work, or does some", end=End.IDLE)
     if tid != (ref.tid or ref.pid):  # the leader is dead, one thread lives
         status = sight.status(ref.pid, tid) or status
         base = base._replace(state=status.state)
@@ -152,7 +156,7 @@ def _asleep(sight: Sight, facts: Facts) -> Facts:
 
 def _why(sight: Sight, facts: Facts) -> str:
     if sight.is_silent(facts.pid):
-        return "the kernel does not answer for it: it is stuck in the midst of execve"
+        return "the kernel does not answer for it, as when it is stuck in the midst of execve"
     return sight.in_the_way(facts.status)
 
 
@@ -211,9 +215,28 @@ def _uninterruptible(sight: Sight, facts: Facts) -> Told:
         return Told(
             "waits until the kernel may tell of a process", (Edge(ref, "in execve"),), call=call, fd=fd, target=link
         )
-    words = f"in the kernel, in {facts.wchan or 'a function that is not shown'}: most signals do not end that"
     do = f"sudo pidwarden stuck pid:{facts.pid}"
+    if facts.wchan in _FUSE and (edges := _daemons(sight, facts, fd)):
+        words = "waits for the answer of who serves a FUSE filesystem"
+        return Told(words, edges, do=do, call=call, fd=fd, target=link)
+    words = f"in the kernel, in {facts.wchan or 'a function that is not shown'}: most signals do not end that"
     return Told(words, end=End.UNINTERRUPTIBLE, do=do, call=call, fd=fd, target=link)
+
+
+def _daemons(sight: Sight, facts: Facts, fd: int | None) -> tuple[Edge, ...]:
+    """Who serves the FUSE filesystem that it waits for: any that it sees, if its call takes a path."""
+    mounts = parse_mounts(surroundings.read_all(f"{sight.root}/{facts.pid}/mountinfo"))
+    numbers = {m.connection for m in mounts if m.is_fuse and fuse.waiting(m.connection) != 0}
+    if fd is not None:
+        mount = evidence.fdinfo(facts.alive, fd, b"mnt_id", sight.root)
+        numbers = {m.connection for m in mounts if m.is_fuse and str(m.number).encode() == mount}
+    found: dict[int, Edge] = {}
+    for held in sight.holders.of(fuse.DEVICE):
+        served = evidence.fdinfo(held.pid, held.fd, fuse.KEY, sight.root)
+        if numbers and (not served or int(served) in numbers):
+            sure = bool(served) and fd is not None
+            found.setdefault(held.pid, Edge(Ref(held.pid), f"fd {held.fd} = {fuse.DEVICE}", sure))
+    return tuple(found[pid] for pid in sorted(found))
 
 
 def _by_function(sight: Sight, facts: Facts) -> Told:

@@ -5,7 +5,9 @@ What it does with one descriptor is told by :mod:`pidwarden.kernel.blockedfd`.
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from pidwarden.kernel import blockedfd, evidence, futexowner, loops, since
@@ -140,6 +142,9 @@ def _sleep(sight: Sight, facts: Facts) -> Told:
     span = f"{seconds + ns / 1e9:g} s"
     call = f"{facts.name}({clock + ', ' if clock else ''}{'until ' if absolute else ''}{span})"
     if absolute:
+        with contextlib.suppress(OSError):
+            left = max(0, seconds + ns / 1e9 - time.clock_gettime(signed(facts.call.args[0])))
+            return Told(f"sleeps for another {left:.1f} s", end=End.SLEEPS, call=call, timed=True)
         return Told(f"sleeps until {clock} is {span}", end=End.SLEEPS, call=call, timed=True)
     asleep = _asleep(sight, facts)
     words = f"sleeps for {span}" + (f", of which {asleep:.0f} s have passed at least" if asleep >= 1 else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import socketpeer
+from pidwarden.kernel import namespaces, socketpeer
 from pidwarden.kernel.sight import Told
 from pidwarden.model.descriptors import inode
 from pidwarden.model.waiter import Edge, End, Ref
@@ -44,13 +44,21 @@ def told(sight: Sight, facts: Facts, link: str, *, writes: bool) -> Told:
         found = socketpeer.remote(facts.alive, number, sight.root)
         if found.words:
             return Told(f"waits for a message; {found.words}", end=End.IDLE if found.anybody else End.OUTSIDE)
-        words = "waits for the other end of a socket that is not known here: it is in another network namespace, or of "
-        return Told(words + "a kind that is not followed", end=End.OUTSIDE)
+        return _not_ours(sight, facts)
     if peer:
         return _held(sight, facts, "waits for the other end" + (" to read" if writes else ""), peer)
     if listener := socketpeer.waits_at(number):
         return _held(sight, facts, "is connected, and waits to be accepted by", listener)
     return Told("waits at a Unix socket that is connected to nobody: whoever wants may send there", end=End.IDLE)
+
+
+def _not_ours(sight: Sight, facts: Facts) -> Told:
+    """Of a socket that the kernel does not tell us of: it answers for one network namespace at a time."""
+    theirs, ours = (namespaces.number_of("net", pid, sight.root) for pid in (facts.alive, "self"))
+    if theirs is None or theirs == ours:
+        return Told("waits at a socket of a kind that is not followed", end=End.OUTSIDE)
+    do = f"sudo nsenter --net --target {facts.pid} pidwarden trace --why {facts.pid}"
+    return Told("waits for the other end of a socket of another network namespace", end=End.OUTSIDE, do=do)
 
 
 def _unix_connect(sight: Sight, facts: Facts) -> Told:

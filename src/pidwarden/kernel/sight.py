@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _YAMA = "sys/kernel/yama/ptrace_scope"
 _OWNER = re.compile(r"/(\d+)(?:/|$)")
-_SOME_SECONDS = 0.5
+_SECONDS = 0.5  # for a file; a machine that is short of processors takes its time
 _STATUS_BYTES = 16384
 DEAD = "ZX"
 
@@ -77,7 +77,7 @@ class Sight:
         self.root, self.machine = root, os.uname().machine
         self._asked = asked
         self._silent: set[tuple[int, bool]] = set()  # of which processes; whether it is about memory
-        self._reader = patience.Reader(read=_any)
+        self._reader = patience.Reader(_SECONDS, _any)
         self.holders = Holders(self._near, root)
         self._everybody: dict[int, Status] | None = None
 
@@ -127,7 +127,7 @@ class Sight:
 
     def some(self, look: Callable[[], T], default: T) -> T:
         """What a look at something that may not answer finds; the default if it does not."""
-        found = patience.sweep([0], lambda _: look(), _SOME_SECONDS).found
+        found = patience.sweep([0], lambda _: look(), _SECONDS).found
         return found[0][1] if found else default
 
     def is_silent(self, pid: int) -> bool:
@@ -143,6 +143,10 @@ class Sight:
     def comm(self, pid: int, tid: int = 0) -> bytes:
         """Its name."""
         return (read_bytes(f"{evidence.path(pid, tid, self.root)}/comm", 64) or b"").removesuffix(b"\n")
+
+    def is_kernel(self, pid: int) -> bool:
+        """Whether it is a thread of the kernel."""
+        return evidence.is_kernel(read_bytes(f"{self.root}/{pid}/status", _STATUS_BYTES) or b"\nVmSize:")
 
     def living(self, pid: int) -> list[int]:
         """The threads of a process that have not ended."""

@@ -126,16 +126,11 @@ def _first(root: str) -> tuple[list[Glimpse], list[Glimpse], int]:
             at = data.find(b"\nState:\t") if data else -1
             if not data or at < 0 or data[at + 8] not in b"DS":
                 continue
-            is_kernel = _is_kernel(data)
+            is_kernel = evidence.is_kernel(data)
             if is_kernel and data[at + 8] != ord("D"):
                 continue
             (kernels if is_kernel else sleepers).append(Glimpse(int(name), int(tid), data, is_kernel))
     return kernels, sleepers, seen
-
-
-def _is_kernel(status: bytes) -> bool:
-    """Whether it is a thread of the kernel: newer kernels say so; those have no memory of their own."""
-    return b"\nKthread:\t1" in status if b"\nKthread:\t" in status else b"\nVmSize:" not in status
 
 
 def _switches(status: bytes) -> int:
