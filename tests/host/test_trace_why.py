@@ -2,106 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
-from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from cli_kit import NOBODY, dropped, forget_copy, gone_pid, nobody_cli, one_sentence, pidwarden_cli
-from kit import Child, prop, until
+from cli_kit import pidwarden_cli
+from kit import until
+from whykit import ends_in, stage
 
-from pidwarden.cli.main import main
-from pidwarden.kernel import blocked, cgroup, evidence, freezer, holders, socketpeer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pidwarden.kernel import evidence, socketpeer
 
 pytestmark = pytest.mark.root
-LOCKS = ("mutex", "relock", "mutexes", "rwlock", "join", "cond", "semaphore", "fcntl", "ofd", "flock", "flocks")
-LOCKS += ("semop", "msgrcv")
-STUCK = ("exec-traced", "uffd")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_copy_stays():
-    yield
-    forget_copy()
-
-
-@contextlib.contextmanager
-def stage(what: str, *arguments: str) -> Iterator[list[tuple[int, int]]]:
-    """The prop, and what it says until its line of zeros."""
-    name = "stuck" if what in STUCK else "blockedlock" if what in LOCKS else "blocked"
-    running = Child(prop(name), what, *arguments, group=True)
-    try:
-        said = []
-        while (line := running.said()) != (0, 0):
-            said.append(line)
-        yield said
-    finally:
-        if what in ("semop", "msgrcv"):
-            running.tell()
-            running.process.wait(20)
-        running.end()
-
-
-class Picture(NamedTuple):
-    """One answer."""
-
-    code: int
-    json: dict
-    text: str = ""
-
-    def waiter(self, who: object) -> dict:
-        return next(w for w in self.json["waiters"] if w["id"] == str(who))
-
-    def chain(self, who: object) -> list[str]:
-        """From one over the first that it waits for, and so on, as far as that goes."""
-        found: list[str] = []
-        todo = [str(who)]
-        while todo and todo[0] not in found:
-            found.append(todo[0])
-            todo = [e["id"] for e in self.waiter(todo[0])["waits_for"]]
-        return found
-
-    def ending(self, who: object) -> str:
-        return self.waiter(self.chain(who)[-1])["end"]
-
-
-@pytest.fixture
-def ask(capsys):
-    """Asks in this process, once everybody is asleep where he should be."""
-
-    def look(who: object) -> Picture:
-        code = main(["trace", "--why", str(who), "--json"])
-        return Picture(code, json.loads(capsys.readouterr().out))
-
-    def drawn(who: object) -> str:
-        main(["trace", "--why", str(who)])
-        return capsys.readouterr().out
-
-    def settled(who: object, is_so) -> Picture:
-        def there():
-            found = look(who)
-            with contextlib.suppress(StopIteration, IndexError):
-                return found if is_so(found) else None
-            return None
-
-        found = until(there, f"{who} to wait as it should")
-        return found._replace(text=drawn(who))
-
-    settled.once = look
-    return settled
-
-
-def ends_in(who: object, end: str):
-    return lambda picture: picture.ending(who) == end
-
-
 # -- the cases that have to be shown -----------------------------------------------------------------------------------
 
 
@@ -299,7 +212,8 @@ def test_a_vfork_child(ask):
 
 def test_execve_behind_another_thread(ask):
     with stage("exec-traced") as [(a, b)]:
-        assert ask(a, ends_in(a, "signal")).chain(a) == [str(a), str(b)]
+        found = ask(a, lambda p: p.chain(a) == [str(a), str(b)] and p.ending(a) == "signal")
+        assert found.waiter(a)["syscall"] == "execve"
 
 
 def test_what_only_the_kernel_ends_leads_to_stuck(ask):
@@ -325,73 +239,6 @@ def test_a_hostile_name(ask):
         assert len(found.text.splitlines()) == 3
 
 
-def test_a_pipeline_of_a_shell(ask):
-    with subprocess.Popen(["sh", "-c", "sleep 1000 | cat | cat"], process_group=0) as shell:
-        try:
-            found = ask(shell.pid, ends_in(shell.pid, "sleeps"))
-            assert [found.waiter(i)["comm"] for i in found.chain(shell.pid)][-1] == "sleep"
-            last = max(e["pid"] for e in found.waiter(shell.pid)["waits_for"])
-            assert [found.waiter(i)["comm"] for i in found.chain(last)] == ["cat", "cat", "sleep"]
-        finally:
-            os.killpg(shell.pid, signal.SIGKILL)
-
-
-def test_flock_the_command_and_its_child(ask, tmp_path):
-    path = str(tmp_path / "lock")
-    argv = ["flock", path, "sleep", "1000"]
-    with subprocess.Popen(argv, process_group=0) as holder, subprocess.Popen(argv, process_group=0) as waits:
-        try:
-
-            def who_waits(picture):  # who came first is not known: whoever got it waits for a child
-                return next(w["id"] for w in picture.json["waiters"] if w["syscall"] == "flock")
-
-            found = ask(f"{holder.pid},{waits.pid}", lambda p: p.ending(who_waits(p)) == "sleeps")
-            assert found.waiter(found.chain(who_waits(found))[-1])["comm"] == "sleep"
-        finally:
-            for one in (holder, waits):
-                os.killpg(one.pid, signal.SIGKILL)
-
-
-def test_a_frozen_cgroup(ask):
-    mounts = cgroup.mounts()
-    where = mounts.v1.get(freezer.CONTROLLER) or mounts.v2
-    if where is None:
-        pytest.skip("no freezer")
-    directory = f"{where}/pidwarden-why-{os.getpid()}"
-    os.mkdir(directory)
-    try:
-        with subprocess.Popen(["sleep", "1000"]) as child:
-            with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
-                file.write(str(child.pid))
-            freezer.freeze(directory)
-            try:
-                found = ask(child.pid, ends_in(child.pid, "frozen"))
-                assert directory in found.waiter(child.pid)["do"]
-            finally:
-                freezer.thaw(directory)
-                child.kill()
-    finally:
-        until(lambda: not cgroup.processes(directory), "the cgroup to be empty")
-        os.rmdir(directory)
-
-
-def test_who_computes_and_who_waits_for_a_terminal(ask):
-    master, slave = os.openpty()
-    with (
-        subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy,
-        subprocess.Popen(["cat"], stdin=slave, stdout=subprocess.DEVNULL) as reader,
-    ):
-        try:
-            assert ask(busy.pid, ends_in(busy.pid, "runs")).json["cycles"] == []
-            found = ask(reader.pid, ends_in(reader.pid, "typing"))
-            assert os.ttyname(slave) in found.text
-        finally:
-            busy.kill()
-            reader.kill()
-            os.close(master)
-            os.close(slave)
-
-
 def test_a_zombie_is_its_parents(ask):
     child = subprocess.Popen(["true"])
     try:
@@ -406,107 +253,3 @@ def test_the_commands_it_names_are_taken():
     me = str(os.getpid())
     assert pidwarden_cli("zombies", f"pid:{me}").returncode == 0
     assert pidwarden_cli("stuck", f"pid:{me}").returncode in (0, 1)
-
-
-# -- who is gone, and what may not be seen -----------------------------------------------------------------------------
-
-
-def test_nobody_of_that_number():
-    done = pidwarden_cli("trace", "--why", str(gone_pid()))
-    assert "no such process" in one_sentence(done, 1)
-    assert "is not a process id" in one_sentence(pidwarden_cli("trace", "--why", "x"), 2)
-    assert "nobody is named" in one_sentence(pidwarden_cli("trace"), 2)
-    assert "another one now" in one_sentence(pidwarden_cli("trace", "--why", "1@77"), 1)
-
-
-def test_an_ordinary_user_is_told_what_is_in_the_way():
-    done = nobody_cli("trace", "--why", str(os.getpid()))
-    assert done.returncode == 3, done.stderr
-    assert "another user" in done.stdout
-    assert f"do: sudo pidwarden trace --why {os.getpid()}" in done.stdout
-
-
-def test_an_ordinary_user_sees_his_own():
-    argv = [*dropped(NOBODY), "sh", "-c", "sleep 1000 | cat"]
-    with subprocess.Popen(argv, process_group=0) as shell:
-        try:
-
-            def look():
-                done = nobody_cli("trace", "--why", str(shell.pid), "--json")
-                found = json.loads(done.stdout)
-                return found if {"cat", "sleep"} <= {w["comm"] for w in found["waiters"]} else None
-
-            found = until(look, "the pipeline")
-            cat = next(w for w in found["waiters"] if w["comm"] == "cat")
-            assert [e["how"] for e in cat["waits_for"]] == ["fd 1"]
-            assert any("may not be seen" in note for note in found["notes"])
-        finally:
-            os.killpg(shell.pid, signal.SIGKILL)
-
-
-def test_without_the_system_call_the_kernels_function_tells(ask, monkeypatch):
-    """As where Yama lets nobody but root attach (kernel.yama.ptrace_scope)."""
-    monkeypatch.setattr(evidence, "syscall", lambda *_args: evidence.Unknown("not allowed"))
-    argv = ["sh", "-c", "sleep 1000 | cat; true"]
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, process_group=0) as shell:
-        try:
-            found = ask(shell.pid, lambda p: {w["comm"] for w in p.json["waiters"]} == {"sh", "sleep", "cat"})
-            assert found.code == 0
-            cat, sleep = (next(w for w in found.json["waiters"] if w["comm"] == name) for name in ("cat", "sleep"))
-            assert [(e["pid"], e["sure"]) for e in cat["waits_for"]] == [(sleep["pid"], False)]
-            assert "most likely" in cat["waits"]
-            assert (sleep["end"], "not shown" in sleep["waits"]) == ("sleeps", True)
-        finally:
-            os.killpg(shell.pid, signal.SIGKILL)
-
-
-def test_hidden_by_the_mount_of_proc():
-    script = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
-    me = os.getpid()
-    argv = ["trace", "--why", str(me)]
-    done = nobody_cli(*argv, prefix=("unshare", "--mount", "sh", "-c", script, "sh"))
-    assert done.returncode == 3, done.stderr
-    assert "hidepid" in done.stdout
-    assert f"sudo pidwarden trace --why {me}" in done.stdout
-
-
-def test_a_search_that_takes_too_long_is_cut_and_said_to_be(ask, monkeypatch):
-    monkeypatch.setattr(holders.Holders.__init__, "__defaults__", (holders.PROC, 0.0))
-    with stage("pipe-stopped") as [(a, _b)]:
-        found = ask(a, ends_in(a, "untold"))
-        assert "looked at in time" in found.text
-        assert any("time was up" in note for note in found.json["notes"])
-
-
-def test_who_ends_meanwhile_is_said_to_be_gone(ask, monkeypatch):
-    with stage("pipe-stopped") as [(a, b)]:
-        ask(a, ends_in(a, "stopped"))
-        real = blocked.look
-
-        def look(sight, ref):
-            found = real(sight, ref)
-            if ref.pid == b:
-                os.kill(b, signal.SIGKILL)
-                until(lambda: sight.status(b) is None or sight.status(b).state == "Z", "its end")
-            return found
-
-        monkeypatch.setattr(blocked, "look", look)
-        found = ask.once(a)
-        assert found.waiter(b)["end"] in ("gone", "dead")
-
-
-def test_threads_in_the_same_wait_are_shown_as_one(ask):
-    code = """
-import threading
-event = threading.Event()
-for _ in range(20):
-    threading.Thread(target=event.wait, daemon=True).start()
-input()
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
-        try:
-            found = ask(child.pid, lambda p: p.waiter(child.pid)["threads"] == 21)
-            assert "more threads in the same wait" in found.text
-            assert len(found.text.splitlines()) < 12
-        finally:
-            child.kill()

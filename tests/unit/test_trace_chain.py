@@ -112,7 +112,7 @@ def _graphs():
     return st.lists(st.tuples(edges, st.booleans(), st.booleans()), min_size=12, max_size=12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(_graphs())
 def test_any_graph_ends(table):
     waiters = {

@@ -118,8 +118,12 @@ def _pipe(sight: Sight, facts: Facts, fd: int, link: str, *, writes: bool) -> To
         if holders.way(h.pid, h.fd, sight.root) & wanted
         and (not inode or evidence.fdinfo(h.pid, h.fd, b"ino", sight.root) in (inode, b""))
     ]
-    what = "queue" if facts.name in _QUEUES else "pipe" if link.startswith(PIPE) else "fifo"
-    words = f"the {what} is full: it waits for who can read from it" if writes else "waits for who can write into it"
+    queue = facts.name in _QUEUES
+    what = "queue" if queue else "pipe" if link.startswith(PIPE) else "fifo"
+    if writes:
+        words = f"the {what} is full: it waits for who can {'receive' if queue else 'read'} from it"
+    else:
+        words = f"waits for who can {'send to' if queue else 'write into'} it"
     return _held(sight, facts, words, held)
 
 
