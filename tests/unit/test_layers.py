@@ -120,7 +120,7 @@ def test_the_guard_is_found_to_be_made_of_what_it_is():
     assert "pidwarden.cli.drill" not in found
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) in ("model", "judge", "diagnose")])
+@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) in ("model", "judge", "diagnose", "trace")])
 def test_pure_layers_do_no_input_or_output(name):
     assert not {"os", "io", "sys", "socket", "ctypes", "pathlib", "time", "subprocess"} & set(imports(MODULES[name]))
     tree = ast.parse(MODULES[name].read_text())

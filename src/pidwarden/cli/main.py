@@ -33,6 +33,7 @@ COMMANDS = {
     "reap": ("reap", "clear zombies: the gentlest step that helps, and no other"),
     "orphans": ("orphans", "what lost the parent that made it and is no daemon; end what leaked"),
     "stuck": ("stuck", "threads that do not wake up: what they wait for, and what helps"),
+    "trace": ("trace", "what processes are doing: whom a blocked one waits for, to the end of the chain"),
     "rescue": ("rescue", "bring back a machine where nothing can be started any more"),
     "why": ("why", "why a fork fails here, or will: which limit, who fills it, what helps"),
     "tables": ("tables", "the kernel's other tables: how full, who fills them, when, what helps"),
