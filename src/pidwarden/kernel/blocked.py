@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pidwarden.kernel import blockedcalls, evidence, fuse, parents, procfs, stuck, surroundings, vforks
 from pidwarden.kernel.evidence import Unknown
-from pidwarden.kernel.sight import DEAD, Facts, Told
+from pidwarden.kernel.sight import DEAD, Facts, Told, as_root
 from pidwarden.model import calls, syscalls
 from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.mount import parse_mounts
@@ -100,7 +100,7 @@ def _stat(sight: Sight, pid: int) -> procfs.Stat | None:
 def _absent(ref: Ref) -> Waiter:
     if procfs.exists(ref.pid):
         why = "/proc does not show it (hidepid, proc(5)): it is another user's"
-        return Waiter(ref, waits=why, end=End.HIDDEN, do=f"sudo pidwarden trace --why {ref.pid}")
+        return Waiter(ref, waits=why, end=End.HIDDEN, do=as_root(ref.pid))
     return Waiter(ref, waits="it is gone", end=End.GONE)
 
 
@@ -231,7 +231,7 @@ def _daemons(sight: Sight, facts: Facts, fd: int | None) -> tuple[Edge, ...]:
         mount = evidence.fdinfo(facts.alive, fd, b"mnt_id", sight.root)
         numbers = {m.connection for m in mounts if m.is_fuse and str(m.number).encode() == mount}
     found: dict[int, Edge] = {}
-    for held in sight.holders.of(fuse.DEVICE):
+    for held in sight.holding(fuse.DEVICE):
         served = evidence.fdinfo(held.pid, held.fd, fuse.KEY, sight.root)
         if numbers and (not served or int(served) in numbers):
             sure = bool(served) and fd is not None
@@ -245,7 +245,7 @@ def _by_function(sight: Sight, facts: Facts) -> Told:
         return _uninterruptible(sight, facts)
     if not facts.hidden:
         return Told(f"sleeps in {facts.wchan}, in no system call", end=End.UNTOLD)
-    do = f"sudo pidwarden trace --why {facts.pid}"
+    do = as_root(facts.pid)
     if sight.is_silent(facts.pid):
         return Told(facts.hidden, end=End.UNINTERRUPTIBLE, do=f"sudo pidwarden stuck pid:{facts.pid}")
     if facts.wchan and (told := blockedcalls.by_function(sight, facts)):
