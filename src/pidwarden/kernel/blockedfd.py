@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import blockedsocket, evidence, filelock, holders
+from pidwarden.kernel import evidence, filelock, holders
 from pidwarden.kernel.holders import READS, WRITES
 from pidwarden.kernel.procfs import read_bytes
 from pidwarden.kernel.sight import Told, as_root
@@ -23,7 +23,8 @@ _OUT = frozenset(("write", "pwrite64", "writev", "sendto", "sendmsg", "sendfile"
 _IN = frozenset(("read", "pread64", "readv", "recvfrom", "recvmsg", "recvmmsg", "splice", "mq_timedreceive", "ioctl"))
 _QUEUES = ("mq_timedsend", "mq_timedreceive")
 _DISK = ("fsync", "fdatasync", "syncfs")
-CALLS = _OUT | _IN | blockedsocket.CALLS | filelock.CALLS | frozenset(_DISK)
+_SOCKETS = frozenset(("accept", "accept4", "connect"))
+CALLS = _OUT | _IN | _SOCKETS | filelock.CALLS | frozenset(_DISK)
 _TIME = re.compile(rb"it_value: \((\d+), (\d+)\)")
 
 
@@ -35,7 +36,9 @@ def told(sight: Sight, facts: Facts) -> Told:
     name = f"{fd} = {link}" if link else str(fd)
     if facts.name in filelock.CALLS:
         found = filelock.told(sight, facts, fd, link)
-    elif facts.name in blockedsocket.CALLS:
+    elif facts.name in _SOCKETS:
+        from pidwarden.kernel import blockedsocket  # noqa: PLC0415  (few sleep there)
+
         found = blockedsocket.called(sight, facts, link)
     else:
         found = at(sight, facts, fd, link, writes=facts.name in _OUT)
@@ -47,6 +50,8 @@ def at(sight: Sight, facts: Facts, fd: int, link: str, *, writes: bool) -> Told:
     if not link:
         return Told("waits for a descriptor that is not shown", end=End.HIDDEN, do=as_root(facts.pid))
     if link.startswith(SOCKET):
+        from pidwarden.kernel import blockedsocket  # noqa: PLC0415  (few sleep there)
+
         return blockedsocket.told(sight, facts, link, writes=writes)
     if link.startswith(TERMINALS):
         return _terminal(link, writes=writes)

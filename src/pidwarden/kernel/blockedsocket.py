@@ -12,7 +12,6 @@ from pidwarden.model.waiter import Edge, End, Ref
 if TYPE_CHECKING:
     from pidwarden.kernel.sight import Facts, Sight
 
-CALLS = frozenset(("accept", "accept4", "connect"))
 _AF_UNIX = 1
 _ADDRESS_BYTES = 110  # struct sockaddr_un
 
