@@ -58,7 +58,7 @@ class Backend:
             for number, plan in plans.items():
                 if wanted.wants(names[number]):
                     self._plans[abi.CALLS * kind + number] = plan
-                    found[abi.CALLS * kind + number] = _pack(plan)
+                    found[abi.CALLS * kind + number] = _pack(plan, self._args.s, streamed=not self._args.c)
         return found
 
     def trace(self, wanted: Filter, whom: Iterable[Whom], *, command: bool) -> Trace:
@@ -68,7 +68,7 @@ class Backend:
             PidwardenError: the kernel refuses.
         """
         args, whom = self._args, list(whom)
-        flags = 0 if args.c else abi.STREAM
+        flags = abi.STREAM if not args.c or args.by_process else 0  # who forked and what it became has names
         flags |= abi.BY_PROCESS * bool(args.by_process)
         flags |= abi.FOLLOW * (command or any(target.follow for target in whom))
         flags |= {"failed": abi.ONLY_FAILED, "done": abi.ONLY_DONE}.get(wanted.only, 0)
@@ -83,10 +83,14 @@ class Backend:
         return Trace(Tracer(settings, self._packed(wanted)))
 
 
-def _pack(plan: capture.Plan) -> bytes:
+def _pack(plan: capture.Plan, string: int, *, streamed: bool) -> bytes:
     """The ``struct tr_plan``; what it says of entry and return as a whole the loader works out."""
-    words = (int.from_bytes(abi.CAPTURE.pack(*each), "little") for each in plan.args)
-    return abi.PLAN.pack(1, 0, 0, 0, 1, *words)
+    args = list(plan.args)
+    lists = [n for n, each in enumerate(args) if each.kind == capture.STRINGS]
+    if lists and not args[lists[0]].most:  # the first is the argument list, the second the environment, only counted
+        args[lists[0]] = args[lists[0]]._replace(most=min(string + 1, abi.PIECE_BYTES))
+    words = (int.from_bytes(abi.CAPTURE.pack(*each), "little") for each in args)
+    return abi.PLAN.pack(streamed, 0, 0, 0, 1, *words)
 
 
 class Trace:

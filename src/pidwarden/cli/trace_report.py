@@ -7,12 +7,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from pidwarden.cli import trace_whom
+from pidwarden.model.text import escape
 from pidwarden.trace import summary
+from pidwarden.trace.abi import EXEC, FORK
 
 if TYPE_CHECKING:
     import argparse
 
     from pidwarden.cli.trace_backend import Backend, Trace
+    from pidwarden.trace.event import Event
     from pidwarden.trace.redact import Redactor
 
 _EVERY_NS = 500_000_000
@@ -43,8 +46,19 @@ class Report:
 
     def _learn(self) -> None:
         for tgid, _nr in self._trace.by_process():
-            if (name := trace_whom.comm(tgid)) != "?":
-                self._comms[tgid] = self._redactor.text(name) if self._redactor else name
+            if tgid not in self._comms:
+                self._comms[tgid] = self._clean(trace_whom.comm(tgid))
+
+    def _clean(self, name: str) -> str:
+        return self._redactor.text(name) if self._redactor else name
+
+    def note(self, event: Event) -> None:
+        """A child has its parent's name until it becomes another program."""
+        if event.kind == FORK and event.args[1] != event.tgid:
+            parent = self._comms.get(event.tgid) or self._clean(trace_whom.comm(event.tgid))
+            self._comms[event.args[1]] = parent
+        elif event.kind == EXEC and event.pieces:
+            self._comms[event.tgid] = self._clean(escape(event.pieces[0].data.partition(b"\0")[0]))
 
     def _rewrite(self, now_ns: int) -> None:
         calls = sum(total.sums.calls for total in self._trace.totals().values())

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pidwarden.cli import trace_backend, trace_out, trace_report, trace_rights, trace_snapshot, trace_whom
 from pidwarden.cli.trace_child import Child
@@ -14,7 +14,7 @@ from pidwarden.errors import NoPermission, PidwardenError, UsageError
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.trace import filters, summary
 from pidwarden.trace.jsonlines import Objects
-from pidwarden.trace.lines import Lines, Stamp, Style
+from pidwarden.trace.lines import Lines, Sitting, Stamp, Style
 from pidwarden.trace.redact import Redactor
 
 if TYPE_CHECKING:
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from pidwarden.cli.trace_backend import Trace
+    from pidwarden.cli.trace_snapshot import Sight
     from pidwarden.cli.trace_whom import Whom
     from pidwarden.trace.event import Event
+    from pidwarden.trace.tracer import Pending
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WATCHED = (*_ENDING, signal.SIGCHLD)
 _IDLE_SECONDS = 0.05
-_PENDING_NS = 100_000_000  # between two looks at what threads sit in
+_PENDING_SHARE = 10  # a look at what threads sit in may take a tenth of the time
 _SITTING_LINES = 20
 _SECOND_NS = 1_000_000_000
 
@@ -37,6 +39,10 @@ def say(args: argparse.Namespace, text: str) -> None:
     """To the person who started it."""
     if not args.quiet:
         print(f"pidwarden trace: {text}", file=sys.stderr, flush=True)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what[-1] == 's' else 's'}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,7 +114,7 @@ def _check(args: argparse.Namespace) -> None:
 # -- without tracing ---------------------------------------------------------------------------------------------------
 
 
-def _sights(whom: Sequence[Whom], backend: trace_backend.Backend) -> tuple[list[trace_snapshot.Sight], int, set[int]]:
+def _sights(whom: Sequence[Whom], backend: trace_backend.Backend) -> tuple[list[Sight], int, set[int]]:
     pids = trace_whom.members(whom)
     sights, silent = trace_snapshot.look(trace_whom.threads(pids), backend.decoder)
     return sights, silent, pids
@@ -166,7 +172,7 @@ class _Session:
         self._output, self._child, self._trace = output, child, trace
         self._redactor = None if args.no_redact else Redactor(backend.is_string)
         self._began_ns = boot_ns()
-        self._looked_ns = 0
+        self._look_ns = 0
         self._events = 0
         self._interrupts = 0
         self._lines: Lines | None = None
@@ -188,11 +194,11 @@ class _Session:
 
     # -- before --------------------------------------------------------------------------------------------------------
 
-    def _attach(self) -> tuple[Collection[int], dict[int, int]]:
+    def _attach(self) -> tuple[Collection[int], list[Sight]]:
         """Has everybody traced and says what they sit in; their threads, and the call of each that sits in one."""
         if self._child is not None:
             self._trace.enlist_command(self._child.pid)
-            return [self._child.pid], {}
+            return [self._child.pid], []
         pids, _tids = self._trace.enlist(self._whom)
         pids |= trace_whom.by_kernel(self._whom)
         threads = trace_whom.threads(pids)
@@ -200,16 +206,19 @@ class _Session:
             msg = "nobody of those meant is there any more; `pidwarden ps` lists who is"
             raise PidwardenError(msg)
         names = ", ".join(target.text for target in self._whom)
-        say(self._args, f"traces {len(pids)} processes, {len(threads)} threads ({names}); Ctrl-C ends the trace only")
+        say(
+            self._args,
+            f"traces {_many(len(pids), 'process')}, {_many(len(threads), 'thread')} ({names}); Ctrl-C ends it",
+        )
         sights, silent = trace_snapshot.look(threads, self._backend.decoder)
         sitting = [s for s in sights if s.call]
         if self._args.json and not self._args.c:
             self._output.write(json.dumps({"event": "sits", "since": "before the trace"} | s.object()) for s in sitting)
         for line in trace_snapshot.lines(sitting, silent, _SITTING_LINES):
             say(self._args, line)
-        return list(threads), {s.tid: s.nr for s in sitting}
+        return list(threads), sitting
 
-    def _prepare(self, threads: Collection[int], sitting: dict[int, int]) -> None:
+    def _prepare(self, threads: Collection[int], sitting: list[Sight]) -> None:
         args = self._args
         ahead = time.time_ns() - boot_ns()
         if args.c:
@@ -230,34 +239,41 @@ class _Session:
         )
         self._lines = Lines(
             self._backend.decoder, style,
-            threads=threads, sitting=sitting.items(), wanted=self._wanted.wants, signals=self._wanted.signals,
+            threads=threads, wanted=self._wanted.wants, signals=self._wanted.signals,
         )  # fmt: skip
+        now = boot_ns()
+        self._output.write(self._lines.begin([Sitting(s.tid, s.nr, s.args) for s in sitting], now))
 
     # -- meanwhile -----------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
         """Shows what came, or waits a moment for a signal."""
+        pending: Sequence[Pending] = ()
+        before = boot_ns()
+        if self._lines is not None and not self._wanted.by_result and before >= self._look_ns:
+            pending = self._trace.pending()  # before what they returned is read, so that none is between
+            self._look_ns = boot_ns() + _PENDING_SHARE * (boot_ns() - before)
         events = self._trace.read()
         now = boot_ns()
-        self._show(events, now)
+        self._show(events, pending, now)
         self._report.tick(now)
         if not events:
             self._trace.wait(_IDLE_SECONDS)
         self._signal()
 
-    def _show(self, events: list[Event], now: int) -> None:
+    def _show(self, events: list[Event], pending: Sequence[Pending], now: int) -> None:
         if self._args.limit is not None:
             events = events[: self._args.limit - self._events]
         self._events += len(events)
         if self._redactor is not None:
             redacted, name = self._redactor.event, self._backend.decoder.name
             events = [redacted(event, name(event.nr)) for event in events]
+        if self._args.by_process:
+            for event in events:
+                self._report.note(event)
         if self._objects is not None:
             self._output.write(json.dumps(found) for found in self._objects.feed(events))
         elif self._lines is not None:
-            pending: Sequence[Any] = ()
-            if now - self._looked_ns >= _PENDING_NS and not self._wanted.by_result:
-                pending, self._looked_ns = self._trace.pending(), now
             self._output.write(self._lines.feed(events, pending, now))
 
     def _signal(self) -> None:
@@ -290,7 +306,7 @@ class _Session:
     def _finish(self) -> None:
         """What is left in the kernel, calls that are not finished, counts, losses."""
         self._trace.detach()
-        self._show(self._trace.read(), boot_ns())
+        self._show(self._trace.read(), (), boot_ns())
         if self._lines is not None:
             self._output.write(self._lines.end(boot_ns()))
         if self._args.c or self._args.C:

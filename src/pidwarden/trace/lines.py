@@ -78,6 +78,14 @@ class Pending(Protocol):
     def args(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
+class Sitting(NamedTuple):
+    """A thread that is in a call when the trace begins."""
+
+    tid: int
+    nr: int
+    args: tuple[int, ...]
+
+
 class _Open:
     """A call that has not returned."""
 
@@ -97,26 +105,36 @@ def everything(_name: str) -> bool:
 class Lines:
     """Give it records in order of time; it gives lines, without their ends."""
 
-    def __init__(  # noqa: PLR0913  (each by its name)
+    def __init__(
         self,
         decoder: Decoder,
         style: Style,
         *,
         threads: Collection[int] = (),
-        sitting: Iterable[tuple[int, int]] = (),
         wanted: Callable[[str], bool] = everything,
         signals: Collection[int] | None = None,
     ) -> None:
-        """`threads`: those there are when the trace begins; `sitting`: of whom it was said in which call they are."""
+        """`threads`: those there are when the trace begins; `signals`: those that are shown, None: all."""
         self._decoder, self._style = decoder, style
         self._threads = set(threads)
-        self._sitting = dict(sitting)
+        self._sitting: dict[int, int] = {}
         self._wanted, self._signals = wanted, signals
         self._open: dict[int, _Open] = {}
         self._held = 0  # the thread whose entry is to be printed, if its return does not come next
         self._last_ns = 0  # of the line before, for -r
         self._seen_ns = 0  # up to which everything was told
         self.records = 0  # that were lost, as far as lines say so
+
+    def begin(self, sitting: Iterable[Sitting], now_ns: int) -> list[str]:
+        """The calls that were under way when the trace began, as strace shows them: by their beginnings."""
+        out: list[str] = []
+        for tid, nr, args in sitting:
+            self._sitting[tid] = nr
+            event = Event(now_ns, now_ns, tid, 0, ENTER, nr, 0, 0, 0, 0, args, ())
+            if not self._style.whole and self._wanted(self._name(event)):
+                opened = self._open[tid] = _Open(event)
+                out.append(self._leader(tid, now_ns) + self._begun(opened) + " <unfinished ...>")
+        return out
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
@@ -144,12 +162,12 @@ class Lines:
             and self._seen_ns <= e.enter_ns < e.ns
             and not self._knows(e)
         ]
+        told = {(e.tid, e.enter_ns) for e in events} if pending else set()
         for p in pending:
             opened = self._open.get(p.tid)
-            if p.enter_ns <= until and (opened is None or opened.enter.ns != p.enter_ns) and p.enter_ns:
-                fields = Event(p.enter_ns, p.enter_ns, p.tid, 0, ENTER, p.nr, 0, 0, 0, 0, tuple(p.args), ())
-                if not any(e.tid == p.tid and e.enter_ns == p.enter_ns for e in events):
-                    entries.append(fields)
+            known = p.tid in self._sitting or (opened is not None and opened.enter.ns == p.enter_ns)
+            if not known and 0 < p.enter_ns <= until and (p.tid, p.enter_ns) not in told:
+                entries.append(Event(p.enter_ns, p.enter_ns, p.tid, 0, ENTER, p.nr, 0, 0, 0, 0, tuple(p.args), ()))
         if not entries:
             return events
         return sorted([*entries, *events], key=lambda e: e.ns)
@@ -220,20 +238,17 @@ class Lines:
     def _return(self, event: Event, out: list[str]) -> None:
         name = self._name(event)
         opened = self._open.pop(event.tid, None)
-        if opened is not None and event.enter_ns and opened.enter.ns != event.enter_ns:
+        before = self._sitting.pop(event.tid, None)
+        if opened is not None and (opened.enter.nr != event.nr if before else opened.enter.ns != event.enter_ns):
             self._given_up(opened, event, out)  # its return was lost
             opened = None
-        before = self._sitting.pop(event.tid, None)
         if not self._wanted(name):
             return
         denied = False
         if opened is None and event.flags & NO_ENTRY:
             if name in _TWICE and event.ret == 0:
                 return  # a child, on its way back from the call that made it
-            if before == event.nr or (event.flags & FIRST and before is None):
-                opened = _resumed(event)
-            else:
-                denied = True
+            denied = before is None and not event.flags & FIRST
         self._unfinished(out, but=event.tid)
         at = event.ns
         if opened is not None and opened.printed:
@@ -245,7 +260,7 @@ class Lines:
             at = opened.enter.ns if opened else event.enter_ns or event.ns
         self._held = 0 if self._held == event.tid else self._held
         took = f" <{_seconds(event.ns - event.enter_ns)}>" if self._style.took and event.enter_ns else ""
-        note = self._note(event, denied=denied)
+        note = self._note(event, denied=denied) if opened is None else ""
         out.append(self._aligned(self._leader(event.tid, at) + text) + f"{self._decoder.result(event)}{took}{note}")
 
     @staticmethod
@@ -369,13 +384,6 @@ def _entry(event: Event, nr: int, ns: int, args: tuple[int, ...] | None = None) 
     return Event(ns, ns, event.tid, event.tgid, ENTER, nr, 0, 0, 0, 0, given, ())
 
 
-def _resumed(event: Event) -> _Open:
-    """A call that was under way when the trace began, and was said to be."""
-    opened = _Open(_entry(event, event.nr, event.ns))
-    opened.printed = True
-    return opened
-
-
 def _seconds(ns: int) -> str:
     return f"{ns // _SECOND}.{ns % _SECOND // 1000:06}"
 
@@ -386,8 +394,3 @@ def _clock(ns: int, stamp: Stamp) -> str:
         return f"{seconds}.{part // 1000:06}"
     text = f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     return text if stamp is Stamp.SECONDS else f"{text}.{part // 1000:06}"
-
-
-def snapshot_line(tid: int, call: str, where: str = "") -> str:
-    """What a thread sits in when the trace begins."""
-    return f"{tid} sits in {call} <since before the trace>" + (f" in {where}" if where else "")

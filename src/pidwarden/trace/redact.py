@@ -76,6 +76,8 @@ class Redactor:
 
     def event(self, event: Event, name: str) -> Event:
         """The record without its secrets; itself if it has none."""
+        if event.kind not in (abi.ENTER, abi.RETURN):
+            name = ""
         if name == "ioctl":
             self._terminal(event)
         if not event.pieces:
@@ -84,9 +86,9 @@ class Redactor:
             return event._replace(pieces=tuple(p._replace(data=b"*" * len(p.data)) for p in event.pieces))
         if name in ("execve", "execveat"):
             return event._replace(pieces=self._arguments(event))
-        if event.kind in (abi.ENTER, abi.RETURN) and (name in _READ or name in _WRITE):
+        if name in _READ or name in _WRITE:
             return event._replace(pieces=self._carried(event, read=name in _READ))
-        pieces = tuple(self._piece(p, event) for p in event.pieces)
+        pieces = tuple(self._piece(p, event, name) for p in event.pieces)
         return event if pieces == event.pieces else event._replace(pieces=pieces)
 
     def text(self, shown: str) -> str:
@@ -107,11 +109,11 @@ class Redactor:
                 at = data.find(known, at + len(known))
         return found
 
-    def _piece(self, piece: Piece, event: Event) -> Piece:
+    def _piece(self, piece: Piece, event: Event, name: str) -> Piece:
         found = self._spans(piece.data)
         if not found:
             return piece
-        free = event.kind in (abi.ENTER, abi.RETURN) and (piece.part > 0 or self._is_string(event.nr, piece.arg))
+        free = bool(name) and (piece.part > 0 or self._is_string(event.nr, piece.arg))
         return piece._replace(data=secrets.without(piece.data, found, same_length=not free))
 
     def _arguments(self, event: Event) -> tuple[Piece, ...]:
@@ -130,7 +132,7 @@ class Redactor:
             for n, before, after in zip(members, bare, clean, strict=True):
                 if before != after:
                     shown[n] = shown[n]._replace(data=after)
-        return tuple(self._piece(piece, event) for piece in shown)
+        return tuple(self._piece(piece, event, "execve") for piece in shown)
 
     def _remember(self, secret: bytes) -> None:
         if len(secret) >= _SHORTEST and secret not in self._known and len(self._known) < _KNOWN:
@@ -153,7 +155,7 @@ class Redactor:
         shown = []
         for piece in event.pieces:
             if piece.part in (abi.NAME, abi.CONTROL, abi.IOV) or self._is_address(event, piece):
-                shown.append(self._piece(piece, event))
+                shown.append(self._piece(piece, event, ""))
                 continue
             answer = stream.answer or (read and self._stdin and fd == 0)
             clean, ended = self._chunk(stream, piece, answer=answer)
