@@ -239,7 +239,9 @@ class Lines:
         name = self._name(event)
         opened = self._open.pop(event.tid, None)
         before = self._sitting.pop(event.tid, None)
-        if opened is not None and (opened.enter.nr != event.nr if before else opened.enter.ns != event.enter_ns):
+        if opened is not None and (
+            opened.enter.nr != event.nr if before is not None else opened.enter.ns != event.enter_ns
+        ):
             self._given_up(opened, event, out)  # its return was lost
             opened = None
         if not self._wanted(name):
@@ -260,16 +262,16 @@ class Lines:
             at = opened.enter.ns if opened else event.enter_ns or event.ns
         self._held = 0 if self._held == event.tid else self._held
         took = f" <{_seconds(event.ns - event.enter_ns)}>" if self._style.took and event.enter_ns else ""
-        note = self._note(event, denied=denied) if opened is None else ""
+        note = self._note(event, denied=denied, announced=opened is not None)
         out.append(self._aligned(self._leader(event.tid, at) + text) + f"{self._decoder.result(event)}{took}{note}")
 
     @staticmethod
-    def _note(event: Event, *, denied: bool) -> str:
+    def _note(event: Event, *, denied: bool, announced: bool) -> str:
         if denied:
             return " <never entered: denied, as by seccomp>"
         if event.flags & ENTRY_LOST:
             return " <entry lost>"
-        return " <begun before the trace>" if event.flags & NO_ENTRY else ""
+        return " <begun before the trace>" if event.flags & NO_ENTRY and not announced else ""
 
     def _given_up(self, opened: _Open, event: Event, out: list[str]) -> None:
         """A call whose return never came."""

@@ -37,6 +37,7 @@ _PATTERNS: Final = tuple(
         _NAME + rb"""(?:\\?["'])?\s*(?:=>|:=|[=:]|%3[ad])\s*""" + _QUOTED,
         _NAME + rb"""(?:\\?["'])?(?:=>|:=|[=:]|%3[ad])(?P<a>[^\s&"'<>;,|)}\]\x00\\]+)""",
         _NAME + rb"""(?:\\?["'])?[ \t]*(?:=>|:=|[=:])[ \t]+(?!["'\\])(?P<a>[^\r\n\x00"]+)""",
+        rb"""(?<![a-z_])pwd(?:\\?["'])?\s*[=:]\s*(?:\\?["'])?(?!/)(?P<a>[^\s&"';,)}\x00\\]+)""",
         # headers have it to the end of the line, whatever is in there
         rb"""(?:proxy-)?authorization\\?["']?\s*[:=]\s*(?P<a>[^\r\n\x00]+)""",
         rb"""(?<![a-z])(?:set-)?cookie2?\\?["']?\s*:\s*(?P<a>[^\r\n\x00]+)""",
@@ -62,6 +63,7 @@ _PATTERNS: Final = tuple(
         # in an address
         rb"""[a-z0-9+.-]://[^\s/:@"'\x00]*:(?P<a>[^\s/"'\x00]+)@""",
         rb"""[a-z0-9+.-]://(?P<a>[^\s/:@"'\x00]{16,})@""",
+        rb"""[a-z0-9+.-]://[^\s/:@"'\x00]+:(?!\d{1,5}$)(?P<a>[^\s/:@"'\x00]+)$""",  # cut before its end
         # part of a path or of a name: a word, and something that is no word
         rb"""(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key|credentials?)s?[_@+~-]"""
         rb"""(?P<a>(?-i:(?=[\w+~@%-]*[A-Z\d]))[\w+~@%-]{4,}(?:\.(?-i:(?=[\w+~-]*[A-Z\d]))[\w+~-]+)*)""",
@@ -186,7 +188,8 @@ def _hides_next(word: bytes, program: str, following: bytes) -> str:
         return "" if program.startswith(("mysql", "mariadb")) else "all"  # there the next word is the database
     if word == b"-p" and program not in _NOT_BY_P and _MIXED.fullmatch(following):
         return "all"
-    if _OPTION.fullmatch(word) and not _NAMES_A_PLACE.fullmatch(word):
+    attached = len(word) > 2 and program in _SHORT.get(word[:2], ())  # noqa: PLR2004
+    if not attached and _OPTION.fullmatch(word) and not _NAMES_A_PLACE.fullmatch(word):
         return "all"
     return ""
 
