@@ -1,8 +1,8 @@
 """What a trace costs: ns per system call, of who is traced and of a bystander, beside strace and perf trace, in turn.
 
-Run as root: ``python bench/tracing.py [ROUNDS]``. Prints Markdown. Each measurement stands between two without a tracer,
-against drift; a measurement is the median of many short batches, and a figure the median of the rounds. strace and perf
-are left out, with a word, where they are not installed.
+Run as root: ``python bench/tracing.py [ROUNDS]``. Prints Markdown. Each measurement stands between two without a
+tracer, against drift; a measurement is the median of many short batches, and a figure the median of the rounds. strace
+and perf are left out, with a word, where they are not installed.
 """
 
 from __future__ import annotations
