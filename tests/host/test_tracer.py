@@ -14,13 +14,12 @@ import pytest
 from kit import child, until
 
 from pidwarden.kernel.libbpf import library
-from pidwarden.trace import abi
+from pidwarden.trace import abi, numbers
 from pidwarden.trace.enlist import Enlisting, alone, parents, threads, tree
 from pidwarden.trace.tracer import Settings, Tracer
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
-import re
-NAMES = {int(m[2]): m[1] for m in re.finditer(r'#define __NR_(\w+) (\d+)', __import__('pathlib').Path('/usr/include/x86_64-linux-gnu/asm/unistd_64.h').read_text())}
+NAMES = numbers.CALLS[platform.machine()][abi.NATIVE]
 NR = {name: nr for nr, name in NAMES.items()}
 PATH = abi.CAPTURE.pack(abi.STRING, abi.AT_ENTRY, 0, 0, 0, 4096)
 
@@ -188,7 +187,9 @@ def test_the_stream_has_only_what_is_wanted_and_the_counts_have_all(settings, er
         with tracing(prop.pid, settings=settings) as up:
             _, events = run(prop, up)
             assert up.totals()[NR["getpgid"]].sums.errors == 20
-    wanted = {-error} if error else {e.ret for e in events if e.kind == abi.RETURN and e.ret >= 0} if error == 0 else set()
+    wanted = (
+        {-error} if error else {e.ret for e in events if e.kind == abi.RETURN and e.ret >= 0} if error == 0 else set()
+    )
     assert {e.ret for e in events if e.kind == abi.RETURN} == wanted
     assert len(returns(events, "getpgid")) == (20 if error else 0)
 

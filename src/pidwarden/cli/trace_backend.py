@@ -46,7 +46,7 @@ class Backend:
     def is_string(self, nr: int, arg: int) -> bool:
         """Whether what that argument points to ends with a nul byte."""
         plan = self._plans.get(nr)
-        return plan is not None and arg < abi.ARGS and plan.args[arg].kind in (capture.STRING, capture.STRINGS)
+        return plan is not None and arg < abi.ARGS and plan.args[arg].kind in (abi.STRING, abi.STRINGS)
 
     def _packed(self, wanted: Filter) -> dict[int, bytes]:
         found = {}
@@ -58,7 +58,7 @@ class Backend:
             for number, plan in plans.items():
                 if wanted.wants(names[number]):
                     self._plans[abi.CALLS * kind + number] = plan
-                    found[abi.CALLS * kind + number] = _pack(plan, self._args.s, streamed=not self._args.c)
+                    found[abi.CALLS * kind + number] = plan._replace(traced=not self._args.c).pack()
         return found
 
     def trace(self, wanted: Filter, whom: Iterable[Whom], *, command: bool) -> Trace:
@@ -81,16 +81,6 @@ class Backend:
             errnos=wanted.errnos,
         )
         return Trace(Tracer(settings, self._packed(wanted)))
-
-
-def _pack(plan: capture.Plan, string: int, *, streamed: bool) -> bytes:
-    """The ``struct tr_plan``; what it says of entry and return as a whole the loader works out."""
-    args = list(plan.args)
-    lists = [n for n, each in enumerate(args) if each.kind == capture.STRINGS]
-    if lists and not args[lists[0]].most:  # the first is the argument list, the second the environment, only counted
-        args[lists[0]] = args[lists[0]]._replace(most=min(string + 1, abi.PIECE_BYTES))
-    words = (int.from_bytes(abi.CAPTURE.pack(*each), "little") for each in args)
-    return abi.PLAN.pack(streamed, 0, 0, 0, 1, *words)
 
 
 class Trace:
