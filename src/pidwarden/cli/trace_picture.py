@@ -30,7 +30,6 @@ _ADVICE = {
     End.GONE: "look again",
     End.DEAD: "look again",
     End.UNTOLD: "look again; if it stays, `sudo pidwarden stuck pid:{pid}`",
-    End.HIDDEN: "sudo pidwarden trace --why {pid}",
 }
 
 

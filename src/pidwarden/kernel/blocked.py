@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import blockedcalls, evidence, fuse, parents, procfs, stuck, surroundings, vforks
+from pidwarden.kernel import blockedcalls, evidence, procfs, vforks
 from pidwarden.kernel.evidence import Unknown
-from pidwarden.kernel.sight import DEAD, Facts, Told
+from pidwarden.kernel.sight import DEAD, Facts, Told, as_root
 from pidwarden.model import calls, syscalls
 from pidwarden.model.key import TICK_NS, ProcessKey
-from pidwarden.model.mount import parse_mounts
 from pidwarden.model.stuck import INTERRUPTIBLE
 from pidwarden.model.task import NO_SYSCALL
 from pidwarden.model.waiter import Edge, End, Ref, Waiter
@@ -100,7 +99,7 @@ def _stat(sight: Sight, pid: int) -> procfs.Stat | None:
 def _absent(ref: Ref) -> Waiter:
     if procfs.exists(ref.pid):
         why = "/proc does not show it (hidepid, proc(5)): it is another user's"
-        return Waiter(ref, waits=why, end=End.HIDDEN, do=f"sudo pidwarden trace --why {ref.pid}")
+        return Waiter(ref, waits=why, end=End.HIDDEN, do=as_root(ref.pid))
     return Waiter(ref, waits="it is gone", end=End.GONE)
 
 
@@ -177,6 +176,8 @@ def _traced(sight: Sight, facts: Facts) -> Told:
 
 
 def _frozen(sight: Sight, facts: Facts) -> Told | None:
+    from pidwarden.kernel import parents  # noqa: PLC0415  (few are)
+
     freeze = sight.some(lambda: parents.frozen(facts.alive, sight.root), None)
     if freeze is None or (freeze.version > 1 and facts.wchan not in _FREEZERS):
         return None
@@ -197,6 +198,8 @@ def _call(sight: Sight, facts: Facts) -> Told:
         if edges:
             return Told("waits until its vfork child calls exec, or ends", edges, call=f"{facts.name}()")
     if facts.name in _EXECS:
+        from pidwarden.kernel import stuck  # noqa: PLC0415  (few sleep there)
+
         others = stuck.in_the_way(facts.pid, facts.tid, sight.root)
         edges = tuple(Edge(ref, "in the way") for tid in others if (ref := sight.ref(tid)))
         if edges:
@@ -225,13 +228,16 @@ def _uninterruptible(sight: Sight, facts: Facts) -> Told:
 
 def _daemons(sight: Sight, facts: Facts, fd: int | None) -> tuple[Edge, ...]:
     """Who serves the FUSE filesystem that it waits for: any that it sees, if its call takes a path."""
+    from pidwarden.kernel import fuse, surroundings  # noqa: PLC0415  (few sleep there)
+    from pidwarden.model.mount import parse_mounts  # noqa: PLC0415
+
     mounts = parse_mounts(surroundings.read_all(f"{sight.root}/{facts.pid}/mountinfo"))
     numbers = {m.connection for m in mounts if m.is_fuse and fuse.waiting(m.connection) != 0}
     if fd is not None:
         mount = evidence.fdinfo(facts.alive, fd, b"mnt_id", sight.root)
         numbers = {m.connection for m in mounts if m.is_fuse and str(m.number).encode() == mount}
     found: dict[int, Edge] = {}
-    for held in sight.holders.of(fuse.DEVICE):
+    for held in sight.holding(fuse.DEVICE):
         served = evidence.fdinfo(held.pid, held.fd, fuse.KEY, sight.root)
         if numbers and (not served or int(served) in numbers):
             sure = bool(served) and fd is not None
@@ -245,7 +251,7 @@ def _by_function(sight: Sight, facts: Facts) -> Told:
         return _uninterruptible(sight, facts)
     if not facts.hidden:
         return Told(f"sleeps in {facts.wchan}, in no system call", end=End.UNTOLD)
-    do = f"sudo pidwarden trace --why {facts.pid}"
+    do = as_root(facts.pid)
     if sight.is_silent(facts.pid):
         return Told(facts.hidden, end=End.UNINTERRUPTIBLE, do=f"sudo pidwarden stuck pid:{facts.pid}")
     if facts.wchan and (told := blockedcalls.by_function(sight, facts)):

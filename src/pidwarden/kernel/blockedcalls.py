@@ -135,7 +135,7 @@ def _sleep(sight: Sight, facts: Facts) -> Told:
     if facts.name == "clock_nanosleep":
         clock, absolute = _CLOCKS.get(signed(facts.call.args[0]), "a clock"), bool(facts.call.args[1] & _ABSOLUTE)
         at = facts.call.args[2]
-    data = "" if syscalls.is_32_bit(facts.call) else sight.memory(facts.pid, at, 16)
+    data = "" if syscalls.is_32_bit(facts.call) else sight.memory(facts.alive, at, 16)
     if isinstance(data, str) or len(data) < 16:  # noqa: PLR2004  (struct timespec)
         return Told("sleeps; for how long is not shown", end=End.SLEEPS, call=f"{facts.name}({clock})", timed=True)
     seconds, ns = struct.unpack("=qq", data)
@@ -205,7 +205,7 @@ def _last_of_queue(sight: Sight, number: int, *, sends: bool) -> str:
 def _open(sight: Sight, facts: Facts) -> Told:
     assert facts.call
     at = 0 if facts.name == "open" else 1
-    data = sight.memory(facts.pid, facts.call.args[at], _PATH_BYTES)
+    data = sight.memory(facts.alive, facts.call.args[at], _PATH_BYTES)
     path = data.split(b"\0")[0].decode("utf-8", "surrogateescape") if isinstance(data, bytes) else ""
     shown = f'"{path}"' if path else "a path that is not shown"
     if "wait_for_partner" not in facts.wchan and "fifo_open" not in facts.wchan:

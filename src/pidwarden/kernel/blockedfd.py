@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pidwarden.kernel import blockedsocket, evidence, filelock, holders
+from pidwarden.kernel import evidence, filelock, holders
 from pidwarden.kernel.holders import READS, WRITES
 from pidwarden.kernel.procfs import read_bytes
-from pidwarden.kernel.sight import Told
+from pidwarden.kernel.sight import Told, as_root
 from pidwarden.model.descriptors import EVENTFD, EVENTS, PIPE, SIGNALFD, SOCKET, TERMINALS, TIMERFD, is_pidfd
 from pidwarden.model.syscalls import signed
 from pidwarden.model.waiter import Edge, End, Ref
@@ -23,7 +23,8 @@ _OUT = frozenset(("write", "pwrite64", "writev", "sendto", "sendmsg", "sendfile"
 _IN = frozenset(("read", "pread64", "readv", "recvfrom", "recvmsg", "recvmmsg", "splice", "mq_timedreceive", "ioctl"))
 _QUEUES = ("mq_timedsend", "mq_timedreceive")
 _DISK = ("fsync", "fdatasync", "syncfs")
-CALLS = _OUT | _IN | blockedsocket.CALLS | filelock.CALLS | frozenset(_DISK)
+_SOCKETS = frozenset(("accept", "accept4", "connect"))
+CALLS = _OUT | _IN | _SOCKETS | filelock.CALLS | frozenset(_DISK)
 _TIME = re.compile(rb"it_value: \((\d+), (\d+)\)")
 
 
@@ -35,7 +36,9 @@ def told(sight: Sight, facts: Facts) -> Told:
     name = f"{fd} = {link}" if link else str(fd)
     if facts.name in filelock.CALLS:
         found = filelock.told(sight, facts, fd, link)
-    elif facts.name in blockedsocket.CALLS:
+    elif facts.name in _SOCKETS:
+        from pidwarden.kernel import blockedsocket  # noqa: PLC0415  (few sleep there)
+
         found = blockedsocket.called(sight, facts, link)
     else:
         found = at(sight, facts, fd, link, writes=facts.name in _OUT)
@@ -45,8 +48,10 @@ def told(sight: Sight, facts: Facts) -> Told:
 def at(sight: Sight, facts: Facts, fd: int, link: str, *, writes: bool) -> Told:  # noqa: PLR0911  (one for each kind)
     """Who could make a descriptor ready, to be read or to be written to."""
     if not link:
-        return Told("waits for a descriptor that is not shown", end=End.HIDDEN, do=_sudo(facts))
+        return Told("waits for a descriptor that is not shown", end=End.HIDDEN, do=as_root(facts.pid))
     if link.startswith(SOCKET):
+        from pidwarden.kernel import blockedsocket  # noqa: PLC0415  (few sleep there)
+
         return blockedsocket.told(sight, facts, link, writes=writes)
     if link.startswith(TERMINALS):
         return _terminal(link, writes=writes)
@@ -97,10 +102,6 @@ def pid_of(sight: Sight, pid: int, fd: int) -> int:
     return max(0, int(text)) if text.lstrip(b"-").isdigit() else 0
 
 
-def _sudo(facts: Facts) -> str:
-    return f"sudo pidwarden trace --why {facts.ref}"
-
-
 # -- pipes -------------------------------------------------------------------------------------------------------------
 
 
@@ -114,7 +115,7 @@ def _pipe(sight: Sight, facts: Facts, fd: int, link: str, *, writes: bool) -> To
     inode = evidence.fdinfo(facts.alive, fd, b"ino", sight.root)  # Linux 5.14
     held = [
         h
-        for h in sight.holders.of(link)
+        for h in sight.holding(link)
         if holders.way(h.pid, h.fd, sight.root) & wanted
         and (not inode or evidence.fdinfo(h.pid, h.fd, b"ino", sight.root) in (inode, b""))
     ]
@@ -146,7 +147,7 @@ def nobody(sight: Sight, facts: Facts, words: str) -> Told:
     seen = sight.holders
     if seen.unseen:
         words += f"; nobody that may be seen has it, and {seen.unseen} processes may not be looked at"
-        return Told(words, end=End.HIDDEN, do=_sudo(facts))
+        return Told(words, end=End.HIDDEN, do=as_root(facts.pid))
     if seen.left or seen.silent:
         return Told(f"{words}; nobody has it of those who could be looked at in time", end=End.UNTOLD)
     words += "; nobody has it open: it is in a message on its way to somebody (SCM_RIGHTS), or was closed just now"
@@ -165,11 +166,11 @@ def _eventfd(sight: Sight, facts: Facts, fd: int) -> Told:
     number = evidence.fdinfo(facts.alive, fd, b"eventfd-id", sight.root)
     if not number:
         return Told("waits for an event; who could send it one is not told before Linux 5.2", end=End.UNTOLD)
-    held = [h for h in sight.holders.of(EVENTFD) if evidence.fdinfo(h.pid, h.fd, b"eventfd-id", sight.root) == number]
+    held = [h for h in sight.holding(EVENTFD) if evidence.fdinfo(h.pid, h.fd, b"eventfd-id", sight.root) == number]
     others = [h for h in held if h.pid != facts.pid]
     if not others and len(sight.living(facts.pid)) <= 1:
         words = "waits for an event that nobody else who may be seen could send"
-        return Told(words, end=End.HIDDEN if sight.holders.unseen else End.NOBODY, do=_sudo(facts))
+        return Told(words, end=End.HIDDEN if sight.holders.unseen else End.NOBODY, do=as_root(facts.pid))
     return _held(sight, facts, "waits for an event from", held)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pidwarden.kernel import namespaces, socketpeer
-from pidwarden.kernel.sight import Told
+from pidwarden.kernel.sight import Told, as_root
 from pidwarden.model.descriptors import inode
 from pidwarden.model.waiter import Edge, End, Ref
 
 if TYPE_CHECKING:
     from pidwarden.kernel.sight import Facts, Sight
 
-CALLS = frozenset(("accept", "accept4", "connect"))
 _AF_UNIX = 1
 _ADDRESS_BYTES = 110  # struct sockaddr_un
 
@@ -20,9 +19,7 @@ _ADDRESS_BYTES = 110  # struct sockaddr_un
 def called(sight: Sight, facts: Facts, link: str) -> Told:
     """What a thread waits for in accept(2) or connect(2)."""
     if not link:
-        return Told(
-            "waits for a socket that is not shown", end=End.HIDDEN, do=f"sudo pidwarden trace --why {facts.ref}"
-        )
+        return Told("waits for a socket that is not shown", end=End.HIDDEN, do=as_root(facts.pid))
     if facts.name != "connect":
         row = socketpeer.connection(facts.alive, inode(link), sight.root)
         where = f" to {socketpeer.address(row.local, row.family)}" if row else ""
@@ -64,7 +61,7 @@ def _not_ours(sight: Sight, facts: Facts) -> Told:
 def _unix_connect(sight: Sight, facts: Facts) -> Told:
     assert facts.call
     size = min(facts.call.args[2], _ADDRESS_BYTES)
-    data = sight.memory(facts.pid, facts.call.args[1], size)
+    data = sight.memory(facts.alive, facts.call.args[1], size)
     name = b""
     if isinstance(data, bytes) and int.from_bytes(data[:2], "little") == _AF_UNIX:
         name = data[2:]
@@ -102,7 +99,7 @@ def _ss(row: socketpeer.Row) -> str:
 
 def _held(sight: Sight, facts: Facts, words: str, number: int) -> Told:
     found: dict[int, list[int]] = {}
-    for held in sight.holders.of(f"socket:[{number}]"):
+    for held in sight.holding(f"socket:[{number}]"):
         found.setdefault(held.pid, []).append(held.fd)
     edges = tuple(Edge(Ref(pid), f"fd {min(fds)}") for pid, fds in sorted(found.items()))
     if edges:
@@ -110,5 +107,5 @@ def _held(sight: Sight, facts: Facts, words: str, number: int) -> Told:
     seen = sight.holders
     if seen.unseen:
         words += f"; nobody that may be seen has it, and {seen.unseen} processes may not be looked at"
-        return Told(words, end=End.HIDDEN, do=f"sudo pidwarden trace --why {facts.ref}")
+        return Told(words, end=End.HIDDEN, do=as_root(facts.pid))
     return Told(f"{words}; nobody that was looked at has it open", end=End.UNTOLD)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pidwarden.kernel import evidence
 from pidwarden.kernel.procfs import read_bytes
-from pidwarden.kernel.sight import Told
+from pidwarden.kernel.sight import Told, as_root
 from pidwarden.model import filelocks
 from pidwarden.model.waiter import Edge, End, Ref
 
@@ -42,7 +42,7 @@ def told(sight: Sight, facts: Facts, fd: int, link: str) -> Told:
         return Told(f"waits for a lock of that file{what}, held by", edges, call=call, every=len(locks) > 1)
     if sight.holders.unseen:
         words = f"waits for a lock of that file{what}; {sight.holders.unseen} processes that may have it are not shown"
-        return Told(words, end=End.HIDDEN, do=f"sudo pidwarden trace --why {facts.ref}", call=call)
+        return Told(words, end=End.HIDDEN, do=as_root(facts.pid), call=call)
     words = f"waits for a lock of that file{what}; nobody that is seen has it: it was let go of just now, or is held "
     return Told(words + "from another machine or pid namespace", end=End.UNTOLD, do="lslocks", call=call)
 
@@ -65,7 +65,7 @@ def _holders(sight: Sight, facts: Facts, fd: int, link: str, locks: list[FileLoc
     rest = [lock for lock in locks if Ref(lock.pid) not in found or lock.kind != "POSIX"]
     if locks and not rest:
         return tuple(found.values())
-    for held in sight.holders.of(link):
+    for held in sight.holding(link):
         if (held.pid, held.fd) == (facts.pid, fd):
             continue
         theirs = [lock for lock in _locks_of(sight, held.pid, held.fd) if not locks or any(map(lock.is_same, rest))]

@@ -38,7 +38,7 @@ def told(sight: Sight, facts: Facts) -> Told:
         return _nobody(sight, facts, "waits for one of several futexes", private=True)._replace(call="futex_waitv()")
     wait, timed = found
     call = f"{facts.name}({wait.words})"
-    data = sight.memory(facts.pid, wait.address, 4 * futexes.WORDS)
+    data = sight.memory(facts.alive, wait.address, 4 * futexes.WORDS)
     if isinstance(data, str):
         told = _nobody(sight, facts, f"waits for a lock; who owns it is not known: {data}", private=wait.private)
         return told._replace(call=call, timed=timed)
@@ -65,7 +65,7 @@ def _doubt(sight: Sight, facts: Facts, wait: Wait, guess: Guess, ref: Ref) -> st
         return None if guess.ends and own else ""
     if wait.private or guess.ends:
         return None
-    shares = sight.shares(facts.pid, wait.address, ref.pid)
+    shares = sight.shares(facts.alive, wait.address, ref.pid)
     if shares is None:
         return "whether it has that memory is not shown"
     return "" if shares else None

@@ -121,7 +121,7 @@ def _epoll(sight: Sight, facts: Facts, fd: int) -> list[Wanted] | str:
 def _poll(sight: Sight, facts: Facts, address: int, count: int) -> list[Wanted] | str:
     if not count:
         return []
-    data = sight.memory(facts.pid, address, 8 * min(count, _MOST))
+    data = sight.memory(facts.alive, address, 8 * min(count, _MOST))
     if isinstance(data, str):
         return data
     rows = struct.iter_unpack("=ihh", data[: len(data) // 8 * 8])
@@ -135,7 +135,7 @@ def _select(sight: Sight, facts: Facts) -> list[Wanted] | str:
     for address, writes in zip(sets, (False, True), strict=True):
         if not address or count <= 0:
             continue
-        data = sight.memory(facts.pid, address, (count + 7) // 8)
+        data = sight.memory(facts.alive, address, (count + 7) // 8)
         if isinstance(data, str):
             return data
         for fd in range(count):

@@ -18,6 +18,7 @@ from pidwarden.model.waiter import Edge, End, Ref
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pidwarden.kernel.holders import Held
     from pidwarden.model.task import Status, Syscall
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ _OWNER = re.compile(r"/(\d+)(?:/|$)")
 _SECONDS = 0.5  # for a file; a machine that is short of processors takes its time
 _STATUS_BYTES = 16384
 DEAD = "ZX"
+_MOST_HELD = 256  # descriptors that are looked at again
 
 
 class Facts(NamedTuple):
@@ -60,6 +62,11 @@ class Told(NamedTuple):
     fd: int | None = None
     target: str = ""
     partial: bool = False
+
+
+def as_root(pid: int) -> str:
+    """What to type to see more; empty if we are root, and there is no more to be seen."""
+    return f"sudo pidwarden trace --why {pid}" if os.geteuid() else ""
 
 
 def _any(path: str) -> bytes:
@@ -201,6 +208,15 @@ class Sight:
         numbers = data[at + 8 :].split(b"\n", 1)[0].split() if at >= 0 else []
         return int(numbers[depth - 1]) if len(numbers) >= depth else 0
 
+    def holding(self, link: str) -> list[Held]:
+        """Every descriptor that leads there, and still does.
+
+        Raises:
+            OSError: /proc cannot be listed. BlockingIOError: no thread can be started.
+        """
+        found = self.holders.of(link)
+        return [held for held in found[:_MOST_HELD] if self.link(held.pid, held.fd) == link] + found[_MOST_HELD:]
+
     def _near(self) -> list[int]:
         """Who is asked about, and their parents and children."""
         found = dict.fromkeys(self._asked)
@@ -214,6 +230,8 @@ class Sight:
     def in_the_way(self, status: Status) -> str:
         """Which right is missing to look closer at it, in words."""
         own = os.geteuid()
+        if own == 0:
+            return "it takes the right to trace it (ptrace(2)), and it has a capability that we lack"
         if own != status.euid or own != status.uid:
             return f"it runs as another user (uid {status.euid}), and only root may look closer"
         scope = (read_bytes(f"{self.root}/{_YAMA}") or b"").strip().decode()
