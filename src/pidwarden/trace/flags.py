@@ -132,6 +132,25 @@ def futex_op(value: int) -> str:
     return _futex(value)
 
 
+# Bits above the lowest byte (include/uapi/linux/personality.h)
+_personality = flags({
+    0x20000: "UNAME26", 0x40000: "ADDR_NO_RANDOMIZE", 0x80000: "FDPIC_FUNCPTRS", 0x100000: "MMAP_PAGE_ZERO",
+    0x200000: "ADDR_COMPAT_LAYOUT", 0x400000: "READ_IMPLIES_EXEC", 0x800000: "ADDR_LIMIT_32BIT",
+    0x1000000: "SHORT_INODE",
+    0x2000000: "WHOLE_SECONDS", 0x4000000: "STICKY_TIMEOUTS", 0x8000000: "ADDR_LIMIT_3GB",
+})  # fmt: skip
+_execution_domain = named({0: "PER_LINUX", 8: "PER_LINUX32"}, "PER_???")
+
+
+def personality(value: int) -> str:
+    """Domain and flags; all ones ask for them."""
+    value &= BITS_32
+    if value == BITS_32:
+        return hexa(value)
+    name, rest = _execution_domain(value & 0xFF), value & ~0xFF
+    return f"{name}|{_personality(rest)}" if rest else name
+
+
 _ipc = _flags({0o1000: "IPC_CREAT", 0o2000: "IPC_EXCL"})
 _ipc_command = named({0: "IPC_RMID", 1: "IPC_SET", 2: "IPC_STAT", 3: "IPC_INFO", 11: "GETPID", 12: "GETVAL",
                       13: "GETALL",                      14: "GETNCNT", 15: "GETZCNT", 16: "SETVAL",
@@ -226,6 +245,7 @@ BY_NAME: Final[dict[str, Callable[[int], str]]] = {
     "mremap": flags(c.MREMAP, "MREMAP_???"),
     "msg": _flags(s.MSG | _MSG_KERNEL, "MSG_???"),
     "msync": _flags(c.MSYNC, "MS_???"),
+    "personality": personality,
     "pidfd": _flags({_NONBLOCK: "PIDFD_NONBLOCK"}, "PIDFD_???"),
     "pipe": _flags(_OPEN_BITS, "O_???", _OPEN),
     "poll": flags(c.POLL | {0x8000: "POLL_BUSY_LOOP"}, "POLL???", fits=lambda value: value & 0xFFFF),

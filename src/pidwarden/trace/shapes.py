@@ -27,7 +27,7 @@ alarm           u32
 arch_prctl      arch arch_arg
 bind            fd sockaddr[2] d
 brk             addr
-capget          cap_header! >cap_data
+capget          cap_header >cap_data
 capset          cap_header! cap_data!
 chmod           path o
 clock_getres    clock >timespec
@@ -125,6 +125,7 @@ newfstatat      dirfd path >stat at
 open            path open create
 openat          dirfd path open create
 openat2         dirfd path open_how u
+personality     personality
 pidfd_open      d pidfd
 pidfd_send_signal fd signal siginfo x32
 pidfd_getfd     fd fd x32

@@ -177,9 +177,9 @@ _COMM: Final = 16
 # What prctl(2) takes after its number: by option, a letter for each; - is none.
 _PRCTL: Final = {
     1: "s", 2: "S", 3: "", 4: "d", 5: "I", 6: "x", 7: "", 8: "u", 9: "I", 10: "u", 11: "I", 12: "u", 13: "", 14: "u",
-    15: "n", 16: "N", 31: "", 32: "", 45: "x", 46: "", 50: "x", 51: "", 63: "x", 64: "", 19: "I", 20: "u", 21: "", 23: "c", 25: "t", 26: "T", 47: "bCxx", 57: "uxxx",
-    24: "c", 27: "", 28: "x", 29: "i", 30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A",
-    41: "uxxx", 42: "xxxx", 0x59616D61: "p", 0x53564D41: "vauq",
+    15: "n", 16: "N", 19: "I", 20: "u", 21: "", 23: "c", 24: "c", 25: "t", 26: "T", 27: "", 28: "x", 29: "i", 30: "",
+    31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A", 41: "uxxx", 42: "xxxx", 45: "x", 46: "",
+    47: "bCxx", 50: "x", 51: "", 57: "uxxx", 63: "x", 64: "", 0x59616D61: "p", 0x53564D41: "vauq",
 }  # fmt: skip
 
 
@@ -222,8 +222,8 @@ def _comm(call: Call, value: int, place: Place, most: int) -> str:
     piece = call.given(place.arg)
     if piece is None or not value:
         return pointer(value)
-    name, nul, _rest = piece.data.partition(b"\0")
-    return quote(name, most, more=not nul and len(name) >= most)
+    name, nul, _rest = piece.data[:most].partition(b"\0")
+    return quote(name, more=not nul)
 
 
 def _sigevent(call: Call, value: int, place: Place) -> str:
