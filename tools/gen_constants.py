@@ -45,7 +45,7 @@ _GROUPS = {
     "FUTEX_OP": ("linux/futex.h", "FUTEX_OP_(SET|ADD|OR|ANDN|XOR)", ""),
     "FUTEX_CMP": ("linux/futex.h", "FUTEX_OP_CMP_.*", ""),
     "GETRANDOM": ("linux/random.h", "GRND_.*", ""),
-    "INET_PROTOCOL": ("linux/in.h linux/in6.h", "IPPROTO_.*", "IPPROTO_MAX"),
+    "INET_PROTOCOL": ("linux/in.h linux/in6.h", "IPPROTO_.*", "IPPROTO_(MAX|HOPOPTS)"),
     "INOTIFY": ("linux/inotify.h", "IN_[A-Z_]+", "IN_(CLOSE|MOVE|ALL_EVENTS|CLOEXEC|NONBLOCK)"),
     "IOCTL": ("sys/types.h asm/termbits.h linux/termios.h linux/serial.h asm/ioctls.h linux/sockios.h linux/fs.h linux/tty.h linux/random.h linux/if_tun.h linux/nsfs.h "
               "linux/loop.h linux/kd.h linux/vt.h linux/perf_event.h linux/seccomp.h linux/userfaultfd.h linux/fiemap.h linux/kvm.h linux/fscrypt.h linux/rtc.h",
