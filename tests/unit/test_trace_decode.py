@@ -198,7 +198,7 @@ LINES = [
 @pytest.mark.parametrize(
     ("name", "args", "ret", "before", "after", "expected"), LINES, ids=lambda value: str(value)[:40]
 )
-def test_a_call_is_written_as_strace_writes_it(decoder, name, args, ret, before, after, expected):
+def test_a_call_is_written_as_strace_writes_it(decoder, name, args, ret, before, after, expected):  # noqa: PLR0913
     if name == "sched_yield":  # no arguments, and so no format here
         decoder = Decoder("x86_64", {"sched_yield": parse_format("sched_yield", "")})
     assert line(decoder, name, args, ret, before, after) == expected

@@ -32,7 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _of_lines(parser)
     _of_counts(parser)
     _of_output(parser)
-    parser.add_argument("--why", metavar="PID[,PID]", help="whom a blocked process waits for, to the end of the chain")
+    parser.add_argument(
+        "--why", metavar="PID[,PID]",
+        help="the chain of waiting: what a process or thread sleeps in, who could let it go on, what that one waits "
+        "for, and so on",
+    )  # fmt: skip
     parser.add_argument("--snapshot", action="store_true", help="only the call that each thread sits in now")
     source.arguments(parser)
     parser.parse_args = partial(_parse, parser.parse_args)  # type: ignore[method-assign, assignment]
@@ -90,11 +94,9 @@ def run(args: argparse.Namespace) -> int:
         PidwardenError: nobody is meant, an option makes no sense, or it is not possible here.
     """
     if args.why is not None:
-        import importlib  # noqa: PLC0415
+        from pidwarden.cli import trace_why  # noqa: PLC0415  (of this option only)
 
-        why = importlib.import_module("pidwarden.cli.trace_why")  # of this option only
-        code: int = why.run(args)
-        return code
+        return trace_why.run(args)
     from pidwarden.cli import tracing  # noqa: PLC0415  (what `--help` does not need)
 
     return tracing.run(args)

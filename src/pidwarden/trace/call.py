@@ -38,13 +38,19 @@ class Call:
     __slots__ = ("after", "args", "before", "failed", "ret")
 
     def __init__(self, enter: Event | None, done: Event | None) -> None:
-        event = done or enter
-        assert event is not None
-        self.args = event.args
         self.before = enter.pieces if enter is not None else _NOTHING
-        self.after = done.pieces if done is not None else _NOTHING
-        self.ret = done.ret if done is not None else None
-        self.failed = self.ret is not None and -MAX_ERRNO <= self.ret < 0
+        if done is not None:
+            ret: int | None = done.ret
+            self.args = done.args
+            self.after = done.pieces
+            self.failed = -MAX_ERRNO <= done.ret < 0
+        else:
+            assert enter is not None
+            ret = None
+            self.args = enter.args
+            self.after = _NOTHING
+            self.failed = False
+        self.ret = ret
 
     def given(self, arg: int, part: int = 0) -> Piece | None:
         """What the kernel was given there: as it was at the entry, else as it is at the return."""

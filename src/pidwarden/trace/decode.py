@@ -17,7 +17,7 @@ from pidwarden.trace.signals import siginfo, signal_name
 from pidwarden.trace.signature import EVENTS, Signature, parse_format, unnamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pidwarden.trace.call import Formatter
     from pidwarden.trace.event import Event
@@ -38,6 +38,7 @@ class _Shape(NamedTuple):
     name: str
     arguments: tuple[_Argument, ...]
     texts: tuple[Formatter, ...]
+    result: Callable[[Call], str]
 
 
 def signatures(formats: Mapping[str, str]) -> dict[str, Signature]:
@@ -55,6 +56,8 @@ class Decoder:
         self._signatures = signatures
         self._string = string
         self._shapes: dict[int, _Shape] = {}
+        self._done: Event | None = None  # of whose arguments the text was asked last …
+        self._call: Call | None = None  # … and what is known of it: mostly its result is asked for next
 
     def name(self, nr: int) -> str:
         """The name of a call; ``syscall_0x1f4`` if it has none here."""
@@ -62,18 +65,12 @@ class Decoder:
 
     def arguments(self, enter: Event | None, done: Event | None) -> list[str]:
         """The arguments as text; of a call that goes on, those that are known, up to the first that is not."""
-        event = done or enter
-        assert event is not None
-        call = Call(enter, done)
-        found = []
-        try:
-            for text in self._shape(event.nr).texts:
-                said = text(call)
-                if said is not None:
-                    found.append(said)
-        except Unknown:
-            pass
-        return found
+        if done is not None:
+            call = self._call = Call(enter, done)
+            self._done = done
+            return [said for text in self._shape(done.nr).texts if (said := text(call)) is not None]
+        assert enter is not None
+        return list(_known(self._shape(enter.nr).texts, Call(enter, None)))
 
     def values(self, enter: Event | None, done: Event | None) -> dict[str, Any]:
         """The arguments by name: numbers as numbers, strings as text, all else as :meth:`arguments` has it."""
@@ -92,7 +89,8 @@ class Decoder:
 
     def result(self, event: Event) -> str:
         """What the call returned, with the equals sign."""
-        return f" = {results.result(self._shape(event.nr).name, Call(None, event))}"
+        call = self._call if event is self._done and self._call is not None else Call(None, event)
+        return f" = {self._shape(event.nr).result(call)}"
 
     def signal(self, event: Event) -> str:
         """The line of a signal that arrived."""
@@ -123,7 +121,7 @@ class Decoder:
         else:
             signature = self._signatures.get(name) or unnamed(name)
         arguments = tuple(self._arguments(signature, own=not abi))
-        return _Shape(name, arguments, tuple(argument.text for argument in arguments))
+        return _Shape(name, arguments, tuple(argument.text for argument in arguments), results.of_call(name))
 
     def _arguments(self, signature: Signature, *, own: bool) -> Iterator[_Argument]:
         words, sure = (_UNNAMED, True) if not signature.name else shape(signature, own=own, machine=self._machine)
@@ -132,6 +130,17 @@ class Decoder:
             text = make(word, position, self._string)
             name = signature.args[place.arg][1] if place.arg < len(signature.args) else f"a{place.arg}"
             yield _Argument(text if sure else _named(name, text), name, kind, place.arg)
+
+
+def _known(texts: tuple[Formatter, ...], call: Call) -> Iterator[str]:
+    """Up to the first that is known only when the call has returned."""
+    try:
+        for text in texts:
+            said = text(call)
+            if said is not None:
+                yield said
+    except Unknown:
+        return
 
 
 def _named(name: str, text: Formatter) -> Formatter:

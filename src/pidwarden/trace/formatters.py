@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pidwarden.trace.call import Call, Formatter
 
 _AT_FDCWD: Final = -100
+_SIGN: Final = 1 << 31
 
 
 def parse(word: str, position: int, limit: int) -> tuple[str, Place]:
@@ -91,7 +92,7 @@ def _dirfd(place: Place) -> Formatter:
     index = place.arg
 
     def formatter(call: Call) -> str:
-        fd = signed32(call.args[index])
+        fd = ((call.args[index] & BITS_32) ^ _SIGN) - _SIGN
         return "AT_FDCWD" if fd == _AT_FDCWD else str(fd)
 
     return formatter
@@ -110,7 +111,17 @@ def _string(place: Place, limit: int | None) -> Formatter:
 
 def _signed(place: Place) -> Formatter:
     index = place.arg
-    return lambda call: str(signed32(call.args[index]))
+    return lambda call: str(((call.args[index] & BITS_32) ^ _SIGN) - _SIGN)
+
+
+def _address(place: Place) -> Formatter:
+    index = place.arg
+    return lambda call: f"{call.args[index]:#x}" if call.args[index] else "NULL"
+
+
+def _plain(place: Place) -> Formatter:
+    index = place.arg
+    return lambda call: str(call.args[index])
 
 
 def _options(_place: Place) -> Formatter:
@@ -135,8 +146,8 @@ def _device_number(place: Place) -> Formatter:
 
 MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "fd": _signed, "d": _signed, "dirfd": _dirfd,
-    "u": _number(str), "u32": _number(lambda value: str(value & BITS_32)), "ld": _number(lambda v: str(signed64(v))),
-    "x": _number(hexa), "x32": _number(lambda value: hexa(value & BITS_32)), "addr": _number(pointer),
+    "u": _plain, "u32": _number(lambda value: str(value & BITS_32)), "ld": _number(lambda v: str(signed64(v))),
+    "x": _number(hexa), "x32": _number(lambda value: hexa(value & BITS_32)), "addr": _address,
     "o": _number(lambda value: mode(value & 0xFFFF)),
     "id": _number(lambda value: "-1" if value & BITS_32 == BITS_32 else str(value & BITS_32)),
     "signal": _number(lambda value: signal_name(signed32(value))),

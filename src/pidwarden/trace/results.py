@@ -22,7 +22,6 @@ _RESTARTS: Final = {
     514: "? ERESTARTNOHAND (To be restarted if no handler)", 516: "? ERESTART_RESTARTBLOCK (Interrupted by signal)",
 }  # fmt: skip
 _NAMES: Final = {**errno.errorcode, 11: "EAGAIN", 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
-_ADDRESSES: Final = frozenset(("mmap", "mremap", "brk", "shmat"))
 _NEVER: Final = frozenset(("exit", "exit_group"))
 # They cannot fail: what looks like an error is none.
 _CERTAIN: Final = frozenset(
@@ -41,21 +40,30 @@ def error(number: int) -> str:
     return found
 
 
-def result(name: str, call: Call) -> str:
-    """What follows the equals sign."""
-    ret = call.ret
-    if ret is None or name in _NEVER:
-        return "?"
-    if call.failed and name not in _CERTAIN:
-        return error(-ret)
-    if name in _ADDRESSES:
-        return hexa(ret & BITS_64)
-    if name == "umask":
-        return mode(ret & 0xFFFF)
-    added = _MORE.get(name)
-    if added is not None:
-        return added(call, ret)
+def of_call(name: str) -> Callable[[Call], str]:
+    """A function that says what follows the equals sign, of one kind of call."""
+    if name in _NEVER:
+        return lambda _call: "?"
+    success = _MORE.get(name, _number)
+    certain = name in _CERTAIN
+
+    def text(call: Call) -> str:
+        ret = call.ret
+        if ret is None:
+            return "?"
+        if call.failed and not certain:
+            return error(-ret)
+        return success(call, ret)
+
+    return text
+
+
+def _number(_call: Call, ret: int) -> str:
     return str(ret & BITS_64)
+
+
+def _address(_call: Call, ret: int) -> str:
+    return hexa(ret & BITS_64)
 
 
 def _poll(call: Call, ret: int) -> str:
@@ -128,5 +136,6 @@ def _signal(_call: Call, ret: int) -> str:
 _MORE: Final[dict[str, Callable[[Call, int], str]]] = {
     "poll": _poll, "ppoll": _ppoll, "select": _select(structs.timeval), "pselect6": _select(structs.timespec),
     "fcntl": _fcntl, "prctl": _dumpable, "sched_getscheduler": _scheduler, "rt_sigtimedwait": _signal,
-    "time": lambda _call, ret: f"{ret} ({structs.date(ret)})",
+    "mmap": _address, "mremap": _address, "brk": _address, "shmat": _address,
+    "umask": lambda _call, ret: mode(ret & 0xFFFF), "time": lambda _call, ret: f"{ret} ({structs.date(ret)})",
 }  # fmt: skip

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import struct
+from functools import lru_cache
 from typing import Final
 
 from pidwarden.trace import constants as c
@@ -38,6 +39,7 @@ def handler(address: int) -> str:
     return _HANDLERS.get(address) or pointer(address)
 
 
+@lru_cache(maxsize=1024)
 def signal_set(mask: int, size: int) -> str:
     """``[INT CHLD]``, ``~[…]`` for all but those; `mask` is of `size` bytes."""
     prefix = ""

@@ -65,10 +65,9 @@ def flags(
     memo: dict[int, str] = {}
 
     def text(value: int) -> str:
-        value = fits(value)
         found = memo.get(value)
         if found is None:
-            found = _flags(value, rows, table.get(0, "0"), unknown)
+            found = _flags(fits(value), rows, table.get(0, "0"), unknown)
             if len(memo) < _MEMO:
                 memo[value] = found
         return found
