@@ -13,6 +13,7 @@ from pidwarden.trace.abi import EXEC, FORK
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from pidwarden.cli.trace_backend import Backend, Trace
     from pidwarden.trace.event import Event
@@ -43,6 +44,10 @@ class Report:
             self._learn()
         if self._progress:
             self._rewrite(now_ns)
+
+    def names(self, known: Mapping[int, str]) -> None:
+        """Of those that were there at the beginning."""
+        self._comms.update({pid: self._clean(name) for pid, name in known.items()})
 
     def _learn(self) -> None:
         for tgid, _nr in self._trace.by_process():

@@ -212,6 +212,7 @@ class _Session:
             f"traces {_many(len(pids), 'process')}, {_many(len(threads), 'thread')} ({names}); Ctrl-C ends it",
         )
         sights, silent = trace_snapshot.look(threads, self._backend.decoder)
+        self._report.names({s.pid: s.comm for s in sights if s.tid == s.pid})
         sitting = [s for s in sights if s.call]
         if self._args.json and not self._args.c:
             self._output.write(json.dumps({"event": "sits", "since": "before the trace"} | s.object()) for s in sitting)
