@@ -23,6 +23,7 @@ from pidwarden.trace.abi import (
 from pidwarden.trace.abi import PIECE_BYTES as PIECE
 from pidwarden.trace.call import RESULT, Place
 from pidwarden.trace.formatters import parse
+from pidwarden.trace.numbers import CALLS as NUMBERS
 from pidwarden.trace.shapes import shape
 from pidwarden.trace.sockets import ADDRESS_BYTES, MSGHDR_BYTES
 from pidwarden.trace.structs import ARRAYS, KINDS
@@ -63,9 +64,10 @@ class Plan(NamedTuple):
 _NONE: Final = Capture()
 
 
-def plans(
-    names: Mapping[int, str], signatures: Mapping[str, Signature], *, data: bool, string: int, own: bool = True
-) -> dict[int, Plan]:
+def plans(  # noqa: PLR0913
+    names: Mapping[int, str], signatures: Mapping[str, Signature], *,
+    data: bool, string: int, own: bool = True, machine: str = "x86_64",
+) -> dict[int, Plan]:  # fmt: skip
     """A plan for each of these calls, by the same numbers; all traced and counted.
 
     Args:
@@ -74,16 +76,30 @@ def plans(
         data: capture what is read, written, sent and received too.
         string: bytes of a string that are shown; one more is captured, so that a cut is seen.
         own: it is the machine's own ABI; of others only strings are captured.
+        machine: as uname(2) names it.
     """
     found = {}
     for number, name in names.items():
         signature = signatures.get(name)
-        words = shape(signature, own=own)[0] if signature is not None else ()
+        words = shape(signature, own=own, machine=machine)[0] if signature is not None else ()
         args = [_NONE] * abi.ARGS
         for position, word in enumerate(words):
             kind, place = parse(word, position, string)
             args[place.arg] = _capture(kind, place, word, data=data)
         found[number] = Plan(traced=True, counted=True, args=tuple(args))
+    return found
+
+
+def every(machine: str, signatures: Mapping[str, Signature], *, data: bool, string: int) -> dict[int, Plan]:
+    """Plans of all calls of all ABIs of a machine, by ``nr``; of its own also where a number has no name here."""
+    found = {}
+    for abi_number, names in enumerate(NUMBERS.get(machine, ())):
+        own = abi_number == abi.NATIVE
+        known = {number: name for number, name in names.items() if number < abi.CALLS}
+        if own:
+            known = dict.fromkeys(range(abi.CALLS), "") | known
+        made = plans(known, signatures, data=data, string=string, own=own, machine=machine)
+        found.update({abi.CALLS * abi_number + number: plan for number, plan in made.items()})
     return found
 
 
@@ -108,7 +124,7 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:  # n
         return Capture(BYTES, when, size=KINDS[kind][0])
     if kind in ARRAYS:
         unit = ARRAYS[kind][0]
-        return Capture(BYTES, when, by, unit, most=min(max(place.limit, 64) * unit, PIECE))
+        return Capture(BYTES, when, by, unit, most=PIECE)
     if kind in ("data", "random", "xvalue"):
         return Capture(BYTES, when, by, 1, most=most) if data else _NONE
     if kind == "iov":
@@ -148,11 +164,13 @@ _FIXED: Final = {
     "clone_args": Capture(BYTES, BY_NOTHING, BY_ARG + 1, 1, most=128),
     "clone_parent": Capture(BYTES, size=4),
     "epoll_ctl": Capture(BYTES, size=12),
+    "epoll_ctl_generic": Capture(BYTES, size=16),
     "arch_arg": Capture(BYTES, AT_RETURN | IF_DONE, size=8),
     "fcntl_arg": Capture(BYTES, AT_RETURN, size=32),
     "ioctl_arg": Capture(BYTES, AT_RETURN, size=special.IOCTL_BYTES),
     "sockopt": Capture(BYTES, AT_RETURN | IF_DONE, BY_WORD + 4, 1, most=_OPTION),
     "status": Capture(BYTES, size=4),
+    "sigevent": Capture(BYTES, size=64),
     "child_usage": Capture(BYTES, size=144),
     "sigmask6": Capture(BYTES, size=16),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pidwarden.trace import results, structs
+from pidwarden.trace import results
 from pidwarden.trace.abi import CALLS
 from pidwarden.trace.call import Call, Unknown
 from pidwarden.trace.formatters import make, parse
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pidwarden.trace.call import Formatter
     from pidwarden.trace.event import Event
 
+_RESTART: Final = "restart_syscall"
+_RESTART_BLOCK: Final = -516  # include/linux/errno.h
 STRING: Final = 32  # bytes that are shown of a string
 
 
@@ -51,11 +53,11 @@ class Decoder:
     """Of one machine, as uname(2) names it; strings are cut at `string` bytes."""
 
     def __init__(self, machine: str, signatures: Mapping[str, Signature], *, string: int = STRING) -> None:
-        structs.for_machine(machine)
         self._machine = machine
         self._signatures = signatures
         self._string = string
         self._shapes: dict[int, _Shape] = {}
+        self._interrupted: dict[int, str] = {}  # by thread: the call that restart_syscall goes on with
         self._done: Event | None = None  # of whose arguments the text was asked last …
         self._call: Call | None = None  # … and what is known of it: mostly its result is asked for next
 
@@ -90,7 +92,10 @@ class Decoder:
     def result(self, event: Event) -> str:
         """What the call returned, with the equals sign."""
         call = self._call if event is self._done and self._call is not None else Call(None, event)
-        return f" = {self._shape(event.nr).result(call)}"
+        shape = self._shape(event.nr)
+        if event.ret == _RESTART_BLOCK and shape.name != _RESTART:
+            self._interrupted[event.tid] = shape.name
+        return f" = {shape.result(call)}"
 
     def signal(self, event: Event) -> str:
         """The line of a signal that arrived."""
@@ -100,6 +105,7 @@ class Decoder:
 
     def ending(self, event: Event) -> str:
         """The line of a thread that ended."""
+        self._interrupted.pop(event.tid, None)
         number = event.ret & 0x7F
         if not number:
             return f"+++ exited with {event.ret >> 8 & 0xFF} +++"
@@ -121,7 +127,12 @@ class Decoder:
         else:
             signature = self._signatures.get(name) or unnamed(name)
         arguments = tuple(self._arguments(signature, own=not abi))
+        if name == _RESTART:
+            arguments = (_Argument(self._resuming, "call", "call", 0),)
         return _Shape(name, arguments, tuple(argument.text for argument in arguments), results.of_call(name))
+
+    def _resuming(self, call: Call) -> str:
+        return f"<... resuming interrupted {self._interrupted.get(call.tid, 'system call')} ...>"
 
     def _arguments(self, signature: Signature, *, own: bool) -> Iterator[_Argument]:
         words, sure = (_UNNAMED, True) if not signature.name else shape(signature, own=own, machine=self._machine)

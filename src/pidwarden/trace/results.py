@@ -66,21 +66,31 @@ def _address(_call: Call, ret: int) -> str:
     return hexa(ret & BITS_64)
 
 
+_TIME: Final = 16  # bytes
+_MOST_READY: Final = 32
+_ROOM: Final = 998  # letters, for strace has so many
+
+
 def _poll(call: Call, ret: int) -> str:
     if not ret:
         return "0 (Timeout)"
     piece = call.told(0)
-    found = []
-    if piece is not None:
-        found = [
-            text for at in range(0, len(piece.data) - 7, 8) if (text := structs.pollfd_ready(piece.data[at : at + 8]))
-        ]
+    if piece is None:
+        return str(ret)
+    data, found, room = piece.data, list[str](), _ROOM
+    for at in range(0, len(data) - 7, 8):
+        if text := structs.pollfd_ready(data[at : at + 8]):
+            room -= len(text) + 2
+            if len(found) >= _MOST_READY or room < 0:
+                found.append("...")
+                break
+            found.append(text)
     return f"{ret} ([{', '.join(found)}])" if found else str(ret)
 
 
 def _ppoll(call: Call, ret: int) -> str:
     text, piece = _poll(call, ret), call.told(2)
-    if not ret or not call.args[2] or piece is None:
+    if not ret or not call.args[2] or piece is None or len(piece.data) < _TIME:
         return text
     left = f"left {structs.timespec(piece.data)}"
     return f"{text[:-1]}, {left})" if text.endswith(")") else f"{text} ({left})"
@@ -99,7 +109,7 @@ def _select(text: Callable[[bytes], str]) -> Callable[[Call, int], str]:
                 if ready:
                     found.append(f"{what} [{' '.join(map(str, ready))}]")
         piece = call.told(4) if call.args[4] else None
-        if piece is not None:
+        if piece is not None and len(piece.data) >= _TIME:
             found.append(f"left {text(piece.data)}")
         return f"{ret} ({', '.join(found)})"
 

@@ -180,7 +180,7 @@ def sigaction(data: bytes) -> str:
 _sa = flags(c.SA | {0x20000000: "SA_INTERRUPT"}, "SA_???", order=(
     "SA_RESTORER", "SA_ONSTACK", "SA_RESTART", "SA_INTERRUPT", "SA_NODEFER", "SA_RESETHAND", "SA_SIGINFO",
     "SA_NOCLDSTOP",
-), fits=lambda value: value & 0xFFFFFFFF)  # fmt: skip
+))  # fmt: skip
 _ss = flags({1: "SS_ONSTACK", 2: "SS_DISABLE", 0x80000000: "SS_AUTODISARM"}, "SS_???", order=("SS_AUTODISARM",))
 
 
@@ -269,6 +269,26 @@ def unsigned_in_brackets(data: bytes) -> str:
 def long_in_brackets(data: bytes) -> str:
     """A long that is pointed to."""
     return f"[{int.from_bytes(data[:8], 'little', signed=True)}]"
+
+
+_notify = named(c.SIGEV, "SIGEV_???")
+_SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 1, 2, 4
+
+
+def sigevent(data: bytes) -> str:
+    """Struct sigevent."""
+    number, (value, signal, notify, thread) = struct.unpack_from("<i", data)[0], struct.unpack_from("<Qiii", data)
+    fields = [f"sigev_value={{sival_int={number}, sival_ptr={pointer(value)}}}"] if value else []
+    fields += [
+        f"sigev_signo={signal if notify == _SIGEV_NONE else signal_name(signal)}",
+        f"sigev_notify={_notify(notify)}",
+    ]
+    if notify == _SIGEV_THREAD_ID:
+        fields.append(f"sigev_notify_thread_id={thread}")
+    if notify == _SIGEV_THREAD:
+        function, attributes = struct.unpack_from("<QQ", data, 16)
+        fields += [f"sigev_notify_function={pointer(function)}", f"sigev_notify_attributes={pointer(attributes)}"]
+    return "{" + ", ".join(fields) + "}"
 
 
 def window_size(data: bytes) -> str:
@@ -360,17 +380,12 @@ def _date(data: bytes) -> str:
 KINDS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
     "timespec": (16, timespec), "timeval": (16, timeval), "itimerspec": (32, itimerspec), "itimerval": (32, itimerval),
     "timezone": (8, timezone), "two_timevals": (32, two_timevals), "utimes": (32, utimes), "rlimit": (16, rlimit),
-    "stat": (144, _stat_x86), "statx": (256, statx), "rusage": (144, rusage),
+    "stat": (144, _stat_x86), "stat_generic": (128, _stat_generic), "statx": (256, statx), "rusage": (144, rusage),
     "sysinfo": (112, sysinfo), "uname": (390, uname), "sigaction": (32, sigaction), "sigaltstack": (24, sigaltstack),
     "open_how": (24, open_how), "siginfo": (48, siginfo), "statfs": (120, statfs),
     "int": (4, in_brackets), "unsigned": (4, unsigned_in_brackets), "long": (8, long_in_brackets), "tms": (32, tms),
 }  # fmt: skip
 # The same of one element.
-ARRAYS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {"pollfd": (8, pollfd), "epoll_event": (12, epoll_event)}
-
-
-def for_machine(machine: str) -> None:
-    """Takes the layouts of that machine (uname(2)) where they differ; x86_64 has its own."""
-    own = machine == "x86_64"
-    KINDS["stat"] = (144, _stat_x86) if own else (128, _stat_generic)
-    ARRAYS["epoll_event"] = (12 if own else 16, epoll_event)
+ARRAYS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
+    "pollfd": (8, pollfd), "epoll_event": (12, epoll_event), "epoll_event_generic": (16, epoll_event),
+}  # fmt: skip
