@@ -164,6 +164,15 @@ def test_calls_are_chosen_by_result_and_those_denied_by_seccomp_say_so():
     assert all(line.endswith("<never entered: denied, as by seccomp>") for line in lines)
 
 
+def test_descriptors_have_names_and_who_sits_for_long_has_a_stack():
+    script = "cat /etc/hostname; sleep 0.5"
+    done = trace("-q", "-y", "-k", "-e", "read,clock_nanosleep", "--", "sh", "-c", script)
+    assert done.returncode == 0
+    assert re.search(r"read\(3</etc/hostname>, ", done.stderr)
+    assert re.search(r"\[pid +\d+\] --- sits in clock_nanosleep for 0\.\d s: hrtimer_nanosleep < ", done.stderr)
+    assert "openat(" not in done.stderr
+
+
 def test_limits_end_a_trace():
     with child("calls", "many", "3000") as working:
         working.said()

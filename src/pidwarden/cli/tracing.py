@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from pidwarden.cli import trace_backend, trace_out, trace_report, trace_rights, trace_snapshot, trace_whom
 from pidwarden.cli.trace_child import Child
+from pidwarden.cli.trace_stacks import Stacks
 from pidwarden.errors import NoPermission, PidwardenError, UsageError
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.trace import filters, summary
+from pidwarden.trace.descriptors import NamingDecoder
 from pidwarden.trace.jsonlines import Objects
-from pidwarden.trace.lines import Lines, Sitting, Stamp, Style
+from pidwarden.trace.lines import TICK_NS, Lines
 from pidwarden.trace.redact import Redactor
+from pidwarden.trace.style import Sitting, Stamp, Style
 
 if TYPE_CHECKING:
     import argparse
@@ -172,12 +175,16 @@ class _Session:
         self._args, self._backend, self._wanted, self._whom = args, backend, wanted, whom
         self._output, self._child, self._trace = output, child, trace
         self._redactor = None if args.no_redact else Redactor(backend.is_string)
+        if args.y:
+            backend.name_descriptors(wanted, self._redactor.text if self._redactor else str)
         self._began_ns = boot_ns()
         self._look_ns = 0
         self._events = 0
         self._interrupts = 0
         self._lines: Lines | None = None
         self._objects: Objects | None = None
+        slow_ns = wanted.min_ns or TICK_NS
+        self._stacks = Stacks(backend.decoder, wanted.wants, slow_ns, as_json=args.json) if args.k else None
         self._report = trace_report.Report(args, backend, trace, self._redactor)
 
     def run(self) -> None:
@@ -199,10 +206,12 @@ class _Session:
         """Has everybody traced and says what they sit in; their threads, and the call of each that sits in one."""
         if self._child is not None:
             self._trace.enlist_command(self._child.pid)
+            self._backend.learn_descriptors([self._child.pid])
             return [self._child.pid], []
         pids, _tids = self._trace.enlist(self._whom)
         pids |= trace_whom.by_kernel(self._whom)
         threads = trace_whom.threads(pids)
+        self._backend.learn_descriptors(pids)
         if not pids and all(target.ends for target in self._whom):
             msg = "nobody of those meant is there any more; `pidwarden ps` lists who is"
             raise PidwardenError(msg)
@@ -239,9 +248,11 @@ class _Session:
             attached=args.o is None and not args.quiet,
             ahead_ns=ahead + zone,
         )
+        decoder = self._backend.decoder
         self._lines = Lines(
-            self._backend.decoder, style,
+            decoder, style,
             threads=threads, wanted=self._wanted.wants, signals=self._wanted.signals,
+            follower=decoder if isinstance(decoder, NamingDecoder) else None,
         )  # fmt: skip
         now = boot_ns()
         self._output.write(self._lines.begin([Sitting(s.tid, s.nr, s.args) for s in sitting], now))
@@ -252,12 +263,16 @@ class _Session:
         """Shows what came, or waits a moment for a signal."""
         pending: Sequence[Pending] = ()
         before = boot_ns()
-        if self._lines is not None and not self._wanted.by_result and before >= self._look_ns:
+        looks = (self._lines is not None and not self._wanted.by_result) or self._stacks is not None
+        if looks and before >= self._look_ns:
             pending = self._trace.pending()  # before what they returned is read, so that none is between
             self._look_ns = boot_ns() + _PENDING_SHARE * (boot_ns() - before)
         events = self._trace.read(_AT_ONCE)
         now = boot_ns()
         self._show(events, pending, now)
+        if self._stacks is not None:
+            found = self._stacks.of(pending, now)
+            self._output.write(self._lines.aside(tid, now, text) if self._lines else text for tid, text in found)
         self._report.tick(now)
         if not events:
             self._trace.wait(_IDLE_SECONDS)
