@@ -36,6 +36,7 @@ class Backend:
         self._args = args
         machine = os.uname().machine
         self._signatures = signatures(callformats.read())
+        self.knows_arguments = bool(self._signatures)
         self._machine = machine
         self.decoder: Decoder = Decoder(machine, self._signatures, string=args.s)
         self._names: dict[int, str] = {}

@@ -45,10 +45,6 @@ def say(args: argparse.Namespace, text: str) -> None:
         print(f"pidwarden trace: {text}", file=sys.stderr, flush=True)
 
 
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what[-1] == 's' else 's'}"
-
-
 def run(args: argparse.Namespace) -> int:
     """Traces; the exit code.
 
@@ -57,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     """
     _check(args)
     backend = trace_backend.Backend(args)
+    if not backend.knows_arguments:
+        say(args, "types and names of arguments are known of some calls only, as tracefs cannot be read (root can)")
     wanted = filters.parse(args.e, backend.calls(), args.slower)
     whom = trace_whom.parse(args)
     if args.snapshot:
@@ -109,6 +107,9 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(msg)
     if args.limit is not None and args.limit < 1:
         msg = f"--limit {args.limit}: type how many events, 1 or more"
+        raise UsageError(msg)
+    if args.limit is not None and (args.c or ((args.by_process or args.histogram) and not args.C)):
+        msg = "--limit is of records, and counts have none; type --duration, or -C in place of -c"
         raise UsageError(msg)
     if args.t > Stamp.UNIX:
         args.t = int(Stamp.UNIX)
@@ -218,7 +219,7 @@ class _Session:
         names = ", ".join(target.text for target in self._whom)
         say(
             self._args,
-            f"traces {_many(len(pids), 'process')}, {_many(len(threads), 'thread')} ({names}); Ctrl-C ends it",
+            f"traces {trace_report.many(len(pids), 'process')}, {trace_report.many(len(threads), 'thread')} ({names}); Ctrl-C ends it",
         )
         sights, silent = trace_snapshot.look(threads, self._backend.decoder)
         self._report.names({s.pid: s.comm for s in sights if s.tid == s.pid})
@@ -299,16 +300,17 @@ class _Session:
         if info is None or info.si_signo == signal.SIGCHLD:
             return
         self._interrupts += 1
-        if self._child is not None:  # the terminal sent it the first one as well
-            if info.si_signo != signal.SIGINT or self._interrupts > 1:
-                self._child.signal(info.si_signo)
-            if self._interrupts == 1 and info.si_signo == signal.SIGINT:
-                self._interrupts = 0 if not self._child.poll() else 1
-                self._report.clear()
+        if self._child is None or self._child.poll():
+            return
+        if info.si_signo != signal.SIGINT:  # that one the terminal has sent it too
+            self._child.signal(info.si_signo)
+        if self._interrupts == 1:
+            self._report.clear()
+            say(self._args, "the command has that signal as well; once more ends the trace")
 
     def _over(self) -> bool:
         args = self._args
-        if self._interrupts:
+        if self._interrupts > (self._child is not None):
             return True
         if args.duration is not None and boot_ns() - self._began_ns > args.duration * _SECOND_NS:
             return True
@@ -329,5 +331,5 @@ class _Session:
             self._output.write(self._lines.end(boot_ns()))
         if self._args.c or self._args.C:
             self._output.write(self._report.summary())
-        if lost := self._trace.tallies().lost:
-            say(self._args, f"{lost} records were lost and are not shown; the counts of -c have them all")
+        for text in trace_report.shortfalls(self._trace.tallies()):
+            print(f"pidwarden trace: {text}", file=sys.stderr, flush=True)
