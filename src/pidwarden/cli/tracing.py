@@ -217,10 +217,8 @@ class _Session:
             msg = "nobody of those meant is there any more; `pidwarden ps` lists who is"
             raise PidwardenError(msg)
         names = ", ".join(target.text for target in self._whom)
-        say(
-            self._args,
-            f"traces {trace_report.many(len(pids), 'process')}, {trace_report.many(len(threads), 'thread')} ({names}); Ctrl-C ends it",
-        )
+        who = f"{trace_report.many(len(pids), 'process')}, {trace_report.many(len(threads), 'thread')} ({names})"
+        say(self._args, f"traces {who}; Ctrl-C ends it")
         sights, silent = trace_snapshot.look(threads, self._backend.decoder)
         self._report.names({s.pid: s.comm for s in sights if s.tid == s.pid})
         sitting = [s for s in sights if s.call]
