@@ -36,7 +36,7 @@ END
 _BASH = """
 set -o pipefail; shopt -s lastpipe
 trap 'echo bye' EXIT; trap 'echo term' TERM; trap '' HUP
-coproc cat; echo hello >&"${COPROC[1]}"; read -r back <&"${COPROC[0]}"; echo "$back"
+coproc cat; echo hello >&"${COPROC[1]}"; read -r back <&"${COPROC[0]}"; echo "$back"; exec {COPROC[1]}>&-
 for i in {1..3}; do (sleep 0.0$i; exit $i) & done
 wait -n; wait; kill -HUP $$; kill -TERM $$
 diff <(seq 5) <(seq 2 6); mapfile -t lines < <(printf 'a\\nb\\n'); echo "${#lines[@]}"

@@ -154,7 +154,7 @@ static void clones(void)
 	syscall(SYS_clone3, &args, 8);
 	clone(nothing, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
 	wait4(-1, &status, 0, NULL);
-	if (!syscall(SYS_clone, CLONE_CHILD_SETTID | SIGUSR2, NULL, NULL, &status, 0))
+	if (!syscall(SYS_clone, CLONE_CHILD_SETTID | SIGURG, NULL, NULL, &status, 0))
 		_exit(0);
 	wait4(-1, &status, __WCLONE, NULL);
 	unshare(CLONE_FILES | CLONE_FS);
