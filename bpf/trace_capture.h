@@ -49,23 +49,22 @@ __noinline int copy_bytes(__u32 where, __u64 from, __u64 size, __u32 most)
 {
 	struct scratch *s = get_scratch();
 	struct tr_piece *p = s ? begin_piece(s) : NULL;
-	__u32 flags = 0;
+	__u32 flags, n;
 
 	if (!s || !p)
 		return 0;
 	if (most > TR_PIECE_BYTES)
 		most = TR_PIECE_BYTES;
-	if (size > most) {
-		size = most;
-		flags = TR_CUT;
-	}
-	if (size > TR_PIECE_BYTES)
+	n = size > most ? most : size;
+	flags = size > most ? TR_CUT : 0;
+	barrier_var(n);
+	if (n > TR_PIECE_BYTES) /* for verifiers before 6.3, to which a minimum says nothing */
 		return 0;
-	if (bpf_probe_read_user(p + 1, size, (void *)from)) {
+	if (bpf_probe_read_user(p + 1, n, (void *)from)) {
 		end_piece(s, p, where & 0xff, where >> 8, 0, TR_FAULT);
 		return 0;
 	}
-	end_piece(s, p, where & 0xff, where >> 8, size, flags);
+	end_piece(s, p, where & 0xff, where >> 8, n, flags);
 	return 1;
 }
 

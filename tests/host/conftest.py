@@ -20,3 +20,11 @@ def asked(capsys):
     from orphankit import Asked  # noqa: PLC0415
 
     return Asked(capsys, "--no-guard")
+
+
+@pytest.fixture
+def ask(capsys):
+    """`pidwarden trace --why`, asked in this process."""
+    from whykit import Asking  # noqa: PLC0415
+
+    return Asking(capsys)

@@ -114,6 +114,13 @@ def test_the_guard_starts_no_process_and_no_thread(name):
     assert "ctypes.util" not in imports(MODULES[name])
 
 
+@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) == "trace"])
+def test_of_a_trace_only_three_files_meet_the_kernel(name):
+    """The rest has the standard library's constants (os.O_RDONLY), and asks nobody."""
+    asks = any(other.startswith(("pidwarden.kernel", "ctypes", "mmap", "select")) for other in imports(MODULES[name]))
+    assert asks == (name.rpartition(".")[2] in ("tracer", "rings", "enlist"))
+
+
 def test_the_guard_is_found_to_be_made_of_what_it_is():
     found = reachable(*GUARD)
     assert {"pidwarden.guard.loop", "pidwarden.judge.guilt", "pidwarden.kernel.libbpf", "pidwarden.act.kill"} <= found

@@ -33,6 +33,7 @@ COMMANDS = {
     "reap": ("reap", "clear zombies: the gentlest step that helps, and no other"),
     "orphans": ("orphans", "what lost the parent that made it and is no daemon; end what leaked"),
     "stuck": ("stuck", "threads that do not wake up: what they wait for, and what helps"),
+    "trace": ("trace", "what a family is doing: its system calls, and whom who is blocked waits for"),
     "rescue": ("rescue", "bring back a machine where nothing can be started any more"),
     "why": ("why", "why a fork fails here, or will: which limit, who fills it, what helps"),
     "tables": ("tables", "the kernel's other tables: how full, who fills them, when, what helps"),
@@ -78,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code."""
-    chosen = _parser().parse_args(argv)
+    words = [*(sys.argv[1:] if argv is None else argv)]
+    chosen = _parser().parse_args(words[:1])
+    chosen.arguments = words[1:]  # argparse would take a `--` away that is the command's own
     if chosen.command != "rescue":
         return _run(chosen)
     from pidwarden.cli.rescue import with_a_shell_after  # noqa: PLC0415  (of one command only)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pidwarden.cli import source
 from pidwarden.diagnose import stuck, unstick
-from pidwarden.diagnose.sleeps import Cause
+from pidwarden.diagnose.sleeps import TITLES
 from pidwarden.errors import NotPossible, PidwardenError, UsageError
 from pidwarden.kernel import patience, procfs
 from pidwarden.kernel import stuck as reading
@@ -28,28 +28,6 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 2.0
 _SHOWN = 8  # threads of a group, in text; JSON has all
 _SECOND_NS = 1_000_000_000
-
-_TITLES = {
-    Cause.FROZEN_FILESYSTEM: "a frozen filesystem",
-    Cause.FUSE_SILENT: "a FUSE filesystem whose daemon does not answer",
-    Cause.FUSE_BEHIND: "a FUSE filesystem, behind somebody who waits for its daemon",
-    Cause.NFS: "an NFS server",
-    Cause.NETWORK_FILESYSTEM: "a network filesystem's server",
-    Cause.VFORK: "a vfork child that has neither called exec nor ended",
-    Cause.EXEC: "an execve that does not get on",
-    Cause.EXEC_BEHIND: "a process that is stuck within execve, to read of it",
-    Cause.V1_FROZEN: "a frozen cgroup (v1) to be thawed",
-    Cause.USERFAULTFD: "memory that its userfaultfd handler does not fill",
-    Cause.CORE_DUMP: "a core dump",
-    Cause.JOURNAL: "a filesystem's journal",
-    Cause.WRITEBACK: "write-back",
-    Cause.MEMORY: "memory: swap or reclaim",
-    Cause.LOCK: "a lock of the kernel",
-    Cause.BLOCK_IO: "a block device",
-    Cause.DEVICE: "a device or its driver",
-    Cause.TRANSIENT: "something for a short while (asleep anew at the second look)",
-    Cause.UNKNOWN: "something that is not known, and may not be the same",
-}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +170,7 @@ def _duration(ns: int | None) -> str:
 def _headline(group: Group) -> str:
     place, mount = group.place, group.place.mount
     text = f"{group.waiters} thread{'s' if group.waiters > 1 else ''} wait{'' if group.waiters > 1 else 's'} for "
-    text += _TITLES[group.cause]
+    text += TITLES[group.cause]
     if mount and place.kind == "mount":
         text += f": {_text(mount.where)} ({_text(mount.kind)} {_text(mount.source)}, device {mount.device})"
     elif place.kind:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.diagnose.words import who
 from pidwarden.model import syscalls
+from pidwarden.model.descriptors import EVENTS, TERMINALS
 from pidwarden.model.task import SIGCHLD
 
 if TYPE_CHECKING:
@@ -43,12 +44,6 @@ _LOOPS = frozenset(
         "io_uring_enter",
     ]
 )
-# Descriptors that a loop reads, which is no more a hold-up than poll.
-_EVENTS = (
-    "anon_inode:[signalfd]", "anon_inode:[timerfd]", "anon_inode:inotify", "anon_inode:[fanotify]", "/dev/fuse",
-    "/dev/kmsg", "/proc/kmsg", "/dev/input/", "/dev/uinput",
-)  # fmt: skip
-_TERMINALS = ("/dev/pts/", "/dev/ptmx", "/dev/tty", "/dev/console")
 # The same by the kernel's functions, where the call has no name here.
 _BLOCKED_IN = (
     "pipe_read",
@@ -253,7 +248,7 @@ def _held(thread: Thread) -> str:
     sleep = thread.sleep
     if thread.state == "D":
         return f"thread {thread.tid} is in state D, in {sleep.wchan or 'a function that is not shown'}"
-    if sleep.target.startswith(_EVENTS):
+    if sleep.target.startswith(EVENTS):
         return ""
     if sleep.name in _LOCKS and thread.state != "R":
         return f"{place(thread)}: it waits for a lock"
@@ -268,7 +263,7 @@ def _perhaps_idle(thread: Thread) -> str:
     """Why what it sleeps in may be where it is at home, in words; empty if it is not."""
     if thread.sleep.name in _READS and thread.sleep.anybody:
         return "a program that serves whoever writes to it idles like this as well: then it never waits"
-    if thread.sleep.name in _READS and thread.sleep.target.startswith(_TERMINALS):
+    if thread.sleep.name in _READS and thread.sleep.target.startswith(TERMINALS):
         return "a program that waits for somebody to type idles like this as well: then it never waits"
     return ""
 

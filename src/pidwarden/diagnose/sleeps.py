@@ -37,6 +37,30 @@ class Cause(StrEnum):
     UNKNOWN = "unknown"
 
 
+# What is waited for, in words: somebody waits for …
+TITLES = {
+    Cause.FROZEN_FILESYSTEM: "a frozen filesystem",
+    Cause.FUSE_SILENT: "a FUSE filesystem whose daemon does not answer",
+    Cause.FUSE_BEHIND: "a FUSE filesystem, behind somebody who waits for its daemon",
+    Cause.NFS: "an NFS server",
+    Cause.NETWORK_FILESYSTEM: "a network filesystem's server",
+    Cause.VFORK: "a vfork child that has neither called exec nor ended",
+    Cause.EXEC: "an execve that does not get on",
+    Cause.EXEC_BEHIND: "a process that is stuck within execve, to read of it",
+    Cause.V1_FROZEN: "a frozen cgroup (v1) to be thawed",
+    Cause.USERFAULTFD: "memory that its userfaultfd handler does not fill",
+    Cause.CORE_DUMP: "a core dump",
+    Cause.JOURNAL: "a filesystem's journal",
+    Cause.WRITEBACK: "write-back",
+    Cause.MEMORY: "memory: swap or reclaim",
+    Cause.LOCK: "a lock of the kernel",
+    Cause.BLOCK_IO: "a block device",
+    Cause.DEVICE: "a device or its driver",
+    Cause.TRANSIENT: "something for a short while (asleep anew at the second look)",
+    Cause.UNKNOWN: "something that is not known, and may not be the same",
+}
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 

@@ -67,6 +67,11 @@ def status(folder: str) -> Status | None:
     return parse_status(data) if data else None
 
 
+def is_kernel(status: bytes) -> bool:
+    """Whether it is a thread of the kernel: newer kernels say so; those have no memory of their own."""
+    return b"\nKthread:\t1" in status if b"\nKthread:\t" in status else b"\nVmSize:" not in status
+
+
 def threads(pid: int, root: str = PROC) -> list[int]:
     """The ids of its threads; empty if it is gone."""
     try:

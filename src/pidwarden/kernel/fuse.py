@@ -8,8 +8,8 @@ from pidwarden.kernel.procfs import PROC, read_bytes, read_int
 from pidwarden.model.task import parse_status
 
 CONTROL = "/sys/fs/fuse/connections"
-_DEVICE = "/dev/fuse"
-_KEY = b"fuse_connection:"  # of fdinfo, on newer kernels
+DEVICE = "/dev/fuse"
+KEY = b"fuse_connection"  # of fdinfo, on newer kernels
 
 
 def waiting(number: int, control: str = CONTROL) -> int | None:
@@ -31,13 +31,13 @@ def held_by(pid: int, root: str = PROC) -> list[int | None]:
         return []
     for name in descriptors:
         try:
-            if not os.readlink(f"{root}/{pid}/fd/{name}").endswith(_DEVICE):
+            if not os.readlink(f"{root}/{pid}/fd/{name}").endswith(DEVICE):
                 continue
         except OSError:
             continue
         info = read_bytes(f"{root}/{pid}/fdinfo/{name}") or b""
-        at = info.find(_KEY)
-        found.append(int(info[at + len(_KEY) :].split(None, 1)[0]) if at >= 0 else None)
+        at = info.find(KEY + b":")
+        found.append(int(info[at + len(KEY) + 1 :].split(None, 1)[0]) if at >= 0 else None)
     return found
 
 

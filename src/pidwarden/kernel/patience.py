@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pidwarden.kernel.evidence import Read
 
     Answers = SimpleQueue[bytes | OSError]
+    Asked = SimpleQueue[tuple[str, Answers] | None]
 
 SECONDS = 0.2  # a file of /proc takes microseconds; a loaded machine may take milliseconds to run the thread
 Item = TypeVar("Item")
@@ -44,7 +45,7 @@ class Reader:
 
     def __init__(self, seconds: float = SECONDS, read: Read = evidence.read) -> None:
         self._seconds, self._read = seconds, read
-        self._asked: SimpleQueue[tuple[str, Answers]] | None = None
+        self._asked: Asked | None = None
         self._lost = 0
 
     def __call__(self, path: str) -> bytes:
@@ -65,13 +66,19 @@ class Reader:
             raise answer
         return answer
 
+    def close(self) -> None:
+        """Lets its thread end, if that is waiting for a question."""
+        if self._asked is not None:
+            self._asked.put(None)
+            self._asked = None
+
 
 def _late(path: str) -> NoReturn:
     raise TimeoutError(errno.ETIMEDOUT, "no answer", path)
 
 
-def _start(read: Read) -> SimpleQueue[tuple[str, Answers]]:
-    asked: SimpleQueue[tuple[str, Answers]] = SimpleQueue()
+def _start(read: Read) -> Asked:
+    asked: Asked = SimpleQueue()
     try:
         _thread.start_new_thread(_serve, (asked, read))
     except RuntimeError as why:  # the table is full
@@ -79,9 +86,9 @@ def _start(read: Read) -> SimpleQueue[tuple[str, Answers]]:
     return asked
 
 
-def _serve(asked: SimpleQueue[tuple[str, Answers]], read: Read) -> None:
-    while True:
-        path, answers = asked.get()
+def _serve(asked: Asked, read: Read) -> None:
+    while (question := asked.get()) is not None:
+        path, answers = question
         try:
             answers.put(read(path))
         except OSError as why:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pidwarden.kernel import netlink
 from pidwarden.kernel.procfs import PROC
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _SOCK_DIAG_BY_FAMILY = 20
 _UDIAG_SHOW_PEER = 4
-_UNIX_DIAG_PEER = 2
+_UDIAG_SHOW_ICONS = 8
+_UNIX_DIAG_PEER, _UNIX_DIAG_ICONS = 2, 3
+_ACCEPTS = 0x10000  # __SO_ACCEPTCON, in the flags of /proc/net/unix
 _NO_COOKIE = 0xFFFFFFFF
 _HEADER, _MESSAGE, _ATTRIBUTE = 16, 16, 4  # bytes: nlmsghdr, unix_diag_msg, rtattr
 _SECONDS = 0.2
 _ANYWHERE = ("00000000:0000", f"{0:032X}:0000")  # as a socket that is not connected has it
+ESTABLISHED, SYN_SENT, LISTEN = "01", "02", "0A"  # include/net/tcp_states.h
 _TABLES = (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6), ("udp", socket.AF_INET), ("udp6", socket.AF_INET6))
 
 
@@ -68,6 +75,39 @@ def parse_unix_peer(answer: bytes) -> int | None:
     return 0
 
 
+def waits_at(inode: int) -> int | None:
+    """The listening Unix socket at which a connection waits to be accepted; None if there is none, or not ours."""
+    body = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 1 << int(LISTEN, 16), 0, _UDIAG_SHOW_ICONS, 0, 0)
+    try:
+        for data, at, end in netlink.dump(netlink.SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, body):
+            own: int = struct.unpack_from("=I", data, at + 4)[0]
+            at += _MESSAGE  # noqa: PLW2901
+            while at + _ATTRIBUTE <= end:
+                size, name = struct.unpack_from("=HH", data, at)
+                if size < _ATTRIBUTE:
+                    break
+                waiting = data[at + _ATTRIBUTE : at + size]
+                if name == _UNIX_DIAG_ICONS and (inode,) in struct.iter_unpack("=I", waiting[: len(waiting) // 4 * 4]):
+                    return own
+                at += (size + 3) & ~3  # noqa: PLW2901
+    except OSError:
+        pass
+    return None
+
+
+def listens_at(pid: int, name: bytes, root: str = PROC) -> int | None:
+    """The listening Unix socket of that name (``@`` first if it is abstract), as a process's namespace has them."""
+    try:
+        with open(f"{root}/{pid}/net/unix", "rb") as file:
+            for line in file:
+                fields = line.rstrip(b"\n").split(None, 7)
+                if len(fields) > 7 and fields[7] == name and int(fields[3], 16) & _ACCEPTS:  # noqa: PLR2004
+                    return int(fields[6])
+    except (OSError, ValueError):
+        pass
+    return None
+
+
 def remote(pid: int, inode: int, root: str = PROC) -> End:
     """Where a TCP, UDP or netlink socket of a process leads."""
     for name, family in _TABLES:
@@ -78,6 +118,59 @@ def remote(pid: int, inode: int, root: str = PROC) -> End:
     if _row(pid, "netlink", 9, inode, root):
         return End("a netlink socket: the kernel sends there, or another program", anybody=True)
     return End()
+
+
+class Row(NamedTuple):
+    """One TCP socket as its namespace's table has it; ``local`` and ``remote`` in the kernel's own writing."""
+
+    local: str
+    remote: str
+    state: str
+    inode: int
+    family: int
+
+    @property
+    def words(self) -> str:
+        """Where it leads."""
+        return address(self.remote, self.family)
+
+
+_MAPPED = "0000000000000000FFFF0000"  # ::ffff:0:0/96, as the kernel writes it
+
+
+def connection(pid: int, inode: int, root: str = PROC) -> Row | None:
+    """A TCP socket of the network namespace of a process, by its inode; None if there is none there."""
+    return next((row for row in _tcp(pid, root) if row.inode == inode), None)
+
+
+def opposite(pid: int, row: Row, root: str = PROC) -> Row | None:
+    """The other end of a connection, if that is in the same network namespace. Its inode is 0 before it is accepted."""
+    mirrored = _plain(row.remote), _plain(row.local)
+    return next((r for r in _tcp(pid, root) if (_plain(r.local), _plain(r.remote)) == mirrored), None)
+
+
+def listener(pid: int, row: Row, root: str = PROC) -> Row | None:
+    """Who listens where a connection leads, in the same network namespace."""
+    where, _colon, port = _plain(row.remote).rpartition(":")
+    for other in _tcp(pid, root):
+        here, _colon, its_port = _plain(other.local).rpartition(":")
+        if other.state == LISTEN and its_port == port and (here == where or not here.strip("0")):
+            return other
+    return None
+
+
+def _plain(text: str) -> str:
+    return text.removeprefix(_MAPPED) if len(text) > len(_MAPPED) else text
+
+
+def _tcp(pid: int, root: str) -> Iterator[Row]:
+    for name, family in _TABLES[:2]:
+        with contextlib.suppress(OSError), open(f"{root}/{pid}/net/{name}", encoding="ascii", errors="replace") as file:
+            next(file, "")
+            for line in file:
+                fields = line.split(None, 10)
+                if len(fields) > 9 and fields[9].isdecimal():  # noqa: PLR2004  (the inode is the tenth)
+                    yield Row(fields[1], fields[2], fields[3], int(fields[9]), family)
 
 
 def _row(pid: int, name: str, column: int, inode: int, root: str) -> list[str]:

@@ -126,16 +126,11 @@ def _first(root: str) -> tuple[list[Glimpse], list[Glimpse], int]:
             at = data.find(b"\nState:\t") if data else -1
             if not data or at < 0 or data[at + 8] not in b"DS":
                 continue
-            is_kernel = _is_kernel(data)
+            is_kernel = evidence.is_kernel(data)
             if is_kernel and data[at + 8] != ord("D"):
                 continue
             (kernels if is_kernel else sleepers).append(Glimpse(int(name), int(tid), data, is_kernel))
     return kernels, sleepers, seen
-
-
-def _is_kernel(status: bytes) -> bool:
-    """Whether it is a thread of the kernel: newer kernels say so; those have no memory of their own."""
-    return b"\nKthread:\t1" in status if b"\nKthread:\t" in status else b"\nVmSize:" not in status
 
 
 def _switches(status: bytes) -> int:
@@ -264,19 +259,19 @@ def _waits_for(thread: Thread, root: str) -> tuple[Someone, ...]:
     if thread.functions and thread.call in vforks.CALLS:
         return tuple(surroundings.someone(child, root) for child in vforks.children(thread.pid, thread.tid, root))
     if thread.call in ("execve", "execveat"):
-        return _in_the_way(thread, root)
+        return tuple(surroundings.someone(pid, root) for pid in in_the_way(thread.pid, thread.tid, root))
     reads = re.match(rf"{root}/(?:(\d+)/)?(?:task/)?(\d+)/\w+$", thread.target)
     return (surroundings.someone(int(reads[1] or reads[2]), root),) if reads else ()
 
 
-def _in_the_way(thread: Thread, root: str) -> tuple[Someone, ...]:
-    """Tracers that do not take note of a dead thread's end, and other threads that do not end."""
+def in_the_way(pid: int, tid: int, root: str = PROC) -> list[int]:
+    """Of a thread that calls execve: tracers that do not take note of a dead thread's end, threads that do not end."""
     found = set()
-    for tid in evidence.threads(thread.pid, root):
-        other = evidence.status(f"{root}/{thread.pid}/task/{tid}")
-        if other and tid != thread.tid:
-            found.add(other.tracer if other.state in "ZX" and other.tracer else tid)
-    return tuple(surroundings.someone(pid, root) for pid in sorted(found))
+    for other in evidence.threads(pid, root):
+        status = evidence.status(f"{root}/{pid}/task/{other}")
+        if status and other != tid:
+            found.add(status.tracer if status.state in "ZX" and status.tracer else other)
+    return sorted(found)
 
 
 def _with_cgroups(threads: list[Thread], blind: list[str], root: str) -> list[Thread]:

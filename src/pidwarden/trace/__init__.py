@@ -1,4 +1,4 @@
-"""System calls by family: who is traced, what is captured, what it says, how it is shown.
+"""System calls by family: who is traced, what is captured, what it says, how it is shown, and what each waits for.
 
-:mod:`tracer` and :mod:`rings` talk to the kernel; the rest is pure: events in, values and text out.
+:mod:`tracer`, :mod:`rings` and :mod:`enlist` talk to the kernel; the rest is pure: events in, values and text out.
 """

@@ -265,6 +265,10 @@ class Tracer:
                     found.append(Pending(int.from_bytes(key, "little"), nr, enter_ns, tuple(args)))
         return found
 
+    def known(self) -> int:
+        """How many threads have made a call, or were born, since they are traced, and have not ended."""
+        return sum(1 for _key in keys(self._maps["threads"].fd))
+
     def totals(self) -> dict[int, Total]:
         """Counts by number, of all who are traced; of calls that were made."""
         found = {}

@@ -1,0 +1,164 @@
+"""What the command needs of the kernel side and of the decoder: which calls there are here, plans, a tracer."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Self
+
+from pidwarden.kernel import callformats, procfs
+from pidwarden.trace import abi, capture
+from pidwarden.trace.decode import Decoder, signatures
+from pidwarden.trace.enlist import Enlisting
+from pidwarden.trace.numbers import CALLS
+from pidwarden.trace.tracer import Settings, Tracer
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from pidwarden.cli.trace_whom import Whom
+    from pidwarden.trace.event import Event
+    from pidwarden.trace.filters import Filter
+    from pidwarden.trace.tracer import Count, Pending, Tallies, Total
+
+MOST_BYTES = abi.PIECE_BYTES - 1
+
+
+class Backend:
+    """Of this machine, for one command line."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        machine = os.uname().machine
+        self._signatures = signatures(callformats.read())
+        self.decoder = Decoder(machine, self._signatures, string=args.s)
+        self._names: dict[int, str] = {}
+        for kind, names in enumerate(CALLS.get(machine, ())):
+            self._names |= {abi.CALLS * kind + number: name for number, name in names.items() if number < abi.CALLS}
+        self._plans: dict[int, capture.Plan] = {}
+
+    def calls(self) -> dict[str, Sequence[tuple[str, str]]]:
+        """Every call of this machine: types and names of its arguments, none where they are not known."""
+        known = self._signatures
+        return {name: known[name].args if name in known else () for name in self._names.values()}
+
+    def is_string(self, nr: int, arg: int) -> bool:
+        """Whether what that argument points to ends with a nul byte."""
+        plan = self._plans.get(nr)
+        return plan is not None and arg < abi.ARGS and plan.args[arg].kind in (abi.STRING, abi.STRINGS)
+
+    def _packed(self, wanted: Filter) -> dict[int, bytes]:
+        found = {}
+        for kind in range(abi.ABIS):
+            names = {nr % abi.CALLS: name for nr, name in self._names.items() if nr // abi.CALLS == kind}
+            plans = capture.plans(
+                names, self._signatures, data=self._args.data, string=self._args.s, own=kind == abi.NATIVE
+            )
+            for number, plan in plans.items():
+                if wanted.wants(names[number]):
+                    self._plans[abi.CALLS * kind + number] = plan
+                    found[abi.CALLS * kind + number] = plan._replace(traced=not self._args.c).pack()
+        return found
+
+    def trace(self, wanted: Filter, whom: Iterable[Whom], *, command: bool) -> Trace:
+        """A trace that is not attached yet.
+
+        Raises:
+            PidwardenError: the kernel refuses.
+        """
+        args, whom = self._args, list(whom)
+        flags = abi.STREAM if not args.c or args.by_process else 0  # who forked and what it became has names
+        flags |= abi.BY_PROCESS * bool(args.by_process)
+        flags |= abi.FOLLOW * (command or any(target.follow for target in whom))
+        flags |= {"failed": abi.ONLY_FAILED, "done": abi.ONLY_DONE}.get(wanted.only, 0)
+        flags |= abi.LATE * wanted.by_result
+        settings = Settings(
+            flags=flags,
+            uid=next((target.uid for target in whom if target.uid is not None), None),
+            cgroup=next((target.cgroup for target in whom if target.cgroup is not None), None),
+            min_ns=wanted.min_ns,
+            errnos=wanted.errnos,
+        )
+        return Trace(Tracer(settings, self._packed(wanted)))
+
+
+class Trace:
+    """A tracer, and who was put on its list. A context manager."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._members: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        """Attaches it. Raises PidwardenError: the kernel refuses."""
+        self._tracer.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, why: BaseException | None, at: TracebackType | None) -> None:
+        """Detaches and frees it."""
+        self._tracer.__exit__(kind, why, at)
+
+    def enlist(self, whom: Collection[Whom]) -> tuple[set[int], set[int]]:
+        """Has everybody traced who is there; their processes and threads."""
+
+        def look() -> Mapping[int, int]:
+            found: dict[int, int] = {}
+            for target in whom:
+                found.update(target.find())
+            found.pop(os.getpid(), None)
+            return found
+
+        enlisting = Enlisting(self._tracer, look)
+        enlisting.run()
+        self._members = enlisting.members
+        return set(enlisting.members), enlisting.tids
+
+    def enlist_command(self, pid: int) -> None:
+        """Has a child traced from its execve on."""
+        self._tracer.enlist([pid], from_exec=True)
+
+    def alive(self) -> bool:
+        """Whether anybody is left, of those on the list and of their children."""
+        for pid, start in list(self._members.items()):
+            stat = procfs.stat(pid) or procfs.veiled(pid)
+            if stat is not None and stat.start_ticks in (start, procfs.VEILED) and stat.state not in "ZX":
+                return True
+            if stat is not None and stat.threads > 1:  # its first thread has ended, not the others
+                return True
+            del self._members[pid]
+        return self._tracer.known() > 0
+
+    # what the tracer has itself
+
+    def wait(self, seconds: float) -> None:
+        """Returns after that time, or earlier when there is much to read."""
+        self._tracer.wait(seconds)
+
+    def read(self) -> list[Event]:
+        """What has come, in order of time."""
+        return self._tracer.read()
+
+    def detach(self) -> None:
+        """Ends it; what was recorded and counted can still be read."""
+        self._tracer.detach()
+
+    def pending(self) -> list[Pending]:
+        """Calls that threads sit in."""
+        return self._tracer.pending()
+
+    def totals(self) -> dict[int, Total]:
+        """Counts by number of the call."""
+        return self._tracer.totals()
+
+    def by_process(self) -> dict[tuple[int, int], Count]:
+        """Counts by process and number of the call."""
+        return self._tracer.by_process()
+
+    def tallies(self) -> Tallies:
+        """What it counted of its own work."""
+        return self._tracer.tallies()
+
+    def known(self) -> int:
+        """Threads that have made a call and have not ended."""
+        return self._tracer.known()
