@@ -92,6 +92,7 @@ _GROUPS = {
     "SECCOMP": ("linux/seccomp.h", "SECCOMP_(SET_MODE|GET)_.*", ""),
     "SEEK": ("linux/fs.h", "SEEK_.*", "SEEK_MAX"),
     "SHUTDOWN": ("sys/socket.h", "SHUT_.*", ""),
+    "SIGEV": ("asm-generic/siginfo.h", "SIGEV_[A-Z_]+", "SIGEV_(MAX|PAD).*"),
     "SIG_HOW": ("asm/signal.h", "SIG_(BLOCK|UNBLOCK|SETMASK)", ""),
     "SOCK": ("sys/socket.h", "SOCK_[A-Z]+", "SOCK_(CLOEXEC|NONBLOCK)"),
     "SOCKET_LEVEL": ("sys/socket.h netinet/in.h netinet/tcp.h netinet/udp.h", "SOL_.*", ""),

@@ -60,10 +60,12 @@ def _filled(place: Place) -> Formatter:
 
     def formatter(call: Call) -> str:
         where = call.args[place.arg]
-        piece = call.told(place.arg) if ready(call, place) else None
+        done, length = ready(call, place), how_many(call, place)
+        piece = call.told(place.arg) if done else None
+        if done and where and not length:
+            return '""'
         if piece is None or not where:
             return pointer(where)
-        length = how_many(call, place)
         return quote(piece.data[:length], place.limit, more=length > max(len(piece.data), place.limit))
 
     return formatter

@@ -35,19 +35,21 @@ class Unknown(Exception):  # noqa: N818  (no error: the call goes on)
 class Call:
     """What a formatter is given. `ret` is None while the call goes on."""
 
-    __slots__ = ("after", "args", "before", "failed", "ret")
+    __slots__ = ("after", "args", "before", "failed", "ret", "tid")
 
     def __init__(self, enter: Event | None, done: Event | None) -> None:
         self.before = enter.pieces if enter is not None else _NOTHING
         if done is not None:
             ret: int | None = done.ret
             self.args = done.args
+            self.tid = done.tid
             self.after = done.pieces
             self.failed = -MAX_ERRNO <= done.ret < 0
         else:
             assert enter is not None
             ret = None
             self.args = enter.args
+            self.tid = enter.tid
             self.after = _NOTHING
             self.failed = False
         self.ret = ret

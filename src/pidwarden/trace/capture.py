@@ -23,6 +23,7 @@ from pidwarden.trace.abi import (
 from pidwarden.trace.abi import PIECE_BYTES as PIECE
 from pidwarden.trace.call import RESULT, Place
 from pidwarden.trace.formatters import parse
+from pidwarden.trace.numbers import CALLS as NUMBERS
 from pidwarden.trace.shapes import shape
 from pidwarden.trace.sockets import ADDRESS_BYTES, MSGHDR_BYTES
 from pidwarden.trace.structs import ARRAYS, KINDS
@@ -87,6 +88,19 @@ def plans(
     return found
 
 
+def every(machine: str, signatures: Mapping[str, Signature], *, data: bool, string: int) -> dict[int, Plan]:
+    """Plans of all calls of all ABIs of a machine, by ``nr``; of its own also where a number has no name here."""
+    found = {}
+    for abi_number, names in enumerate(NUMBERS.get(machine, ())):
+        own = abi_number == abi.NATIVE
+        known = {number: name for number, name in names.items() if number < abi.CALLS}
+        if own:
+            known = dict.fromkeys(range(abi.CALLS), "") | known
+        made = plans(known, signatures, data=data, string=string, own=own)
+        found.update({abi.CALLS * abi_number + number: plan for number, plan in made.items()})
+    return found
+
+
 def _when(place: Place, word: str) -> int:
     if word.endswith("!"):
         return AT_RETURN
@@ -108,7 +122,7 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:  # n
         return Capture(BYTES, when, size=KINDS[kind][0])
     if kind in ARRAYS:
         unit = ARRAYS[kind][0]
-        return Capture(BYTES, when, by, unit, most=min(max(place.limit, 64) * unit, PIECE))
+        return Capture(BYTES, when, by, unit, most=PIECE)
     if kind in ("data", "random", "xvalue"):
         return Capture(BYTES, when, by, 1, most=most) if data else _NONE
     if kind == "iov":
@@ -153,6 +167,7 @@ _FIXED: Final = {
     "ioctl_arg": Capture(BYTES, AT_RETURN, size=special.IOCTL_BYTES),
     "sockopt": Capture(BYTES, AT_RETURN | IF_DONE, BY_WORD + 4, 1, most=_OPTION),
     "status": Capture(BYTES, size=4),
+    "sigevent": Capture(BYTES, size=64),
     "child_usage": Capture(BYTES, size=144),
     "sigmask6": Capture(BYTES, size=16),
 }

@@ -283,6 +283,9 @@ SECCOMP: Final = {
 SEEK: Final = {
     0: "SEEK_SET", 1: "SEEK_CUR", 2: "SEEK_END", 3: "SEEK_DATA", 4: "SEEK_HOLE",
 }
+SIGEV: Final = {
+    0: "SIGEV_SIGNAL", 1: "SIGEV_NONE", 2: "SIGEV_THREAD", 4: "SIGEV_THREAD_ID",
+}
 SIG_HOW: Final = {
     0: "SIG_BLOCK", 1: "SIG_UNBLOCK", 2: "SIG_SETMASK",
 }

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pidwarden.trace.call import Formatter
     from pidwarden.trace.event import Event
 
+_RESTART: Final = "restart_syscall"
+_RESTART_BLOCK: Final = -516  # include/linux/errno.h
 STRING: Final = 32  # bytes that are shown of a string
 
 
@@ -56,6 +58,7 @@ class Decoder:
         self._signatures = signatures
         self._string = string
         self._shapes: dict[int, _Shape] = {}
+        self._interrupted: dict[int, str] = {}  # by thread: the call that restart_syscall goes on with
         self._done: Event | None = None  # of whose arguments the text was asked last …
         self._call: Call | None = None  # … and what is known of it: mostly its result is asked for next
 
@@ -90,7 +93,10 @@ class Decoder:
     def result(self, event: Event) -> str:
         """What the call returned, with the equals sign."""
         call = self._call if event is self._done and self._call is not None else Call(None, event)
-        return f" = {self._shape(event.nr).result(call)}"
+        shape = self._shape(event.nr)
+        if event.ret == _RESTART_BLOCK and shape.name != _RESTART:
+            self._interrupted[event.tid] = shape.name
+        return f" = {shape.result(call)}"
 
     def signal(self, event: Event) -> str:
         """The line of a signal that arrived."""
@@ -100,6 +106,7 @@ class Decoder:
 
     def ending(self, event: Event) -> str:
         """The line of a thread that ended."""
+        self._interrupted.pop(event.tid, None)
         number = event.ret & 0x7F
         if not number:
             return f"+++ exited with {event.ret >> 8 & 0xFF} +++"
@@ -121,7 +128,12 @@ class Decoder:
         else:
             signature = self._signatures.get(name) or unnamed(name)
         arguments = tuple(self._arguments(signature, own=not abi))
+        if name == _RESTART:
+            arguments = (_Argument(self._resuming, "call", "call", 0),)
         return _Shape(name, arguments, tuple(argument.text for argument in arguments), results.of_call(name))
+
+    def _resuming(self, call: Call) -> str:
+        return f"<... resuming interrupted {self._interrupted.get(call.tid, 'system call')} ...>"
 
     def _arguments(self, signature: Signature, *, own: bool) -> Iterator[_Argument]:
         words, sure = (_UNNAMED, True) if not signature.name else shape(signature, own=own, machine=self._machine)

@@ -132,10 +132,13 @@ def clone_flags(value: int, signal: Callable[[int], str]) -> str:
     return f"{_clone(bits)}|{signal(number)}" if number else _clone(bits)
 
 
+_SHARED: Final = {0x40049409: "BTRFS_IOC_CLONE or FICLONE", 0x4020940D: "BTRFS_IOC_CLONE_RANGE or FICLONERANGE"}
+
+
 def ioctl_request(value: int) -> str:
     """The name of an ioctl, else its parts."""
     value &= BITS_32
-    name = ioctls.IOCTL.get(value)
+    name = _SHARED.get(value) or ioctls.IOCTL.get(value)
     if name is not None:
         return name
     direction = ("_IOC_NONE", "_IOC_WRITE", "_IOC_READ", "_IOC_READ|_IOC_WRITE")[value >> 30]

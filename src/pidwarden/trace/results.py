@@ -66,15 +66,24 @@ def _address(_call: Call, ret: int) -> str:
     return hexa(ret & BITS_64)
 
 
+_MOST_READY: Final = 32
+_ROOM: Final = 998  # letters, for strace has so many
+
+
 def _poll(call: Call, ret: int) -> str:
     if not ret:
         return "0 (Timeout)"
     piece = call.told(0)
-    found = []
-    if piece is not None:
-        found = [
-            text for at in range(0, len(piece.data) - 7, 8) if (text := structs.pollfd_ready(piece.data[at : at + 8]))
-        ]
+    if piece is None:
+        return str(ret)
+    data, found, room = piece.data, list[str](), _ROOM
+    for at in range(0, len(data) - 7, 8):
+        if text := structs.pollfd_ready(data[at : at + 8]):
+            room -= len(text) + 2
+            if len(found) >= _MOST_READY or room < 0:
+                found.append("...")
+                break
+            found.append(text)
     return f"{ret} ([{', '.join(found)}])" if found else str(ret)
 
 

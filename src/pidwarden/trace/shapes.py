@@ -150,7 +150,7 @@ recvfrom        fd >data[r] u msg >sockaddr[5] <>socklen
 recvmsg         fd <>msghdr msg
 removexattr     path str
 renameat2       dirfd path dirfd path rename
-restart_syscall restart
+restart_syscall
 rseq            addr x32 x32 x32
 rt_sigaction    signal sigaction! >sigaction u
 rt_sigpending   >sigset[1] u
@@ -200,6 +200,7 @@ sysinfo         >sysinfo
 tee             fd fd u splice
 tgkill          d d signal
 time            >long
+timer_create    clock sigevent! >int
 timer_delete    d
 timerfd_create  clock timerfd
 timerfd_gettime fd >itimerspec

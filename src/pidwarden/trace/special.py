@@ -215,6 +215,10 @@ def _comm(call: Call, value: int, place: Place, most: int) -> str:
     return quote(name, most, more=not nul and len(name) >= most)
 
 
+def _sigevent(call: Call, value: int, place: Place) -> str:
+    return _pointed(call, value, place.arg, structs.sigevent, 64)
+
+
 # Of ioctl(2): what the request reads (<) or fills in (>), and how that is written.
 _I: Final = structs.in_brackets
 _IOCTL: Final[dict[int, tuple[str, int, Callable[[bytes], str]]]] = {
@@ -229,6 +233,7 @@ _IOCTL_NONE: Final = (0x5451, 0x5450, 0x540C, 0x540D, 0x5422, 0x5427, 0x5428, 0x
 _queue = named({0: "TCIFLUSH", 1: "TCOFLUSH", 2: "TCIOFLUSH"}, "TC???")
 _flow = named({0: "TCOOFF", 1: "TCOON", 2: "TCIOFF", 3: "TCION"}, "TC???")
 _IOCTL_DIRECT: Final[dict[int, Callable[[int], str]]] = {
+    0x40049409: lambda v: str(signed32(v)),
     0x540B: _queue, 0x540A: _flow, 0x5409: lambda v: str(signed32(v)), 0x5425: lambda v: str(signed32(v)),
     0x540E: lambda v: str(signed32(v)),
 }  # fmt: skip
@@ -329,10 +334,6 @@ def _usage(call: Call, value: int, place: Place) -> str:
     return text if call.ret else pointer(value)
 
 
-def _restart(_call: Call, _value: int, _place: Place) -> str:
-    return "<... resuming interrupted system call ...>"
-
-
 def _sigreturn(_call: Call, _value: int, _place: Place) -> str | None:
     return None
 
@@ -351,7 +352,8 @@ MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "fcntl_arg": _with(_fcntl), "futex_arg": _with(_futex), "prctl_arg": _with(_prctl), "ioctl_arg": _with(_ioctl),
     "clone_stack": _with(_clone_stack), "clone_flags": _with(_clone_flags), "clone_parent": _with(_clone_parent),
     "clone_tls": _with(_clone_tls), "clone_child": _with(_clone_child), "epoll_ctl": _with(_epoll_ctl),
-    "sockopt": _with(_sockopt), "setsockopt": _with(_setsockopt), "sigmask6": _with(_sigmask6),
+    "sockopt": _with(_sockopt), "setsockopt": _with(_setsockopt), "sigevent": _with(_sigevent),
+    "sigmask6": _with(_sigmask6),
     "mount_type": _with(_mount_type), "mount_data": _with(_mount_data), "status": _with(_status),
-    "child_usage": _with(_usage), "restart": _with(_restart), "sigreturn": _with(_sigreturn),
+    "child_usage": _with(_usage), "sigreturn": _with(_sigreturn),
 }  # fmt: skip

@@ -180,7 +180,7 @@ def sigaction(data: bytes) -> str:
 _sa = flags(c.SA | {0x20000000: "SA_INTERRUPT"}, "SA_???", order=(
     "SA_RESTORER", "SA_ONSTACK", "SA_RESTART", "SA_INTERRUPT", "SA_NODEFER", "SA_RESETHAND", "SA_SIGINFO",
     "SA_NOCLDSTOP",
-), fits=lambda value: value & 0xFFFFFFFF)  # fmt: skip
+))  # fmt: skip
 _ss = flags({1: "SS_ONSTACK", 2: "SS_DISABLE", 0x80000000: "SS_AUTODISARM"}, "SS_???", order=("SS_AUTODISARM",))
 
 
@@ -269,6 +269,26 @@ def unsigned_in_brackets(data: bytes) -> str:
 def long_in_brackets(data: bytes) -> str:
     """A long that is pointed to."""
     return f"[{int.from_bytes(data[:8], 'little', signed=True)}]"
+
+
+_notify = named(c.SIGEV, "SIGEV_???")
+_SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 1, 2, 4
+
+
+def sigevent(data: bytes) -> str:
+    """Struct sigevent."""
+    number, (value, signal, notify, thread) = struct.unpack_from("<i", data)[0], struct.unpack_from("<Qiii", data)
+    fields = [f"sigev_value={{sival_int={number}, sival_ptr={pointer(value)}}}"] if value else []
+    fields += [
+        f"sigev_signo={signal if notify == _SIGEV_NONE else signal_name(signal)}",
+        f"sigev_notify={_notify(notify)}",
+    ]
+    if notify == _SIGEV_THREAD_ID:
+        fields.append(f"sigev_notify_thread_id={thread}")
+    if notify == _SIGEV_THREAD:
+        function, attributes = struct.unpack_from("<QQ", data, 16)
+        fields += [f"sigev_notify_function={pointer(function)}", f"sigev_notify_attributes={pointer(attributes)}"]
+    return "{" + ", ".join(fields) + "}"
 
 
 def window_size(data: bytes) -> str:
