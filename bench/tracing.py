@@ -113,12 +113,12 @@ def has(what: str, more_than: int) -> Callable[[int, int], bool]:
 
 
 OURS = (sys.executable, "-m", "pidwarden", "trace")
-_HOOKS = 5  # of six tracepoints
+HOOKS = 5  # of six tracepoints
 
 
 def attached() -> dict[str, Callable[[int], contextlib.AbstractContextManager[None]]]:
     """The tools that attach to a process, those that are installed."""
-    ours = has("bpf_link", _HOOKS)
+    ours = has("bpf_link", HOOKS)
     found: dict[str, Callable[[int], contextlib.AbstractContextManager[None]]] = {
         "pidwarden trace -c": lambda pid: beside(ours, pid, *OURS, "-c", "-q", "-p", str(pid)),
         "pidwarden trace": lambda pid: beside(ours, pid, *OURS, "-q", "-o", "/dev/null", "-p", str(pid)),

@@ -150,7 +150,7 @@ struct tr_count {
 	__u64 errors;
 	__u64 ns;
 	__u64 max_ns;
-	__u64 lost; /* records of it that did not get into the ring */
+	__u64 lost; /* returns of it that did not get into the ring */
 };
 
 struct tr_total {

@@ -67,7 +67,7 @@ class Count(NamedTuple):
     errors: int = 0
     ns: int = 0
     max_ns: int = 0
-    lost: int = 0  # records of it that found no room in a ring
+    lost: int = 0  # of them, those that are not in the stream, as their record found no room in a ring
 
     def plus(self, other: Count) -> Count:
         """Both together."""
