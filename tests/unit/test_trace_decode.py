@@ -277,3 +277,22 @@ def test_a_kernel_without_formats_has_names_and_plain_arguments():
     )
     assert line(bare, "close", (3,), 0).startswith("close(a0=0x3")
     assert line(bare, "umask", (0,), 0o22) == "umask(000) = 022"
+
+
+def test_other_machines_have_other_layouts():
+    arm = Decoder("aarch64", {})
+    stat = struct.pack("<16xI12xQ8xQ72x", 0o100600, 0, 77)
+    done = Event(1, 1, 1, 1, RETURN, 80, 0, 0, 0, 0, (3, P, 0, 0, 0, 0), (piece(1, stat),))
+    assert (arm.name(80), arm.arguments(None, done)) == ("fstat", ["3", "{st_mode=S_IFREG|0600, st_size=77, ...}"])
+    ready = struct.pack("<I4xQ", 1, 5)
+    done = Event(1, 1, 1, 1, RETURN, 22, 0, 0, 0, 1, (3, P, 8, 0, 0, 8), (piece(1, ready),))
+    assert arm.arguments(None, done)[1] == "[{events=EPOLLIN, data={u32=5, u64=5}}]"
+    done = Event(1, 1, 1, 1, RETURN, 220, 0, 0, 0, 9, (0x1280011, 0, 0, 7, 8, 0), ())
+    assert arm.arguments(None, done)[2:] == ["tls=0x7", "child_tidptr=0x8"]
+
+
+def test_a_call_goes_on_under_the_name_of_what_was_interrupted(decoder):
+    interrupted = event(RETURN, "poll", (P, 1, -1), ret=-516)
+    decoder.arguments(None, interrupted)
+    decoder.result(interrupted)
+    assert line(decoder, "restart_syscall", (), 1) == "restart_syscall(<... resuming interrupted poll ...>) = 1"

@@ -64,9 +64,10 @@ class Plan(NamedTuple):
 _NONE: Final = Capture()
 
 
-def plans(
-    names: Mapping[int, str], signatures: Mapping[str, Signature], *, data: bool, string: int, own: bool = True
-) -> dict[int, Plan]:
+def plans(  # noqa: PLR0913
+    names: Mapping[int, str], signatures: Mapping[str, Signature], *,
+    data: bool, string: int, own: bool = True, machine: str = "x86_64",
+) -> dict[int, Plan]:  # fmt: skip
     """A plan for each of these calls, by the same numbers; all traced and counted.
 
     Args:
@@ -75,11 +76,12 @@ def plans(
         data: capture what is read, written, sent and received too.
         string: bytes of a string that are shown; one more is captured, so that a cut is seen.
         own: it is the machine's own ABI; of others only strings are captured.
+        machine: as uname(2) names it.
     """
     found = {}
     for number, name in names.items():
         signature = signatures.get(name)
-        words = shape(signature, own=own)[0] if signature is not None else ()
+        words = shape(signature, own=own, machine=machine)[0] if signature is not None else ()
         args = [_NONE] * abi.ARGS
         for position, word in enumerate(words):
             kind, place = parse(word, position, string)
@@ -96,7 +98,7 @@ def every(machine: str, signatures: Mapping[str, Signature], *, data: bool, stri
         known = {number: name for number, name in names.items() if number < abi.CALLS}
         if own:
             known = dict.fromkeys(range(abi.CALLS), "") | known
-        made = plans(known, signatures, data=data, string=string, own=own)
+        made = plans(known, signatures, data=data, string=string, own=own, machine=machine)
         found.update({abi.CALLS * abi_number + number: plan for number, plan in made.items()})
     return found
 
@@ -162,6 +164,7 @@ _FIXED: Final = {
     "clone_args": Capture(BYTES, BY_NOTHING, BY_ARG + 1, 1, most=128),
     "clone_parent": Capture(BYTES, size=4),
     "epoll_ctl": Capture(BYTES, size=12),
+    "epoll_ctl_generic": Capture(BYTES, size=16),
     "arch_arg": Capture(BYTES, AT_RETURN | IF_DONE, size=8),
     "fcntl_arg": Capture(BYTES, AT_RETURN, size=32),
     "ioctl_arg": Capture(BYTES, AT_RETURN, size=special.IOCTL_BYTES),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pidwarden.trace import results, structs
+from pidwarden.trace import results
 from pidwarden.trace.abi import CALLS
 from pidwarden.trace.call import Call, Unknown
 from pidwarden.trace.formatters import make, parse
@@ -53,7 +53,6 @@ class Decoder:
     """Of one machine, as uname(2) names it; strings are cut at `string` bytes."""
 
     def __init__(self, machine: str, signatures: Mapping[str, Signature], *, string: int = STRING) -> None:
-        structs.for_machine(machine)
         self._machine = machine
         self._signatures = signatures
         self._string = string

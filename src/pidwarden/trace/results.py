@@ -66,6 +66,7 @@ def _address(_call: Call, ret: int) -> str:
     return hexa(ret & BITS_64)
 
 
+_TIME: Final = 16  # bytes
 _MOST_READY: Final = 32
 _ROOM: Final = 998  # letters, for strace has so many
 
@@ -89,7 +90,7 @@ def _poll(call: Call, ret: int) -> str:
 
 def _ppoll(call: Call, ret: int) -> str:
     text, piece = _poll(call, ret), call.told(2)
-    if not ret or not call.args[2] or piece is None:
+    if not ret or not call.args[2] or piece is None or len(piece.data) < _TIME:
         return text
     left = f"left {structs.timespec(piece.data)}"
     return f"{text[:-1]}, {left})" if text.endswith(")") else f"{text} ({left})"
@@ -108,7 +109,7 @@ def _select(text: Callable[[bytes], str]) -> Callable[[Call, int], str]:
                 if ready:
                     found.append(f"{what} [{' '.join(map(str, ready))}]")
         piece = call.told(4) if call.args[4] else None
-        if piece is not None:
+        if piece is not None and len(piece.data) >= _TIME:
             found.append(f"left {text(piece.data)}")
         return f"{ret} ({', '.join(found)})"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pidwarden.trace.flags import BY_NAME
-from pidwarden.trace.structs import KINDS
+from pidwarden.trace.structs import ARRAYS, KINDS
 
 if TYPE_CHECKING:
     from pidwarden.trace.signature import Signature
@@ -226,8 +226,11 @@ writev          fd iov[2] u
 """
 CALLS: Final = {name: tuple(words) for name, *words in map(str.split, _LIST.strip().splitlines())}
 
-# Where the last two arguments of clone(2) are in the other order (CONFIG_CLONE_BACKWARDS).
-_CLONE: Final = ("clone_stack@1", "clone_flags@0", ">clone_parent@2", "clone_tls@3", "clone_child@4")
+# On other machines than x86_64 two structs and the last arguments of clone(2) (CONFIG_CLONE_BACKWARDS) lie otherwise.
+_GENERIC: Final = {
+    ">stat": ">stat_generic", ">epoll_event[r]": ">epoll_event_generic[r]", "epoll_ctl!": "epoll_ctl_generic!",
+    "clone_tls@4": "clone_tls@3", "clone_child@3": "clone_child@4",
+}  # fmt: skip
 
 # What a type or a name alone says, and what strace writes for it too.
 _PATHS: Final = ("filename", "pathname", "path", "oldname", "newname", "new_root", "put_old", "specialfile")
@@ -251,10 +254,10 @@ def shape(signature: Signature, *, own: bool = True, machine: str = "x86_64") ->
     """
     if own and signature.name in CALLS:
         words = CALLS[signature.name]
-        return (_CLONE if signature.name == "clone" and machine != "x86_64" else words), True
+        return words if machine == "x86_64" else tuple(_GENERIC.get(word, word) for word in words), True
     found = [_word(kind, name) for kind, name in signature.args]
-    words = tuple(word if own or word in _PLAIN else "x" for word, _sure in found)
-    return words, own and all(sure for _word, sure in found)
+    plain = tuple(word if own or word in _PLAIN else "x" for word, _sure in found)
+    return plain, own and all(sure for _word, sure in found)
 
 
 _PLAIN: Final = frozenset(("fd", "dirfd", "path", "str", "d", "u32", "id", "o", "x", "x32", "addr"))
@@ -280,5 +283,6 @@ def checked() -> list[str]:
     """Words of the table that mean nothing; for a test."""
     from pidwarden.trace.formatters import MAKERS  # noqa: PLC0415
 
-    known = {*BY_NAME, *KINDS, *MAKERS}
-    return [word for words in CALLS.values() for word in words if word.strip("<>!").split("[")[0] not in known]
+    known = {*BY_NAME, *KINDS, *ARRAYS, *MAKERS}
+    words = {word for words in CALLS.values() for word in words}
+    return sorted(word for word in words if word.strip("<>!").split("[")[0].split("@")[0] not in known)

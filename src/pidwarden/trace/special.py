@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pidwarden.trace.call import Call, Formatter, Place
 
+_TIME: Final = 16  # bytes
 _INTERRUPTED: Final = (-512, -513, -514, -516)  # ERESTARTSYS, …NOINTR, …NOHAND, …_RESTARTBLOCK
 
 
@@ -46,8 +47,8 @@ def _create(call: Call, value: int, place: Place) -> str | None:
 def _left(call: Call, value: int, place: Place) -> str:
     """What was left to sleep, which is told only if that was interrupted."""
     call.finished()
-    piece = call.told(place.arg)
-    return structs.timespec(piece.data) if call.ret in _INTERRUPTED and piece is not None and value else pointer(value)
+    piece = call.told(place.arg) if call.ret in _INTERRUPTED else None
+    return structs.timespec(piece.data) if piece is not None and len(piece.data) >= _TIME and value else pointer(value)
 
 
 def _mremap_to(call: Call, value: int, _place: Place) -> str | None:
@@ -160,8 +161,7 @@ def _clone_child(call: Call, value: int, _place: Place) -> str | None:
 
 
 def _epoll_ctl(call: Call, value: int, place: Place) -> str:
-    size, text = structs.ARRAYS["epoll_event"]
-    return pointer(value) if call.args[1] == 2 else _pointed(call, value, place.arg, text, size)  # noqa: PLR2004
+    return pointer(value) if call.args[1] == 2 else _pointed(call, value, place.arg, structs.epoll_event, 12)  # noqa: PLR2004
 
 
 _dump = named({0: "SUID_DUMP_DISABLE", 1: "SUID_DUMP_USER", 2: "SUID_DUMP_ROOT"}, "SUID_DUMP_???")
@@ -352,6 +352,7 @@ MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "fcntl_arg": _with(_fcntl), "futex_arg": _with(_futex), "prctl_arg": _with(_prctl), "ioctl_arg": _with(_ioctl),
     "clone_stack": _with(_clone_stack), "clone_flags": _with(_clone_flags), "clone_parent": _with(_clone_parent),
     "clone_tls": _with(_clone_tls), "clone_child": _with(_clone_child), "epoll_ctl": _with(_epoll_ctl),
+    "epoll_ctl_generic": _with(_epoll_ctl),
     "sockopt": _with(_sockopt), "setsockopt": _with(_setsockopt), "sigevent": _with(_sigevent),
     "sigmask6": _with(_sigmask6),
     "mount_type": _with(_mount_type), "mount_data": _with(_mount_data), "status": _with(_status),

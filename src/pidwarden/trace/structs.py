@@ -380,17 +380,12 @@ def _date(data: bytes) -> str:
 KINDS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
     "timespec": (16, timespec), "timeval": (16, timeval), "itimerspec": (32, itimerspec), "itimerval": (32, itimerval),
     "timezone": (8, timezone), "two_timevals": (32, two_timevals), "utimes": (32, utimes), "rlimit": (16, rlimit),
-    "stat": (144, _stat_x86), "statx": (256, statx), "rusage": (144, rusage),
+    "stat": (144, _stat_x86), "stat_generic": (128, _stat_generic), "statx": (256, statx), "rusage": (144, rusage),
     "sysinfo": (112, sysinfo), "uname": (390, uname), "sigaction": (32, sigaction), "sigaltstack": (24, sigaltstack),
     "open_how": (24, open_how), "siginfo": (48, siginfo), "statfs": (120, statfs),
     "int": (4, in_brackets), "unsigned": (4, unsigned_in_brackets), "long": (8, long_in_brackets), "tms": (32, tms),
 }  # fmt: skip
 # The same of one element.
-ARRAYS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {"pollfd": (8, pollfd), "epoll_event": (12, epoll_event)}
-
-
-def for_machine(machine: str) -> None:
-    """Takes the layouts of that machine (uname(2)) where they differ; x86_64 has its own."""
-    own = machine == "x86_64"
-    KINDS["stat"] = (144, _stat_x86) if own else (128, _stat_generic)
-    ARRAYS["epoll_event"] = (12 if own else 16, epoll_event)
+ARRAYS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
+    "pollfd": (8, pollfd), "epoll_event": (12, epoll_event), "epoll_event_generic": (16, epoll_event),
+}  # fmt: skip

@@ -101,6 +101,7 @@ NOT_IN_GUEST = {
     "tests/host/test_orphans.py": "it asks and changes nothing; sessions and groups are the same on every kernel",
     "tests/host/test_orphans_history.py": "the history it asks is tested there by test_history.py",
     "tests/host/test_orphans_kill.py": "whom it may signal is decided above the kernel, the signals are two old ones",
+    "tests/host/test_callformats.py": "it reads what tracefs says of calls; what is made of that is tested by values",
     "tests/host/test_trace_why.py": "it asks and changes nothing, of files of /proc that are the same on every kernel",
     "tests/host/test_trace_why_programs.py": "as test_trace_why.py",
     "tests/host/test_status.py": "it asks and changes nothing; test_recovery.py asks there while the table is full",
