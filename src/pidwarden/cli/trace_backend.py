@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pidwarden.trace.filters import Filter
     from pidwarden.trace.tracer import Count, Pending, Tallies, Total
 
+_RINGS_BYTES, _LEAST_RING, _MOST_RING = 128 << 20, 1 << 20, 16 << 20
 MOST_BYTES = abi.PIECE_BYTES - 1
 
 
@@ -79,8 +80,15 @@ class Backend:
             cgroup=next((target.cgroup for target in whom if target.cgroup is not None), None),
             min_ns=wanted.min_ns,
             errnos=wanted.errnos,
+            ring_bytes=_ring_bytes(os.cpu_count() or 1),
         )
         return Trace(Tracer(settings, self._packed(wanted)))
+
+
+def _ring_bytes(processors: int) -> int:
+    """Of one processor's ring, a power of two: what comes in a burst has room, all of them together stay small."""
+    share = min(max(_RINGS_BYTES // processors, _LEAST_RING), _MOST_RING)
+    return 1 << share.bit_length() - 1
 
 
 class Trace:
@@ -135,9 +143,9 @@ class Trace:
         """Returns after that time, or earlier when there is much to read."""
         self._tracer.wait(seconds)
 
-    def read(self) -> list[Event]:
-        """What has come, in order of time."""
-        return self._tracer.read()
+    def read(self, most: int | None = None) -> list[Event]:
+        """What has come, in order of time; of more than `most` records the oldest."""
+        return self._tracer.read(most)
 
     def detach(self) -> None:
         """Ends it; what was recorded and counted can still be read."""

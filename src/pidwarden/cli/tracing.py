@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WATCHED = (*_ENDING, signal.SIGCHLD)
 _IDLE_SECONDS = 0.05
+_AT_ONCE = 2000  # records; between two batches the rings are emptied
 _PENDING_SHARE = 10  # a look at what threads sit in may take a tenth of the time
 _SITTING_LINES = 20
 _SECOND_NS = 1_000_000_000
@@ -253,7 +254,7 @@ class _Session:
         if self._lines is not None and not self._wanted.by_result and before >= self._look_ns:
             pending = self._trace.pending()  # before what they returned is read, so that none is between
             self._look_ns = boot_ns() + _PENDING_SHARE * (boot_ns() - before)
-        events = self._trace.read()
+        events = self._trace.read(_AT_ONCE)
         now = boot_ns()
         self._show(events, pending, now)
         self._report.tick(now)
@@ -306,7 +307,8 @@ class _Session:
     def _finish(self) -> None:
         """What is left in the kernel, calls that are not finished, counts, losses."""
         self._trace.detach()
-        self._show(self._trace.read(), (), boot_ns())
+        while events := self._trace.read(_AT_ONCE):
+            self._show(events, (), boot_ns())
         if self._lines is not None:
             self._output.write(self._lines.end(boot_ns()))
         if self._args.c or self._args.C:

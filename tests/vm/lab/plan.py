@@ -35,6 +35,9 @@ _CONTAIN = (
     "tests/contract/test_gates.py::test_members_that_wake_each_other",
     "tests/host/test_rescue_gate.py::test_no_way_into_fork",
     "tests/host/test_rescue_gate.py::test_who_is_born",
+    "tests/host/test_tracer.py::test_every_call",
+    "tests/host/test_tracer.py::test_of_a_storm",
+    "tests/host/test_tracer.py::test_what_seccomp",
 )
 # The rest, which takes most of an hour: `make vm-test PIDWARDEN_VM=all`.
 _MORE = (
@@ -62,6 +65,7 @@ _MORE = (
     "tests/host/test_protection.py",
     "tests/host/test_rescue_gate.py",
     "tests/host/test_retention.py",
+    "tests/host/test_tracer.py",
     "tests/host/test_stuck.py::test_a_vfork_child",
     "tests/host/test_stuck.py::test_execve_that_waits",
     "tests/host/test_stuck.py::test_memory",
