@@ -277,6 +277,10 @@ class Tracer:
                     found.append(Pending(int.from_bytes(key, "little"), nr, enter_ns, tuple(args)))
         return found
 
+    def met(self) -> set[int]:
+        """Threads that have made a call, or returned from one, since they are on the list; or were born."""
+        return {int.from_bytes(key, "little") for key in keys(self._maps["threads"].fd)}
+
     def known(self) -> int:
         """How many threads have made a call, or were born, since they are traced, and have not ended."""
         return sum(1 for _key in keys(self._maps["threads"].fd))
