@@ -96,7 +96,7 @@ _GROUPS = {
     "SIG_HOW": ("asm/signal.h", "SIG_(BLOCK|UNBLOCK|SETMASK)", ""),
     "SOCK": ("sys/socket.h", "SOCK_[A-Z]+", "SOCK_(CLOEXEC|NONBLOCK)"),
     "SOCKET_LEVEL": ("sys/socket.h netinet/in.h netinet/tcp.h netinet/udp.h", "SOL_.*", ""),
-    "SOCKET_OPTION": ("asm/socket.h", "SO_[A-Z0-9_]+", "SO_(GET_FILTER|.*_OLD|.*_NEW|PEEK_OFF_.*)"),
+    "SOCKET_OPTION": ("asm/socket.h", "SO_[A-Z0-9_]+", "SO_(GET_FILTER|RCVTIMEO|SNDTIMEO|TIMESTAMP.*_OLD|.*_NEW|PEEK_OFF_.*)"),
     "SPLICE": ("fcntl.h", "SPLICE_F_.*", ""),
     "STATX": ("linux/stat.h", "STATX_[A-Z_]+", "STATX_(ATTR_.*|_RESERVED|ALL|BASIC_STATS)"),
     "STATX_ATTR": ("linux/stat.h", "STATX_ATTR_.*", ""),

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 # In the order in which they are written. The numbers are the machine's own, so they are not generated.
 _OPEN: Final = (
     "O_CREAT", "O_EXCL", "O_NOCTTY", "O_TRUNC", "O_APPEND", "O_NONBLOCK", "O_SYNC", "O_DSYNC", "O_DIRECT",
-    "O_LARGEFILE", "O_NOFOLLOW", "O_NOATIME", "O_CLOEXEC", "O_PATH", "O_TMPFILE", "O_DIRECTORY", "O_ASYNC",
+    "O_LARGEFILE", "O_NOFOLLOW", "O_NOATIME", "O_CLOEXEC", "O_PATH", "O_TMPFILE", "O_DIRECTORY", "FASYNC",
 )  # fmt: skip
 _ACCESS_MODES: Final = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")
 # O_LARGEFILE is 0 to 64-bit programs but set in what F_GETFL returns: include/uapi/asm-generic/fcntl.h, arch/arm64
 _LARGEFILE: Final = {"aarch64": 0o400000}.get(os.uname().machine, 0o100000)
-_OPEN_BITS: Final = {getattr(os, name): name for name in _OPEN if getattr(os, name, 0)} | {_LARGEFILE: "O_LARGEFILE"}
+_OPEN_BITS: Final = {
+    **{getattr(os, name): name for name in _OPEN if getattr(os, name, 0)}, _LARGEFILE: "O_LARGEFILE", 0o20000: "FASYNC"
+}  # fmt: skip
 CREATES: Final = os.O_CREAT | (os.O_TMPFILE & ~os.O_DIRECTORY)
 _CLOEXEC: Final = os.O_CLOEXEC
 _NONBLOCK: Final = os.O_NONBLOCK

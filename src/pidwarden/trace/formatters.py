@@ -39,7 +39,7 @@ def make(word: str, position: int, limit: int) -> Formatter:
     if kind in MAKERS:
         return MAKERS[kind](place)
     if kind in KINDS:
-        return _struct(place, *KINDS[kind])
+        return _struct(place, *KINDS[kind], at_return=word.endswith("!"))
     if kind in ARRAYS:
         return _array(place, *ARRAYS[kind])
     return _number(BY_NAME[kind])(place)
@@ -53,7 +53,7 @@ def _number(text: Callable[[int], str]) -> Callable[[Place], Formatter]:
     return maker
 
 
-def _struct(place: Place, size: int, text: Callable[[bytes], str]) -> Formatter:
+def _struct(place: Place, size: int, text: Callable[[bytes], str], *, at_return: bool) -> Formatter:
     index, late = place.arg, place.told and not place.given
 
     def formatter(call: Call) -> str:
@@ -63,6 +63,8 @@ def _struct(place: Place, size: int, text: Callable[[bytes], str]) -> Formatter:
             piece = None if call.failed else call.told(index)
         else:
             piece = call.given(index)
+            if at_return and where:
+                call.finished()
         return text(piece.data) if where and piece is not None and len(piece.data) >= size else pointer(where)
 
     return formatter

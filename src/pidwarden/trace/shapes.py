@@ -169,7 +169,7 @@ sched_rr_get_interval d >timespec
 sched_setaffinity d u32 cpus[1]!
 sched_setparam  d int!
 sched_setscheduler d scheduler int!
-seccomp         seccomp x32 addr
+seccomp         seccomp x32 filters!
 select          d <>fdset[0] <>fdset[0] <>fdset[0] <>timeval
 sendfile        fd fd <>offset u
 sendmsg         fd msghdr msg

@@ -384,6 +384,7 @@ KINDS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
     "sysinfo": (112, sysinfo), "uname": (390, uname), "sigaction": (32, sigaction), "sigaltstack": (24, sigaltstack),
     "open_how": (24, open_how), "siginfo": (48, siginfo), "statfs": (120, statfs),
     "int": (4, in_brackets), "unsigned": (4, unsigned_in_brackets), "long": (8, long_in_brackets), "tms": (32, tms),
+    "filters": (16, lambda data: "{{len={}, filter={:#x}}}".format(*struct.unpack_from("<H6xQ", data))),
 }  # fmt: skip
 # The same of one element.
 ARRAYS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
