@@ -38,7 +38,9 @@ everyone.wait()
 def traced(ring_bytes):
     """Events, totals and tallies of that program, with so much room."""
     with (
-        subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as busy,
+        subprocess.Popen(
+            [sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as busy,
         tracer({"getppid": plan()}, ring_bytes=ring_bytes) as trace,
     ):
         trace.enlist([busy.pid])

@@ -1,5 +1,6 @@
 """Real programs that are traced by strace and by us at once: each an argument list, to be run in a folder of its own."""
 
+# ruff: noqa: E501  (programs are not broken)
 from __future__ import annotations
 
 import sys
@@ -150,7 +151,7 @@ printf '#include <stdio.h>\\nint main(void) { return puts("built") < 0; }\\n' >a
 """
 _TAR = "mkdir d; seq 9999 >d/one; ln -s one d/two; ln d/one d/three; tar -cf - d | gzip -9 >d.tgz; rm -r d; tar -xzf d.tgz; gzip -t d.tgz"
 _FIND = "mkdir -p a/b/c; touch a/b/c/'with space' a/x a/y; find a -type f -print0 | xargs -0 -n 1 -P 2 ls -ld; find a -name x -exec rm {} \\; -delete"
-_TEXT = "seq 2000 | awk '{ n += $1; print $1, n > \"sums\" } END { print n | \"cat\" }'; sed -i s/1/one/ sums; sort -k2 -n sums | uniq -c | tail -1; sort -S 1M -u sums >/dev/null"
+_TEXT = 'seq 2000 | awk \'{ n += $1; print $1, n > "sums" } END { print n | "cat" }\'; sed -i s/1/one/ sums; sort -k2 -n sums | uniq -c | tail -1; sort -S 1M -u sums >/dev/null'
 _PERL = """
 pipe(R, W); $SIG{CHLD} = sub { $seen++ }; $SIG{ALRM} = sub { die "late" };
 if (!fork) { close R; print W "from $_\\n" for 1..3; exit 4 } close W; print while <R>; waitpid(-1, 0); print $? >> 8, "\\n";
