@@ -36,10 +36,26 @@ def parse(word: str, position: int, limit: int) -> tuple[str, Place]:
 def make(word: str, position: int, limit: int) -> Formatter:
     """The formatter of a word of shapes.py in that place; strings are cut at `limit` bytes."""
     kind, place = parse(word, position, limit)
+    text = _make(kind, place)
+    return _at_return(place.arg, text) if word.endswith("!") else text
+
+
+def _at_return(index: int, text: Formatter) -> Formatter:
+    """What is captured when the call returns."""
+
+    def formatter(call: Call) -> str | None:
+        if call.args[index]:
+            call.finished()
+        return text(call)
+
+    return formatter
+
+
+def _make(kind: str, place: Place) -> Formatter:
     if kind in MAKERS:
         return MAKERS[kind](place)
     if kind in KINDS:
-        return _struct(place, *KINDS[kind], at_return=word.endswith("!"))
+        return _struct(place, *KINDS[kind])
     if kind in ARRAYS:
         return _array(place, *ARRAYS[kind])
     return _number(BY_NAME[kind])(place)
@@ -53,7 +69,7 @@ def _number(text: Callable[[int], str]) -> Callable[[Place], Formatter]:
     return maker
 
 
-def _struct(place: Place, size: int, text: Callable[[bytes], str], *, at_return: bool) -> Formatter:
+def _struct(place: Place, size: int, text: Callable[[bytes], str]) -> Formatter:
     index, late = place.arg, place.told and not place.given
 
     def formatter(call: Call) -> str:
@@ -63,8 +79,6 @@ def _struct(place: Place, size: int, text: Callable[[bytes], str], *, at_return:
             piece = None if call.failed else call.told(index)
         else:
             piece = call.given(index)
-            if at_return and where:
-                call.finished()
         return text(piece.data) if where and piece is not None and len(piece.data) >= size else pointer(where)
 
     return formatter

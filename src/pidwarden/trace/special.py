@@ -174,8 +174,8 @@ _COMM: Final = 16
 _SET_SECCOMP, _FILTER = 22, 2
 # What prctl(2) takes after its number: by option, a letter for each; - is none.
 _PRCTL: Final = {
-    1: "s", 2: "S", 3: "", 4: "d", 5: "I", 6: "x", 7: "", 8: "u", 13: "", 14: "u", 15: "n", 16: "N", 21: "", 22: "eF", 23: "c",
-    24: "c", 27: "", 28: "x", 29: "i", 30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A",
+    1: "s", 2: "S", 3: "", 4: "d", 5: "I", 6: "x", 7: "", 8: "u", 13: "", 14: "u", 15: "n", 16: "N", 21: "", 22: "eF",
+    23: "c", 24: "c", 27: "", 28: "x", 29: "i", 30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A",
     41: "uxxx", 42: "xxxx", 0x59616D61: "p", 0x53564D41: "vauq",
 }  # fmt: skip
 
@@ -276,8 +276,6 @@ def _sockopt(call: Call, value: int, place: Place) -> str:
 
 def _setsockopt(call: Call, value: int, place: Place) -> str:
     size, piece = call.args[4] & BITS_32, call.given(place.arg)
-    if piece is None and value and size:
-        call.finished()
     if piece is None or not value or not size:
         return pointer(value)
     return _option(call.args[1], call.args[2], piece.data[:size], size, place.limit, told=False)
