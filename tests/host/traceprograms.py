@@ -186,15 +186,20 @@ PROGRAMS = {
     "perl": ["perl", "-e", _PERL],
     "dd-cp-mv": _shell(_DD),
 }
-_SUNDRY = ("threads", "files", "vectors", "sockets", "waiting", "events", "memory")
-_UNUSUAL = ("locks", "limits", "exec", "clone", "denied", "errors", "signals", "killed")
+# Sorts of calls that a prop makes, in one run.
+_SORTS = (
+    ("sundry", "files", "vectors", "sockets"),
+    ("sundry", "threads", "waiting", "events", "memory"),
+    ("unusual", "locks", "limits", "exec", "clone"),
+    ("unusual", "errors", "signals", "killed", "denied"),
+)
+_PROPS = {"-".join(words): words for words in _SORTS}
+NAMES = (*PROGRAMS, *_PROPS)
 
 
 def argv_of(name):
-    """The argument list of a program, or of a sort of calls of a prop."""
+    """The argument list of a program."""
     if name in PROGRAMS:
         return PROGRAMS[name]
-    return [prop("sundry" if name in _SUNDRY else "unusual"), name]
-
-
-NAMES = (*PROGRAMS, *_SUNDRY, *_UNUSUAL)
+    what, *sorts = _PROPS[name]
+    return [prop(what), *sorts]

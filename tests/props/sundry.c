@@ -1,5 +1,5 @@
 /*
- * sundry WHAT: system calls of one sort, each a few times, with arguments that are easy to get wrong. It ends with 0.
+ * sundry WHAT…: system calls of one sort, each a few times, with arguments that are easy to get wrong.
  *
  *   threads  files  vectors  sockets  waiting  events  memory
  */
@@ -308,10 +308,9 @@ int main(int argc, char **argv)
 		{ "memory", memory },
 	};
 
-	for (size_t i = 0; argc == 2 && i < sizeof(sorts) / sizeof(*sorts); i++)
-		if (!strcmp(argv[1], sorts[i].name)) {
-			sorts[i].run();
-			return 0;
-		}
-	return 2;
+	for (int n = 1; n < argc; n++)
+		for (size_t i = 0; i < sizeof(sorts) / sizeof(*sorts); i++)
+			if (!strcmp(argv[n], sorts[i].name))
+				sorts[i].run();
+	return argc < 2;
 }

@@ -1,5 +1,5 @@
 /*
- * unusual WHAT: calls that fail, are denied, end another way than they began, or begin with no process. It ends with 0.
+ * unusual WHAT…: calls that fail, are denied, end another way than they began, or begin with no process.
  *
  *   locks  limits  exec  clone  denied  errors  signals  killed
  */
@@ -337,10 +337,9 @@ int main(int argc, char **argv)
 		{ "killed", killed },
 	};
 
-	for (size_t i = 0; argc == 2 && i < sizeof(sorts) / sizeof(*sorts); i++)
-		if (!strcmp(argv[1], sorts[i].name)) {
-			sorts[i].run();
-			return 0;
-		}
-	return 2;
+	for (int n = 1; n < argc; n++)
+		for (size_t i = 0; i < sizeof(sorts) / sizeof(*sorts); i++)
+			if (!strcmp(argv[n], sorts[i].name))
+				sorts[i].run();
+	return argc < 2;
 }
