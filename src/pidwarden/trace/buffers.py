@@ -62,7 +62,7 @@ def _filled(place: Place) -> Formatter:
         where = call.args[place.arg]
         done, length = ready(call, place), how_many(call, place)
         piece = call.told(place.arg) if done else None
-        if done and where and not length:
+        if done and where and not length and call.args[place.arg + 1]:
             return '""'
         if piece is None or not where:
             return pointer(where)
