@@ -28,6 +28,7 @@ BPF = Path(os.environ.get("PIDWARDEN_SIM_BPF", HERE.parents[1] / "bpf"))  # anot
 _BUILT = Path(tempfile.gettempdir()) / f"pidwarden-sim-{os.getuid()}"
 _FLAGS = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", "-Werror", "-Wl,-Bsymbolic"]
 _SANITIZE = ["-fsanitize=undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover=undefined"]
+_INCLUDE = re.compile(r'^#include "(.+)"', re.MULTILINE)
 _MAP = re.compile(r"struct \{([^}]*)\} (\w+) SEC\(\"\.maps\"\)")
 THREAD, SIBLING, KTHREAD, SILENT = 1, 2, 4, 8  # enum sim_fork_flag
 GATES = {"fork": 0, "vfork": 1, "clone": 2, "clone3": 3, "every": 4, "x32": 4, "lsm": 5, "fmod_ret": 6}
@@ -46,7 +47,8 @@ def build(bpf: Path = BPF) -> str:
     target = _BUILT / f"sim-{digest}.so"
     if not target.exists():
         _BUILT.mkdir(exist_ok=True)
-        defined = [found for path in sorted(bpf.glob("*.h")) for found in _MAP.findall(path.read_text())]
+        headers = sorted(_INCLUDE.findall((bpf / "pidwarden.bpf.c").read_text()))
+        defined = [found for name in headers for found in _MAP.findall((bpf / name).read_text())]
         maps = " ".join(f"SIM_{'MAP' if '__type(key' in body else 'RING'}({name})" for body, name in defined)
         fresh = target.with_suffix(f".{os.getpid()}")
         files = [str(HERE / "kernel.c"), str(HERE / "helpers.c")]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pidwarden.trace import abi
 from pidwarden.trace.event import Event
-from pidwarden.trace.lines import TICK_NS, Lines, Sitting, Stamp, Style
+from pidwarden.trace.lines import TICK_NS, Lines
+from pidwarden.trace.style import Sitting, Stamp, Style
 
 NAMES = {0: "read", 3: "close", 56: "clone", 59: "execve", 231: "exit_group"}
 COUNTS = {0: 3, 3: 1, 56: 1, 59: 2, 231: 1}  # arguments
@@ -167,7 +168,7 @@ def test_the_time_spent_is_behind_the_result():
 
 
 def test_an_exit_ends_the_call_it_was_in():
-    last = event(abi.EXIT, 20, 1, 231, 10, ret=3 << 8, args=(0, 0, 0, 0, 0, 0))
+    last = event(abi.EXIT, 20, 1, 231, 10, ret=3 << 8, args=(3, 0, 0, 0, 0, 0))
     assert lines(last) == ["exit_group(3)".ljust(39) + " = ?", "+++ exited with 3 +++"]
 
 

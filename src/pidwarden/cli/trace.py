@@ -32,7 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _of_lines(parser)
     _of_counts(parser)
     _of_output(parser)
-    parser.add_argument("--why", metavar="PID[,PID]", help="whom a blocked process waits for, to the end of the chain")
+    parser.add_argument(
+        "--why", metavar="PID[,PID]",
+        help="the chain of waiting: what a process or thread sleeps in, who could let it go on, what that one waits "
+        "for, and so on",
+    )  # fmt: skip
     parser.add_argument("--snapshot", action="store_true", help="only the call that each thread sits in now")
     source.arguments(parser)
     parser.parse_args = partial(_parse, parser.parse_args)  # type: ignore[method-assign, assignment]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from pidwarden.kernel import callformats, procfs
+from pidwarden.kernel import callformats, evidence, procfs
+from pidwarden.model.text import escape
 from pidwarden.trace import abi, capture
 from pidwarden.trace.decode import Decoder, signatures
+from pidwarden.trace.descriptors import CHANGE, NamingDecoder
 from pidwarden.trace.enlist import Enlisting
 from pidwarden.trace.numbers import CALLS
 from pidwarden.trace.tracer import Settings, Tracer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from pidwarden.cli.trace_whom import Whom
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pidwarden.trace.filters import Filter
     from pidwarden.trace.tracer import Count, Pending, Tallies, Total
 
+_RINGS_BYTES, _LEAST_RING, _MOST_RING = 128 << 20, 1 << 20, 16 << 20
 MOST_BYTES = abi.PIECE_BYTES - 1
 
 
@@ -32,7 +36,9 @@ class Backend:
         self._args = args
         machine = os.uname().machine
         self._signatures = signatures(callformats.read())
-        self.decoder = Decoder(machine, self._signatures, string=args.s)
+        self.knows_arguments = bool(self._signatures)
+        self._machine = machine
+        self.decoder: Decoder = Decoder(machine, self._signatures, string=args.s)
         self._names: dict[int, str] = {}
         for kind, names in enumerate(CALLS.get(machine, ())):
             self._names |= {abi.CALLS * kind + number: name for number, name in names.items() if number < abi.CALLS}
@@ -43,6 +49,33 @@ class Backend:
         known = self._signatures
         return {name: known[name].args if name in known else () for name in self._names.values()}
 
+    def name_descriptors(self, wanted: Filter, clean: Callable[[str], str]) -> None:
+        """Has the decoder name descriptors (-y); `clean` takes secrets out of a name."""
+        self._clean = clean
+
+        def look(pid: int, fd: int | None) -> str:
+            try:
+                path = procfs.link(pid, "cwd" if fd is None else f"fd/{fd}")
+            except OSError:  # it is gone, or not ours to look at
+                return ""
+            return clean(escape(os.fsencode(path)))
+
+        self.decoder = NamingDecoder(
+            self._machine, self._signatures, string=self._args.s, look=look, keep=not wanted.by_result
+        )
+
+    def learn_descriptors(self, pids: Iterable[int]) -> None:
+        """What they lead to now, of those who are there."""
+        decoder = self.decoder
+        if not isinstance(decoder, NamingDecoder):
+            return
+        for pid in pids:
+            if not procfs.within_exec(f"{procfs.PROC}/{pid}"):
+                names: dict[int | None, str] = dict(evidence.descriptors(pid).items())
+                with contextlib.suppress(OSError):
+                    names[None] = procfs.link(pid, "cwd")
+                decoder.learn(pid, {fd: self._clean(escape(os.fsencode(name))) for fd, name in names.items()})
+
     def is_string(self, nr: int, arg: int) -> bool:
         """Whether what that argument points to ends with a nul byte."""
         plan = self._plans.get(nr)
@@ -50,15 +83,13 @@ class Backend:
 
     def _packed(self, wanted: Filter) -> dict[int, bytes]:
         found = {}
-        for kind in range(abi.ABIS):
-            names = {nr % abi.CALLS: name for nr, name in self._names.items() if nr // abi.CALLS == kind}
-            plans = capture.plans(
-                names, self._signatures, data=self._args.data, string=self._args.s, own=kind == abi.NATIVE
-            )
-            for number, plan in plans.items():
-                if wanted.wants(names[number]):
-                    self._plans[abi.CALLS * kind + number] = plan
-                    found[abi.CALLS * kind + number] = plan._replace(traced=not self._args.c).pack()
+        machine = os.uname().machine
+        for nr, plan in capture.every(machine, self._signatures, data=self._args.data, string=self._args.s).items():
+            name = self.decoder.name(nr)
+            shown = wanted.wants(name)
+            if shown or (self._args.y and name in CHANGE):
+                self._plans[nr] = plan
+                found[nr] = plan._replace(traced=not self._args.c, counted=shown).pack()
         return found
 
     def trace(self, wanted: Filter, whom: Iterable[Whom], *, command: bool) -> Trace:
@@ -79,8 +110,15 @@ class Backend:
             cgroup=next((target.cgroup for target in whom if target.cgroup is not None), None),
             min_ns=wanted.min_ns,
             errnos=wanted.errnos,
+            ring_bytes=_ring_bytes(os.cpu_count() or 1),
         )
         return Trace(Tracer(settings, self._packed(wanted)))
+
+
+def _ring_bytes(processors: int) -> int:
+    """Of one processor's ring, a power of two: what comes in a burst has room, all of them together stay small."""
+    share = min(max(_RINGS_BYTES // processors, _LEAST_RING), _MOST_RING)
+    return 1 << share.bit_length() - 1
 
 
 class Trace:
@@ -135,9 +173,9 @@ class Trace:
         """Returns after that time, or earlier when there is much to read."""
         self._tracer.wait(seconds)
 
-    def read(self) -> list[Event]:
-        """What has come, in order of time."""
-        return self._tracer.read()
+    def read(self, most: int | None = None) -> list[Event]:
+        """What has come, in order of time; of more than `most` records the oldest."""
+        return self._tracer.read(most)
 
     def detach(self) -> None:
         """Ends it; what was recorded and counted can still be read."""
@@ -158,6 +196,10 @@ class Trace:
     def tallies(self) -> Tallies:
         """What it counted of its own work."""
         return self._tracer.tallies()
+
+    def met(self) -> set[int]:
+        """Threads of whom there are records, or will be."""
+        return self._tracer.met()
 
     def known(self) -> int:
         """Threads that have made a call and have not ended."""

@@ -93,7 +93,7 @@ class Decoder:
         """What the call returned, with the equals sign."""
         call = self._call if event is self._done and self._call is not None else Call(None, event)
         shape = self._shape(event.nr)
-        if event.ret == _RESTART_BLOCK and shape.name != _RESTART:
+        if event.ret == _RESTART_BLOCK:
             self._interrupted[event.tid] = shape.name
         return f" = {shape.result(call)}"
 

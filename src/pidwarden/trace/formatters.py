@@ -36,6 +36,22 @@ def parse(word: str, position: int, limit: int) -> tuple[str, Place]:
 def make(word: str, position: int, limit: int) -> Formatter:
     """The formatter of a word of shapes.py in that place; strings are cut at `limit` bytes."""
     kind, place = parse(word, position, limit)
+    text = _make(kind, place)
+    return _at_return(place.arg, text) if word.endswith("!") else text
+
+
+def _at_return(index: int, text: Formatter) -> Formatter:
+    """What is captured when the call returns."""
+
+    def formatter(call: Call) -> str | None:
+        if call.args[index]:
+            call.finished()
+        return text(call)
+
+    return formatter
+
+
+def _make(kind: str, place: Place) -> Formatter:
     if kind in MAKERS:
         return MAKERS[kind](place)
     if kind in KINDS:

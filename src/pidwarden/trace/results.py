@@ -23,10 +23,6 @@ _RESTARTS: Final = {
 }  # fmt: skip
 _NAMES: Final = {**errno.errorcode, 11: "EAGAIN", 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 _NEVER: Final = frozenset(("exit", "exit_group"))
-# They cannot fail: what looks like an error is none.
-_CERTAIN: Final = frozenset(
-    ("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getpgrp", "umask")
-)
 _memo: dict[int, str] = {}
 
 
@@ -45,13 +41,12 @@ def of_call(name: str) -> Callable[[Call], str]:
     if name in _NEVER:
         return lambda _call: "?"
     success = _MORE.get(name, _number)
-    certain = name in _CERTAIN
 
     def text(call: Call) -> str:
         ret = call.ret
         if ret is None:
             return "?"
-        if call.failed and not certain:
+        if call.failed:
             return error(-ret)
         return success(call, ret)
 

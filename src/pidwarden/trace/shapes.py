@@ -172,7 +172,7 @@ sched_rr_get_interval d >timespec
 sched_setaffinity d u32 cpus[1]!
 sched_setparam  d int!
 sched_setscheduler d scheduler int!
-seccomp         seccomp x32 addr
+seccomp         seccomp x32 filters!
 semctl          d d ipc_command x
 semget          ipc_key d ipc_flags
 semop           d sembuf[2] u

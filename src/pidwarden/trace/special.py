@@ -37,6 +37,8 @@ def _pointed(  # noqa: PLR0913
     if late:
         call.finished()
     piece = (None if call.failed else call.told(index)) if late else call.given(index)
+    if piece is None and value:
+        call.finished()  # it is captured at the return only
     return text(piece.data) if value and piece is not None and len(piece.data) >= size else pointer(value)
 
 
@@ -173,23 +175,26 @@ _tsc = named({1: "PR_TSC_ENABLE", 2: "PR_TSC_SIGSEGV"}, "PR_TSC_???")
 _dump = named({0: "SUID_DUMP_DISABLE", 1: "SUID_DUMP_USER", 2: "SUID_DUMP_ROOT"}, "SUID_DUMP_???")
 _capability = named(c.CAPABILITY, "CAP_???")
 _vma = named({0: "PR_SET_VMA_ANON_NAME"}, "PR_SET_VMA_???")
+_seccomp = named({0: "SECCOMP_MODE_DISABLED", 1: "SECCOMP_MODE_STRICT", 2: "SECCOMP_MODE_FILTER"}, "SECCOMP_MODE_???")
 _COMM: Final = 16
+_SET_SECCOMP, _FILTER = 22, 2
 # What prctl(2) takes after its number: by option, a letter for each; - is none.
 _PRCTL: Final = {
     1: "s", 2: "S", 3: "", 4: "d", 5: "I", 6: "x", 7: "", 8: "u", 9: "I", 10: "u", 11: "I", 12: "u", 13: "", 14: "u",
-    15: "n", 16: "N", 19: "I", 20: "u", 21: "", 23: "c", 24: "c", 25: "t", 26: "T", 27: "", 28: "x", 29: "i", 30: "",
-    31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A", 41: "uxxx", 42: "xxxx", 45: "x", 46: "",
+    15: "n", 16: "N", 19: "I", 20: "u", 21: "", 22: "eF", 23: "c", 24: "c", 25: "t", 26: "T", 27: "", 28: "x", 29: "i",
+    30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A", 41: "uxxx", 42: "xxxx", 45: "x", 46: "",
     47: "bCxx", 50: "x", 51: "", 57: "uxxx", 63: "x", 64: "", 0x59616D61: "p", 0x53564D41: "vauq",
 }  # fmt: skip
 
 
 def _prctl(call: Call, value: int, place: Place) -> str | None:
-    kinds = _PRCTL.get(call.args[0] & BITS_32, "xxxx")
+    option = call.args[0] & BITS_32
+    kinds = "e" if option == _SET_SECCOMP and call.args[1] != _FILTER else _PRCTL.get(option, "xxxx")
     at = place.arg - 1
     return _prctl_one(kinds[at], call, value, place) if at < len(kinds) else None
 
 
-def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:
+def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:  # noqa: PLR0911  (one table)
     direct = _PRCTL_DIRECT.get(kind)
     if direct is not None:
         return direct(value)
@@ -202,6 +207,8 @@ def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:
     if kind == "N":
         call.finished()
         return _comm(call, value, place, _COMM) if not call.failed else pointer(value)
+    if kind == "F":
+        return _pointed(call, value, place.arg, structs.KINDS["filters"][1], 16)
     text = {
         "S": lambda data: f"[{signal_name(int.from_bytes(data[:4], 'little'))}]",
         "t": lambda data: f"[{_tsc(int.from_bytes(data[:4], 'little'))}]",
@@ -212,7 +219,7 @@ def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:
 
 _PRCTL_DIRECT: Final[dict[str, Callable[[int], str]]] = {
     "x": hexa, "u": str, "i": lambda value: str(signed64(value)), "d": _dump, "c": _capability, "v": _vma, "a": pointer,
-    "b": _ambient, "T": _tsc,
+    "b": _ambient, "T": _tsc, "e": _seccomp,
     "s": lambda value: signal_name(value) if value <= 128 else str(value),  # noqa: PLR2004
     "p": lambda value: "PR_SET_PTRACER_ANY" if value & BITS_32 == BITS_32 else str(signed32(value)),
 }  # fmt: skip

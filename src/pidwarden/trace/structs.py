@@ -313,6 +313,7 @@ KINDS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
     "open_how": (24, files.open_how), "siginfo": (48, siginfo), "cap_header": (8, cap_header),
     "cap_data": (24, cap_data), "statfs": (120, files.statfs),
     "int": (4, in_brackets), "unsigned": (4, unsigned_in_brackets), "long": (8, long_in_brackets), "tms": (32, tms),
+    "filters": (16, lambda data: "{{len={}, filter={:#x}}}".format(*struct.unpack_from("<H6xQ", data))),
 }  # fmt: skip
 # The same of one element.
 ARRAYS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {

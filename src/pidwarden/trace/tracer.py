@@ -35,6 +35,7 @@ _HOOKS = (
     ("on_enter", "sys_enter"),
 )
 _WORD, _SETTLED_NS = 4, 1_000_000  # a record has its time before it is in its ring: others wait so long for it
+_BACKLOG_BYTES = 64 << 20  # of records that were taken out of the rings and not yet asked for
 _EXECVE = {"x86_64": 59, "i686": 11, "armv7l": 11}  # asm/unistd.h; all that came after: asm-generic/unistd.h
 _GENERIC_EXECVE = 221
 
@@ -149,13 +150,14 @@ class Tracer:
         self._object, self._links, self._rings = Object(path), list[Link](), list[RingReader]()
         self._fds: list[int] = []
         self._processors = _processors()
-        self._kept: list[tuple[int, bytes]] = []
+        self._kept: list[tuple[int, bytes]] = []  # by time
+        self._kept_bytes, self._until = 0, 0
         try:
             self._object.set_constants(_config(settings))
             self._object.resize("rings", self._processors)
             self._object.resize("threads", settings.threads)
             self._object.load()
-            self._maps = {name: self._object.map(name) for name in ("plans", "threads", "totals", "counts")}
+            self._maps = {name: self._object.map(name) for name in ("plans", "members", "threads", "totals", "counts")}
             self._state = self._object.map("state")
             self._enlist = runner(self._object.program("enlist"), "enlist")
             self._dismiss = runner(self._object.program("dismiss"), "dismiss")
@@ -205,6 +207,11 @@ class Tracer:
         for tid in tids:
             self._enlist(tid, from_exec)
 
+    def lists(self, tid: int) -> bool:
+        """Whether that thread is on the list: it was enlisted, or born to one who was."""
+        word = self._maps["members"].get((tid // 64).to_bytes(_WORD, "little")) or b""
+        return bool(int.from_bytes(word, "little") >> tid % 64 & 1)
+
     def dismiss(self, tids: Iterable[int]) -> None:
         """Does not trace these threads any more."""
         for tid in tids:
@@ -233,21 +240,31 @@ class Tracer:
         with contextlib.suppress(InterruptedError):
             self._poll.poll(seconds)
 
-    def read(self) -> list[Event]:
+    def read(self, most: int | None = None) -> list[Event]:
         """What has come, by time. Records of the last millisecond are kept for the next call, or until it is detached.
 
-        Each processor has a ring of its own: only when all were read can be said what came first.
+        Each processor has a ring of its own: only when all were read can be said what came first. Of more than `most`
+        records the oldest are given; the others are out of the rings, so that there is room for new ones, as long as
+        they do not take too much memory.
         """
-        until = boot_ns() - _SETTLED_NS
-        for ring in self._rings:
-            self._kept += [(int.from_bytes(data[:8], "little"), data) for data in ring.read()]
-        self._kept.sort(key=_time)
+        if self._kept_bytes < _BACKLOG_BYTES:
+            self._drain()
         end = len(self._kept)
         if self._links:
-            while end and self._kept[end - 1][0] > until:
+            while end and self._kept[end - 1][0] > self._until:
                 end -= 1
+        end = end if most is None else min(end, most)
         ready, self._kept = self._kept[:end], self._kept[end:]
+        self._kept_bytes -= sum(len(data) for _ns, data in ready)
         return [parse(data) for _ns, data in ready]
+
+    def _drain(self) -> None:
+        self._until = boot_ns() - _SETTLED_NS
+        for ring in self._rings:
+            fresh = [(int.from_bytes(data[:8], "little"), data) for data in ring.read()]
+            self._kept_bytes += sum(len(data) for _ns, data in fresh)
+            self._kept += fresh
+        self._kept.sort(key=_time)
 
     def pending(self) -> list[Pending]:
         """The calls that threads sit in now, of those in the stream with their arguments."""
@@ -259,6 +276,10 @@ class Tracer:
                 if flags & abi.IN_CALL:
                     found.append(Pending(int.from_bytes(key, "little"), nr, enter_ns, tuple(args)))
         return found
+
+    def met(self) -> set[int]:
+        """Threads that have made a call, or returned from one, since they are on the list; or were born."""
+        return {int.from_bytes(key, "little") for key in keys(self._maps["threads"].fd)}
 
     def known(self) -> int:
         """How many threads have made a call, or were born, since they are traced, and have not ended."""

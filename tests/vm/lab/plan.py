@@ -35,6 +35,9 @@ _CONTAIN = (
     "tests/contract/test_gates.py::test_members_that_wake_each_other",
     "tests/host/test_rescue_gate.py::test_no_way_into_fork",
     "tests/host/test_rescue_gate.py::test_who_is_born",
+    "tests/host/test_tracer.py::test_every_call",
+    "tests/host/test_tracer.py::test_of_a_storm",
+    "tests/host/test_tracer.py::test_what_seccomp",
 )
 # The rest, which takes most of an hour: `make vm-test PIDWARDEN_VM=all`.
 _MORE = (
@@ -62,6 +65,7 @@ _MORE = (
     "tests/host/test_protection.py",
     "tests/host/test_rescue_gate.py",
     "tests/host/test_retention.py",
+    "tests/host/test_tracer.py",
     "tests/host/test_stuck.py::test_a_vfork_child",
     "tests/host/test_stuck.py::test_execve_that_waits",
     "tests/host/test_stuck.py::test_memory",
@@ -104,6 +108,7 @@ NOT_IN_GUEST = {
     "tests/host/test_callformats.py": "it reads what tracefs says of calls; what is made of that is tested by values",
     "tests/host/test_trace_why.py": "it asks and changes nothing, of files of /proc that are the same on every kernel",
     "tests/host/test_trace_why_programs.py": "as test_trace_why.py",
+    "tests/host/test_trace_command.py": "the kernel's side of it is tried there by test_tracer.py; the rest is text",
     "tests/host/test_status.py": "it asks and changes nothing; test_recovery.py asks there while the table is full",
     "tests/host/test_corpus.py": "the corpus judges real workloads by seconds that an emulated processor does not keep",
     "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
