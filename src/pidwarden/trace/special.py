@@ -307,7 +307,7 @@ _SECRET: Final = (279, 282)  # SOL_ALG, SOL_TLS: keys
 def _option(  # noqa: PLR0913
     level: int, name: int, data: bytes, size: int, limit: int, *, told: bool
 ) -> str:
-    if level in _SECRET and not told:
+    if level in _SECRET:
         return '""...'
     if level == _SOCKET and name == _LINGER and len(data) >= 8:  # noqa: PLR2004
         return structs.linger(data)
