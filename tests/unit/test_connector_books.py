@@ -1,4 +1,4 @@
-"""What the connector's events leave in the books of processes that do not show themselves: those within execve."""
+"""What events, or looks alone, leave in the books of processes that do not show who they are: those within execve."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pidwarden.kernel.procfs import VEILED, Stat
 from pidwarden.model.key import TICK_NS
 from pidwarden.model.record import ProcFlag
 from pidwarden.watch import connector as watching
+from pidwarden.watch.poll import PollSource
 
 PARENT, CHILD = 4000, 4001
 BORN_NS = 1000 * TICK_NS
@@ -43,6 +44,9 @@ class Machine:
         found = self.stats.get(pid)
         return None if found is None or found.start_ticks == VEILED else found
 
+    def within_exec(self, folder: str) -> bool:
+        return self.veiled(int(folder.rpartition("/")[2])) is not None
+
     def veiled(self, pid: int) -> Stat | None:
         found = self.stats.get(pid)
         return found if found is not None and found.start_ticks == VEILED else None
@@ -53,7 +57,7 @@ def machine(monkeypatch, tmp_path):
     made = Machine(tmp_path)
     monkeypatch.setattr(connector, "Connector", lambda _bytes: made)
     monkeypatch.setattr(procfs, "PROC", str(tmp_path))
-    for name in ("stat", "veiled"):
+    for name in ("stat", "veiled", "within_exec"):
         monkeypatch.setattr(procfs, name, getattr(made, name))
     monkeypatch.setattr(procfs, "exists", lambda pid: pid in made.stats)
     monkeypatch.setattr(procfs, "owner", lambda _pid: 0)
@@ -66,7 +70,10 @@ def machine(monkeypatch, tmp_path):
 def source(machine):
     """It knows the parent, who shows himself."""
     machine.is_there(PARENT, 1, 900)
-    made = watching.ConnectorSource()
+    return begun(watching.ConnectorSource())
+
+
+def begun(made):
     made.configure(Config(10**9, 10**9, 10**9, 300, 450, 10**4, autohold=True, only_scoped=False, history=True))
     made.seed()
     return made
@@ -141,3 +148,44 @@ def test_one_within_execve_that_only_events_speak_of_is_known_from_then_on(machi
     assert known.family == living(source, PARENT)[0].family
     machine.is_there(CHILD, PARENT, known.key.start_ticks)
     assert source.confirm(known.key)
+
+
+def test_one_within_execve_counts_as_stopped_when_it_is_by_its_events(machine, source):
+    """A sweep that cannot confirm it begins anew for seconds, and lets it go on each time."""
+    born = boot_ns()
+    machine.is_there(CHILD, PARENT, VEILED)
+    machine.events.append(fork(born))
+    (known,) = living(source)
+    source.hold(known.family)
+    assert known.key in source.loose()
+    assert source.confirm(known.key)
+    assert known.key not in source.loose()
+    machine.is_there(CHILD, PARENT, born // TICK_NS - 1)
+    (shown,) = [r for r in source.stopped() if r.key.tgid == CHILD]  # by its start, or nobody could let it go on
+    assert shown.key.start_ticks == born // TICK_NS - 1
+
+
+def test_one_that_took_the_pid_before_sigstop_came_is_not_confirmed(machine, source):
+    born = boot_ns()
+    machine.is_there(CHILD, PARENT, VEILED)
+    machine.events.append(fork(born))
+    (known,) = living(source)
+    machine.events.append(ended(born + TICK_NS))
+    source.refresh()
+    assert not source.confirm(known.key)
+
+
+def test_looks_leave_one_within_execve_alone_until_it_shows_itself(machine):
+    machine.is_there(PARENT, 1, 900)
+    source = begun(PollSource())
+    machine.is_there(CHILD, PARENT, VEILED)
+    source.seed()
+    (known,) = living(source)
+    source.hold(known.family)
+    assert PARENT in {key.tgid for key in source.loose()}
+    assert known.key not in source.loose()
+    assert known.key not in source.fresh({known.family})
+    assert not source.confirm(known.key)
+    machine.is_there(CHILD, PARENT, known.key.start_ticks)
+    source.seed()
+    assert known.key in source.loose()
