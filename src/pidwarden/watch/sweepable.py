@@ -150,7 +150,7 @@ class Sweepable(Live):
         return not (entry.flags & ProcFlag.SHELL and entry.execs and self._leads_terminal(entry))
 
     def _can_be_stopped(self, entry: Entry) -> bool:
-        """Whether it may be, and it could be confirmed: looks do not tell who is within execve, where he runs nothing."""
+        """Whether it may be, and that can be confirmed: looks do not tell who is within execve."""
         return not (self.sees_parents and entry.within_exec) and self._may_stop(entry)
 
     def _everybody(self) -> Iterator[int]:
