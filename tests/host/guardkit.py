@@ -20,7 +20,10 @@ from pidwarden.kernel import cgroup, freezer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-DEADLINE = 60.0
+# Beside a bomb, where a processor is emulated, to load takes minutes, as to be killed does.
+_IN_GUEST = bool(os.environ.get("PIDWARDEN_IN_GUEST"))
+DEADLINE = 150.0 if _IN_GUEST else 60.0
+_READY_SECONDS = 150.0 if _IN_GUEST else 20.0
 
 
 class GuardProcess:
@@ -74,10 +77,6 @@ class GuardProcess:
             self.process.wait()
         self._out.close()
         self._err.close()
-
-
-# Beside a bomb, where a processor is emulated, to load takes minutes.
-_READY_SECONDS = 150.0 if os.environ.get("PIDWARDEN_IN_GUEST") else 20.0
 
 
 @contextlib.contextmanager
