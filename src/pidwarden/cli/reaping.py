@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
 def _climb(args: argparse.Namespace, report: reaptext.Report, means: reap.Means) -> None:
     with _interruptible():
         for owing in report.parents:
+            report.begin(owing)
             record = _record(owing.case)
             if record is None or owing.spared or not owing.keys:
                 report.told(owing, None)
