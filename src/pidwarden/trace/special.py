@@ -175,8 +175,8 @@ _SET_SECCOMP, _FILTER = 22, 2
 # What prctl(2) takes after its number: by option, a letter for each; - is none.
 _PRCTL: Final = {
     1: "s", 2: "S", 3: "", 4: "d", 5: "I", 6: "x", 7: "", 8: "u", 13: "", 14: "u", 15: "n", 16: "N", 21: "", 22: "eF",
-    23: "c", 24: "c", 27: "", 28: "x", 29: "i", 30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A",
-    41: "uxxx", 42: "xxxx", 0x59616D61: "p", 0x53564D41: "vauq",
+    23: "c", 24: "c", 27: "", 28: "x", 29: "i", 30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx",
+    40: "A", 41: "uxxx", 42: "xxxx", 0x59616D61: "p", 0x53564D41: "vauq",
 }  # fmt: skip
 
 
