@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pidwarden.trace import abi
 from pidwarden.trace.event import Event
-from pidwarden.trace.lines import TICK_NS, Lines, Sitting, Stamp, Style
+from pidwarden.trace.lines import TICK_NS, Lines
+from pidwarden.trace.style import Sitting, Stamp, Style
 
 NAMES = {0: "read", 3: "close", 56: "clone", 59: "execve", 231: "exit_group"}
 COUNTS = {0: 3, 3: 1, 56: 1, 59: 2, 231: 1}  # arguments

@@ -182,6 +182,12 @@ def test_the_answer_to_a_prompt_that_came_over_the_network():
     assert traced.one("read", b"opensesame\r\n", fd=7) == b"**********\r\n"
 
 
+def test_a_prompt_that_was_cut_may_be_one():
+    traced = Traced()
+    traced.call("write", Piece(1, abi.CUT, 0, b"[sudo] password for a-very-long-"), fd=2)
+    assert traced.one("read", b"opensesame\n", fd=0) == b"**********\n"
+
+
 def test_a_terminal_without_echo_hides_what_is_typed():
     def termios(flags):
         return Piece(2, 0, 0, bytes(12) + flags.to_bytes(4, "little") + bytes(20))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from pidwarden.kernel import callformats, procfs
+from pidwarden.kernel import callformats, evidence, procfs
+from pidwarden.model.text import escape
 from pidwarden.trace import abi, capture
 from pidwarden.trace.decode import Decoder, signatures
+from pidwarden.trace.descriptors import CHANGE, NamingDecoder
 from pidwarden.trace.enlist import Enlisting
 from pidwarden.trace.numbers import CALLS
 from pidwarden.trace.tracer import Settings, Tracer
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from pidwarden.cli.trace_whom import Whom
@@ -33,7 +36,9 @@ class Backend:
         self._args = args
         machine = os.uname().machine
         self._signatures = signatures(callformats.read())
-        self.decoder = Decoder(machine, self._signatures, string=args.s)
+        self.knows_arguments = bool(self._signatures)
+        self._machine = machine
+        self.decoder: Decoder = Decoder(machine, self._signatures, string=args.s)
         self._names: dict[int, str] = {}
         for kind, names in enumerate(CALLS.get(machine, ())):
             self._names |= {abi.CALLS * kind + number: name for number, name in names.items() if number < abi.CALLS}
@@ -44,6 +49,33 @@ class Backend:
         known = self._signatures
         return {name: known[name].args if name in known else () for name in self._names.values()}
 
+    def name_descriptors(self, wanted: Filter, clean: Callable[[str], str]) -> None:
+        """Has the decoder name descriptors (-y); `clean` takes secrets out of a name."""
+        self._clean = clean
+
+        def look(pid: int, fd: int | None) -> str:
+            try:
+                path = procfs.link(pid, "cwd" if fd is None else f"fd/{fd}")
+            except OSError:  # it is gone, or not ours to look at
+                return ""
+            return clean(escape(os.fsencode(path)))
+
+        self.decoder = NamingDecoder(
+            self._machine, self._signatures, string=self._args.s, look=look, keep=not wanted.by_result
+        )
+
+    def learn_descriptors(self, pids: Iterable[int]) -> None:
+        """What they lead to now, of those who are there."""
+        decoder = self.decoder
+        if not isinstance(decoder, NamingDecoder):
+            return
+        for pid in pids:
+            if not procfs.within_exec(f"{procfs.PROC}/{pid}"):
+                names: dict[int | None, str] = dict(evidence.descriptors(pid).items())
+                with contextlib.suppress(OSError):
+                    names[None] = procfs.link(pid, "cwd")
+                decoder.learn(pid, {fd: self._clean(escape(os.fsencode(name))) for fd, name in names.items()})
+
     def is_string(self, nr: int, arg: int) -> bool:
         """Whether what that argument points to ends with a nul byte."""
         plan = self._plans.get(nr)
@@ -53,9 +85,11 @@ class Backend:
         found = {}
         machine = os.uname().machine
         for nr, plan in capture.every(machine, self._signatures, data=self._args.data, string=self._args.s).items():
-            if wanted.wants(self.decoder.name(nr)):
+            name = self.decoder.name(nr)
+            shown = wanted.wants(name)
+            if shown or (self._args.y and name in CHANGE):
                 self._plans[nr] = plan
-                found[nr] = plan._replace(traced=not self._args.c).pack()
+                found[nr] = plan._replace(traced=not self._args.c, counted=shown).pack()
         return found
 
     def trace(self, wanted: Filter, whom: Iterable[Whom], *, command: bool) -> Trace:

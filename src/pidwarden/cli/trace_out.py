@@ -73,12 +73,20 @@ class File:
         self._bytes = 0
 
     def write(self, lines: Iterable[str]) -> None:
-        """Writes them; a batch is not split over two files."""
-        data = encoded(lines)
-        if self._size and self._bytes and self._bytes + len(data) > self._size:
-            self._rotate()
-        _all(self._fd, data)
-        self._bytes += len(data)
+        """Writes them; a line is not split over two files."""
+        if not self._size:
+            _all(self._fd, encoded(lines))
+            return
+        waiting = b""
+        for line in lines:
+            data = encoded([line])
+            if self._bytes + len(waiting) and self._bytes + len(waiting) + len(data) > self._size:
+                _all(self._fd, waiting)
+                self._rotate()
+                waiting = b""
+            waiting += data
+        _all(self._fd, waiting)
+        self._bytes += len(waiting)
 
     def _rotate(self) -> None:
         self.close()

@@ -13,13 +13,32 @@ from pidwarden.trace.abi import EXEC, FORK
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from pidwarden.cli.trace_backend import Backend, Trace
     from pidwarden.trace.event import Event
     from pidwarden.trace.redact import Redactor
+    from pidwarden.trace.tracer import Tallies
 
 _EVERY_NS = 500_000_000
 _SECOND_NS = 1_000_000_000
+
+
+def many(number: int, what: str) -> str:
+    """As ``1 thread``, ``2 processes``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what[-1] == 's' else 's'}"
+
+
+def shortfalls(tallies: Tallies) -> list[str]:
+    """What is missing, in words."""
+    found = []
+    if tallies.lost:
+        found.append(f"{tallies.lost} records were lost and are not shown; the counts of -c have them all")
+    if tallies.untold:
+        found.append(f"{tallies.untold} calls were not seen: there was no room for the state of their threads")
+    if tallies.uncounted:
+        found.append(f"{tallies.uncounted} calls are in the counts of no process, for want of room; the total has them")
+    return found
 
 
 class Report:
@@ -44,6 +63,10 @@ class Report:
         if self._progress:
             self._rewrite(now_ns)
 
+    def names(self, known: Mapping[int, str]) -> None:
+        """Of those that were there at the beginning."""
+        self._comms.update({pid: self._clean(name) for pid, name in known.items()})
+
     def _learn(self) -> None:
         for tgid, _nr in self._trace.by_process():
             if tgid not in self._comms:
@@ -67,7 +90,8 @@ class Report:
             rate = f", {(calls - self._last[1]) * _SECOND_NS // (now_ns - self._last[0])}/s"
         self._last = (now_ns, calls)
         lost = self._trace.tallies().lost
-        text = f"{calls} calls{rate}, {self._trace.known()} threads" + (f", {lost} records lost" if lost else "")
+        text = f"{many(calls, 'call')}{rate}, {many(self._trace.known(), 'thread')}"
+        text += f", {many(lost, 'record')} lost" if lost else ""
         print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
         self._shown = True
 
@@ -90,6 +114,7 @@ class Report:
                 self._trace.by_process(), name, lambda pid: self._comms.get(pid, "?"), args.S
             )
         if args.json:
-            return [json.dumps(summary.as_json(rows, by_process))]
+            found = summary.as_json(rows, by_process)
+            return [json.dumps(found | {"kernel": self._trace.tallies()._asdict()})]
         utf8 = args.o is not None or (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         return summary.text(rows, by_process, full=args.histogram, utf8=utf8)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pidwarden.model.task import Syscall
-    from pidwarden.trace.lines import Decoder
+    from pidwarden.trace.style import Decoder
 
 _LOW = 1 << 32  # who has stack and code below is a 32-bit program
 

@@ -73,9 +73,9 @@ def _one(args: argparse.Namespace, text: str) -> Whom:  # noqa: PLR0911  (one fo
     if selector.kind is SelectorKind.USER:
         from pidwarden.guard.scope import uid_of  # noqa: PLC0415
 
-        return Whom(text, dict, follow=False, uid=uid_of(value), ends=False)
+        return Whom(text, dict, follow=True, uid=uid_of(value), ends=False)
     if selector.kind is SelectorKind.CGROUP and (place := _v2(value)):
-        return Whom(text, dict, follow=False, cgroup=place, ends=False)
+        return Whom(text, dict, follow=True, cgroup=place, ends=False)
     return Whom(text, find, follow=True)
 
 

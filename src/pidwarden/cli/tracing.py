@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from pidwarden.cli import trace_backend, trace_out, trace_report, trace_rights, trace_snapshot, trace_whom
 from pidwarden.cli.trace_child import Child
+from pidwarden.cli.trace_stacks import Stacks
 from pidwarden.errors import NoPermission, PidwardenError, UsageError
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.trace import filters, summary
+from pidwarden.trace.descriptors import NamingDecoder
 from pidwarden.trace.jsonlines import Objects
-from pidwarden.trace.lines import Lines, Sitting, Stamp, Style
+from pidwarden.trace.lines import TICK_NS, Lines
 from pidwarden.trace.redact import Redactor
+from pidwarden.trace.style import Sitting, Stamp, Style
 
 if TYPE_CHECKING:
     import argparse
@@ -42,10 +45,6 @@ def say(args: argparse.Namespace, text: str) -> None:
         print(f"pidwarden trace: {text}", file=sys.stderr, flush=True)
 
 
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what[-1] == 's' else 's'}"
-
-
 def run(args: argparse.Namespace) -> int:
     """Traces; the exit code.
 
@@ -54,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     """
     _check(args)
     backend = trace_backend.Backend(args)
+    if not backend.knows_arguments:
+        say(args, "types and names of arguments are known of some calls only, as tracefs cannot be read (root can)")
     wanted = filters.parse(args.e, backend.calls(), args.slower)
     whom = trace_whom.parse(args)
     if args.snapshot:
@@ -106,6 +107,9 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(msg)
     if args.limit is not None and args.limit < 1:
         msg = f"--limit {args.limit}: type how many events, 1 or more"
+        raise UsageError(msg)
+    if args.limit is not None and (args.c or ((args.by_process or args.histogram) and not args.C)):
+        msg = "--limit is of records, and counts have none; type --duration, or -C in place of -c"
         raise UsageError(msg)
     if args.t > Stamp.UNIX:
         args.t = int(Stamp.UNIX)
@@ -172,12 +176,16 @@ class _Session:
         self._args, self._backend, self._wanted, self._whom = args, backend, wanted, whom
         self._output, self._child, self._trace = output, child, trace
         self._redactor = None if args.no_redact else Redactor(backend.is_string)
+        if args.y:
+            backend.name_descriptors(wanted, self._redactor.text if self._redactor else str)
         self._began_ns = boot_ns()
         self._look_ns = 0
         self._events = 0
         self._interrupts = 0
         self._lines: Lines | None = None
         self._objects: Objects | None = None
+        slow_ns = wanted.min_ns or TICK_NS
+        self._stacks = Stacks(backend.decoder, wanted.wants, slow_ns, as_json=args.json) if args.k else None
         self._report = trace_report.Report(args, backend, trace, self._redactor)
 
     def run(self) -> None:
@@ -199,19 +207,20 @@ class _Session:
         """Has everybody traced and says what they sit in; their threads, and the call of each that sits in one."""
         if self._child is not None:
             self._trace.enlist_command(self._child.pid)
+            self._backend.learn_descriptors([self._child.pid])
             return [self._child.pid], []
         pids, _tids = self._trace.enlist(self._whom)
         pids |= trace_whom.by_kernel(self._whom)
         threads = trace_whom.threads(pids)
+        self._backend.learn_descriptors(pids)
         if not pids and all(target.ends for target in self._whom):
             msg = "nobody of those meant is there any more; `pidwarden ps` lists who is"
             raise PidwardenError(msg)
         names = ", ".join(target.text for target in self._whom)
-        say(
-            self._args,
-            f"traces {_many(len(pids), 'process')}, {_many(len(threads), 'thread')} ({names}); Ctrl-C ends it",
-        )
+        who = f"{trace_report.many(len(pids), 'process')}, {trace_report.many(len(threads), 'thread')} ({names})"
+        say(self._args, f"traces {who}; Ctrl-C ends it")
         sights, silent = trace_snapshot.look(threads, self._backend.decoder)
+        self._report.names({s.pid: s.comm for s in sights if s.tid == s.pid})
         met = self._trace.met()  # who went on meanwhile: the records say in what they were, and sit now
         sitting = [s for s in sights if s.call and s.tid not in met]
         if self._args.json and not self._args.c:
@@ -239,9 +248,11 @@ class _Session:
             attached=args.o is None and not args.quiet,
             ahead_ns=ahead + zone,
         )
+        decoder = self._backend.decoder
         self._lines = Lines(
-            self._backend.decoder, style,
+            decoder, style,
             threads=threads, wanted=self._wanted.wants, signals=self._wanted.signals,
+            follower=decoder if isinstance(decoder, NamingDecoder) else None,
         )  # fmt: skip
         now = boot_ns()
         self._output.write(self._lines.begin([Sitting(s.tid, s.nr, s.args) for s in sitting], now))
@@ -252,12 +263,16 @@ class _Session:
         """Shows what came, or waits a moment for a signal."""
         pending: Sequence[Pending] = ()
         before = boot_ns()
-        if self._lines is not None and not self._wanted.by_result and before >= self._look_ns:
+        looks = (self._lines is not None and not self._wanted.by_result) or self._stacks is not None
+        if looks and before >= self._look_ns:
             pending = self._trace.pending()  # before what they returned is read, so that none is between
             self._look_ns = boot_ns() + _PENDING_SHARE * (boot_ns() - before)
         events = self._trace.read(_AT_ONCE)
         now = boot_ns()
         self._show(events, pending, now)
+        if self._stacks is not None:
+            found = self._stacks.of(pending, now)
+            self._output.write(self._lines.aside(tid, now, text) if self._lines else text for tid, text in found)
         self._report.tick(now)
         if not events:
             self._trace.wait(_IDLE_SECONDS)
@@ -284,16 +299,17 @@ class _Session:
         if info is None or info.si_signo == signal.SIGCHLD:
             return
         self._interrupts += 1
-        if self._child is not None:  # the terminal sent it the first one as well
-            if info.si_signo != signal.SIGINT or self._interrupts > 1:
-                self._child.signal(info.si_signo)
-            if self._interrupts == 1 and info.si_signo == signal.SIGINT:
-                self._interrupts = 0 if not self._child.poll() else 1
-                self._report.clear()
+        if self._child is None or self._child.poll():
+            return
+        if info.si_signo != signal.SIGINT:  # that one the terminal has sent it too
+            self._child.signal(info.si_signo)
+        if self._interrupts == 1:
+            self._report.clear()
+            say(self._args, "the command has that signal as well; once more ends the trace")
 
     def _over(self) -> bool:
         args = self._args
-        if self._interrupts:
+        if self._interrupts > (self._child is not None):
             return True
         if args.duration is not None and boot_ns() - self._began_ns > args.duration * _SECOND_NS:
             return True
@@ -314,5 +330,5 @@ class _Session:
             self._output.write(self._lines.end(boot_ns()))
         if self._args.c or self._args.C:
             self._output.write(self._report.summary())
-        if lost := self._trace.tallies().lost:
-            say(self._args, f"{lost} records were lost and are not shown; the counts of -c have them all")
+        for text in trace_report.shortfalls(self._trace.tallies()):
+            print(f"pidwarden trace: {text}", file=sys.stderr, flush=True)

@@ -157,7 +157,7 @@ def _set(place: Place) -> Formatter:
         piece = None
         if ready(call, place):
             piece = call.given(place.arg) if place.given else call.told(place.arg)
-        if not where or piece is None or len(piece.data) < size or not 0 < size <= 8:  # noqa: PLR2004
+        if not where or piece is None or len(piece.data) < size or not (1 if place.told else 8) <= size <= 8:  # noqa: PLR2004
             return pointer(where)
         return signal_set(int.from_bytes(piece.data[:size], "little"), size)
 

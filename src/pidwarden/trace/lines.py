@@ -6,84 +6,21 @@ as strace 6.1 has it. Other than strace we get a call's record when it returns, 
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final
 
 from pidwarden.trace.abi import ENTER, ENTERED, ENTRY_LOST, EXEC, EXIT, FIRST, FORK, NO_ENTRY, RETURN, SIGNAL
 from pidwarden.trace.event import Event
+from pidwarden.trace.style import SECOND, clock_text, seconds_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-_COLUMN: Final = 40  # where results begin (strace -a)
-_SECOND: Final = 1_000_000_000
+    from pidwarden.trace.style import Decoder, Follower, Pending, Sitting, Style
+
 TICK_NS: Final = 200_000_000  # who sits in a call for longer is shown to sit in it
 # Their return in the child has no entry there; strace does not show it either.
 _TWICE: Final = frozenset({"clone", "clone3", "fork", "vfork"})
 _ENDS: Final = frozenset({"exit", "exit_group"})
-
-
-class Decoder(Protocol):
-    """What is needed of the decoder."""
-
-    def name(self, nr: int) -> str:
-        """Of a call."""
-
-    def arguments(self, enter: Event | None, done: Event | None) -> Sequence[str]:
-        """As text; without `done`, those that are known at the entry."""
-
-    def result(self, event: Event) -> str:
-        """What it returned, as `` = -1 ENOENT (No such file or directory)``."""
-
-    def signal(self, event: Event) -> str:
-        """``--- SIGCHLD {si_signo=SIGCHLD, …} ---``."""
-
-    def ending(self, event: Event) -> str:
-        """``+++ exited with 0 +++``, ``+++ killed by SIGKILL +++``."""
-
-
-class Stamp(IntEnum):
-    """-t, -tt, -ttt."""
-
-    NONE = 0
-    SECONDS = 1
-    MICROSECONDS = 2
-    UNIX = 3
-
-
-class Style(NamedTuple):
-    """How lines look."""
-
-    always_pid: bool = False
-    to_file: bool = False  # `4711  openat(…`, always with its number; else `[pid  4711] openat(…`
-    stamp: Stamp = Stamp.NONE
-    relative: bool = False  # -r
-    took: bool = False  # -T
-    whole: bool = False  # a call is shown when it has ended, in one line
-    attached: bool = True  # say who was forked
-    ahead_ns: int = 0  # of the clock that is shown, before time since boot: UTC for -ttt, else local time
-    column: int = _COLUMN
-
-
-class Pending(Protocol):
-    """A call that a thread sits in."""
-
-    @property
-    def tid(self) -> int: ...  # noqa: D102
-    @property
-    def nr(self) -> int: ...  # noqa: D102
-    @property
-    def enter_ns(self) -> int: ...  # noqa: D102
-    @property
-    def args(self) -> tuple[int, ...]: ...  # noqa: D102
-
-
-class Sitting(NamedTuple):
-    """A thread that is in a call when the trace begins."""
-
-    tid: int
-    nr: int
-    args: tuple[int, ...]
 
 
 class _Open:
@@ -105,7 +42,7 @@ def everything(_name: str) -> bool:
 class Lines:
     """Give it records in order of time; it gives lines, without their ends."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each by its name)
         self,
         decoder: Decoder,
         style: Style,
@@ -113,8 +50,13 @@ class Lines:
         threads: Collection[int] = (),
         wanted: Callable[[str], bool] = everything,
         signals: Collection[int] | None = None,
+        follower: Follower | None = None,
     ) -> None:
-        """`threads`: those there are when the trace begins; `signals`: those that are shown, None: all."""
+        """`threads`: those there are when the trace begins; `signals`: those that are shown, None: all.
+
+        `follower` is told of what is not shown.
+        """
+        self._follower, self._unseen = follower, dict[int, Event]()
         self._decoder, self._style = decoder, style
         self._threads = set(threads)
         self._sitting: dict[int, int] = {}
@@ -206,6 +148,8 @@ class Lines:
 
     def _enter(self, event: Event, out: list[str]) -> None:
         if not self._wanted(self._name(event)):
+            if self._follower is not None:
+                self._unseen[event.tid] = event
             return
         self._sitting.pop(event.tid, None)
         if not self._style.whole:
@@ -245,6 +189,8 @@ class Lines:
             self._given_up(opened, event, out)  # its return was lost
             opened = None
         if not self._wanted(name):
+            if self._follower is not None:
+                self._follower.unseen(self._unseen.pop(event.tid, None), event)
             return
         denied = False
         if opened is None and event.flags & NO_ENTRY:
@@ -261,7 +207,7 @@ class Lines:
             text = f"{name}({', '.join(arguments)})"
             at = opened.enter.ns if opened else event.enter_ns or event.ns
         self._held = 0 if self._held == event.tid else self._held
-        took = f" <{_seconds(event.ns - event.enter_ns)}>" if self._style.took and event.enter_ns else ""
+        took = f" <{seconds_text(event.ns - event.enter_ns)}>" if self._style.took and event.enter_ns else ""
         note = self._note(event, denied=denied, announced=opened is not None)
         out.append(self._aligned(self._leader(event.tid, at) + text) + f"{self._decoder.result(event)}{took}{note}")
 
@@ -287,6 +233,8 @@ class Lines:
     def _fork(self, event: Event, out: list[str]) -> None:
         tid = event.args[0]
         self._threads.add(tid)
+        if self._follower is not None and event.args[1] != event.tgid:
+            self._follower.forked(event.tgid, event.args[1])
         if self._style.attached:
             kind = "Thread" if event.args[1] == event.tgid and tid != event.args[1] else "Process"
             self._unfinished(out, but=event.tid)
@@ -346,6 +294,10 @@ class Lines:
         records = "record" if event.lost == 1 else "records"
         out.append(f"{self._leader(event.tid, event.ns)}--- {event.lost} {records} lost ---")
 
+    def aside(self, tid: int, now_ns: int, text: str) -> str:
+        """A line of a thread that comes from elsewhere."""
+        return self._leader(tid, now_ns) + text
+
     # -- how lines begin and end ---------------------------------------------------------------------------------------
 
     def _leader(self, tid: int, ns: int) -> str:
@@ -356,10 +308,10 @@ class Lines:
         elif style.always_pid or len(self._threads) > 1:
             text = f"[pid {tid:5}] "
         if style.stamp:
-            text += _clock(ns + style.ahead_ns, style.stamp) + " "
+            text += clock_text(ns + style.ahead_ns, style.stamp) + " "
         if style.relative:
             since = max(ns - self._last_ns, 0) if self._last_ns else 0
-            seconds = f"{since // _SECOND:6}.{since % _SECOND // 1000:06}"
+            seconds = f"{since // SECOND:6}.{since % SECOND // 1000:06}"
             text += f"(+{seconds}) " if style.stamp else f"{seconds} "
             self._last_ns = ns
         return text
@@ -382,15 +334,3 @@ def _entry(event: Event, nr: int, ns: int, args: tuple[int, ...] | None = None) 
     """The entry of a call, of which only another record told."""
     given = event.args if args is None else args
     return Event(ns, ns, event.tid, event.tgid, ENTER, nr, 0, 0, 0, 0, given, ())
-
-
-def _seconds(ns: int) -> str:
-    return f"{ns // _SECOND}.{ns % _SECOND // 1000:06}"
-
-
-def _clock(ns: int, stamp: Stamp) -> str:
-    seconds, part = divmod(ns, _SECOND)
-    if stamp is Stamp.UNIX:
-        return f"{seconds}.{part // 1000:06}"
-    text = f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    return text if stamp is Stamp.SECONDS else f"{text}.{part // 1000:06}"

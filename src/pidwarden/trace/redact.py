@@ -29,10 +29,9 @@ _WRITE: Final = _words(
     "write pwrite64 writev pwritev pwritev2 send sendto sendmsg sendmmsg mq_timedsend msgsnd process_vm_writev vmsplice"
 )
 _KEYS = frozenset({"add_key", "keyctl", "request_key"})
-_PROMPT = re.compile(
-    rb"(?i)(?:pass(?:word|phrase|code|wd)|\bpin\b|\botp\b|token|secret|verification code|api key)"
-    rb"[^\r\n]{0,80}[:?>]?[ \t]*(?:\x1b\[[0-9;?]*[a-z])*$"
-)
+_WORDS = rb"(?i)(?:pass(?:word|phrase|code|wd)|\bpin\b|\botp\b|token|secret|verification code|api key)"
+_ASKS = re.compile(_WORDS)
+_PROMPT = re.compile(_WORDS + rb"[^\r\n]{0,80}[:?>]?[ \t]*(?:\x1b\[[0-9;?]*[a-z])*$")
 _CHALLENGE = re.compile(rb"(?:^|\n)(?:334 |\+ )[^\n]*\r?\n$")
 _VALUE_END = re.compile(rb"[\s&\"';,\x00]")
 _LINE_END = re.compile(rb"[\r\n\x00]")
@@ -162,11 +161,18 @@ class Redactor:
             if answer and ended:
                 stream.answer = False
                 self._stdin = self._stdin and fd != 0
-            if _PROMPT.search(stream.tail) or _CHALLENGE.search(stream.tail):
+            if self._asks(stream, piece):
                 other.answer = True
                 self._stdin = self._stdin or (not read and fd <= _STDIO)
             shown.append(piece._replace(data=clean))
         return tuple(shown)
+
+    @staticmethod
+    def _asks(stream: _Stream, piece: Piece) -> bool:
+        """Whether what came last is answered by a secret; if it was cut, whether it may be."""
+        if piece.flags & abi.CUT:
+            return bool(_ASKS.search(piece.data)) and not _LINE_END.search(piece.data)
+        return bool(_PROMPT.search(stream.tail) or _CHALLENGE.search(stream.tail))
 
     @staticmethod
     def _is_address(event: Event, piece: Piece) -> bool:

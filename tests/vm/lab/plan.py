@@ -108,6 +108,7 @@ NOT_IN_GUEST = {
     "tests/host/test_callformats.py": "it reads what tracefs says of calls; what is made of that is tested by values",
     "tests/host/test_trace_why.py": "it asks and changes nothing, of files of /proc that are the same on every kernel",
     "tests/host/test_trace_why_programs.py": "as test_trace_why.py",
+    "tests/host/test_trace_command.py": "the kernel's side of it is tried there by test_tracer.py; the rest is text",
     "tests/host/test_status.py": "it asks and changes nothing; test_recovery.py asks there while the table is full",
     "tests/host/test_corpus.py": "the corpus judges real workloads by seconds that an emulated processor does not keep",
     "tests/host/test_drill.py": "a drill of all shapes takes minutes on an emulated processor; test_uncapped.py sets "
