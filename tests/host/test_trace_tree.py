@@ -26,7 +26,7 @@ def test_every_member_of_a_tree_is_seen(tmp_path):
             root.process.stdin.close()
             _one, total = root.said()
             root.process.wait()
-    marks = re.findall(r'^\d+ +access\("/marked/(\d+)", F_OK\)', out.read_text(), re.MULTILINE)
+    marks = re.findall(r'"/marked/(\d+)"', out.read_text())
     assert there > 10  # it forked while the trace began
     assert total > 2 * (10 + 10 + 50) + 10 * 3
     assert sorted(map(int, marks)) == list(range(total))
