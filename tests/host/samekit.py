@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
+import signal
 import subprocess
-import sys
+
+import tracekit
 
 # Says who it is, waits until it is told that it is traced, and becomes the program.
 _GATE = 'echo $$ >"$1"; read -r _ <"$2"; shift 2; exec "$@"'
@@ -14,7 +15,6 @@ _RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
 _UNFINISHED = " <unfinished ...>"
 _SUPERSEDED = re.compile(r"\+\+\+ superseded by execve in pid (\d+) \+\+\+")
 _COLUMN = re.compile(r" +(= (?:\?|-?\d|0x))")
-_SECONDS = 60
 
 
 def run_of_both(argv, folder):
@@ -26,26 +26,16 @@ def run_of_both(argv, folder):
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": str(place), "TZ": "UTC"}
     begin = ["strace", "-f", "-s", "32", "-o", theirs, "--", "/bin/sh", "-c", _GATE, "gate", ready, go, *argv]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with _ended(subprocess.Popen(begin, cwd=place, env=environment, **quiet)) as strace:
+    with subprocess.Popen(begin, cwd=place, env=environment, **quiet) as strace:
         pid = int(ready.read_text())
-        command = [sys.executable, "-m", "pidwarden", "trace", "-f", "-s", "32", "--data", "--no-redact", "-o", ours]
-        with _ended(subprocess.Popen([*command, str(pid)], stderr=subprocess.PIPE, text=True)) as trace:
-            said = iter(trace.stderr.readline, "")
-            assert any(" traces " in line for line in said)
-            go.write_text("\n")
-            strace.wait(_SECONDS)
-            left = trace.communicate(timeout=_SECONDS)[1]
-            assert (trace.returncode, "lost" in left) == (0, False), left
+        try:
+            with tracekit.command("-f", "-s", "32", "--data", "--no-redact", "-o", ours, pid):
+                go.write_text("\n")
+                strace.wait(tracekit.SECONDS)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            raise
     return pid, theirs.read_text(errors="replace"), ours.read_text(errors="replace")
-
-
-@contextlib.contextmanager
-def _ended(process):
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(_SECONDS)
 
 
 def threads(text, pid):

@@ -5,7 +5,7 @@
  *   marks PROCESSES THREADS MOST
  *
  * First there are PROCESSES children, each with THREADS threads and a child of its own; then it says "0 PID", and forks a
- * child every millisecond, up to MOST, until the standard input ends. At the end it says "1 N": so many marked calls.
+ * child every third millisecond, up to MOST, until the standard input ends. At the end it says "1 N": so many marked calls.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -93,7 +93,7 @@ int main(int argc, char **argv)
 			family(threads);
 	printf("0 %d\n", getpid());
 	fflush(stdout);
-	for (int i = 0; !poll(&input, 1, 1); i++)
+	for (int i = 0; !poll(&input, 1, 3); i++)
 		if (i < most && !child()) {
 			close(start[1]);
 			member();
