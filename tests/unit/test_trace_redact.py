@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pidwarden.trace import abi, secrets
 from pidwarden.trace.event import Event, Piece
-from pidwarden.trace.redact import Redactor
+from pidwarden.trace.redact import BYTES, NO_TEXT, STRING, Redactor
 
 CANARY = b"Xk7CANARY9q"
 TOLD_BY_THEIR_LENGTH = (b"ghp_%s0123456789", b"sk-%s0123456789", b"https://%s0123456789@github.com/x.git",
@@ -105,7 +105,7 @@ class Traced:
     """A redactor that is given calls by name."""
 
     def __init__(self):
-        self.redactor = Redactor(lambda nr, arg: (nr, arg) in ((257, 1), (59, 0)))
+        self.redactor = Redactor(lambda nr, arg: STRING if (nr, arg) in ((257, 1), (59, 0)) else BYTES)
 
     def call(self, name, *pieces, fd=3, tgid=1, kind=abi.RETURN, args=None):
         found = tuple(p if isinstance(p, Piece) else Piece(1, 0, 0, p) for p in pieces)
@@ -123,9 +123,14 @@ def test_a_buffer_keeps_its_length_and_a_string_need_not():
     assert Traced().one("connect", b"\x01\x00/run/token-AbC123\0") == b"\x01\x00/run/token-******\0"
 
 
+def test_structures_are_left_alone():
+    event = Event(1, 0, 1, 1, abi.RETURN, 5, 0, 0, 0, 0, (0,) * 6, (Piece(1, 0, 0, b"password=x"),))
+    assert Redactor(lambda _nr, _arg: NO_TEXT).event(event, "fstat") is event
+
+
 def test_a_record_without_secrets_is_the_same():
     event = Event(1, 0, 1, 1, abi.RETURN, 257, 0, 0, 0, 0, (0,) * 6, (Piece(1, 0, 0, b"/etc/passwd"),))
-    assert Redactor(lambda _nr, _arg: True).event(event, "openat") is event
+    assert Redactor(lambda _nr, _arg: STRING).event(event, "openat") is event
 
 
 @pytest.mark.parametrize("at", range(1, 30))
@@ -222,7 +227,7 @@ def test_keys_of_the_kernel_are_never_shown():
 
 def test_names_of_processes():
     event = Event(1, 0, 1, 1, abi.EXEC, 0, 0, 0, 0, 0, (1,) * 6, (Piece(0, 0, 0, b"token-AbC123XY\0\0"),))
-    assert b"AbC123" not in Redactor(lambda _nr, _arg: True).event(event, "read").pieces[0].data
+    assert b"AbC123" not in Redactor(lambda _nr, _arg: STRING).event(event, "read").pieces[0].data
 
 
 @settings(max_examples=100)
