@@ -1,13 +1,15 @@
 """Writes src/pidwarden/trace/numbers.py: the names of all system calls by number.
 
-`python tools/gen_calls.py system_calls-7.2-py3-none-any.whl src/pidwarden/trace/numbers.py`: the wheel is that of
-https://pypi.org/project/system-calls (MIT), whose tables are made from the kernel's own; it need not be installed.
+`python tools/gen_calls.py WHEEL src/pidwarden/trace/numbers.py`: the wheel is that of
+https://pypi.org/project/system-calls (MIT), whose tables are made from the kernel's own; it need not be installed:
+`pip download --no-deps system-calls`. Calls that are gone from newer kernels are taken from the headers.
 tests/unit/test_trace_numbers.py compares the result with the UAPI headers of the machine.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import textwrap
 import zipfile
@@ -33,6 +35,11 @@ def _table(text: str) -> dict[int, str]:
 
 
 '''
+# Where calls have names that newer kernels removed.
+_HEADERS = {
+    "x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h",
+    "i386": "/usr/include/x86_64-linux-gnu/asm/unistd_32.h",
+}
 _X32_BIT = 0x40000000
 _ARCHITECTURES = ("x86_64", "x32", "i386", "arm64", "arm", "riscv64")
 
@@ -58,6 +65,9 @@ def render(path: str) -> str:
     lines = [_HEADER]
     with zipfile.ZipFile(path) as wheel:
         tables = {name: _read(wheel, name) for name in _ARCHITECTURES}
+    for name, header in _HEADERS.items():
+        pairs = re.findall(r"^#define __NR_(\w+) (\d+)$", Path(header).read_text(), re.MULTILINE)
+        tables[name] = {int(number): call for call, number in pairs} | tables[name]
     own = tables["x86_64"]
     tables["x32"] = {number: name for number, name in tables["x32"].items() if own.get(number) != name}
     for name, table in tables.items():

@@ -37,6 +37,7 @@ _GROUPS = {
     "CLONE3": ("linux/sched.h", "CLONE_(NEWTIME|CLEAR.*|INTO.*)", ""),
     "EPOLL": ("linux/eventpoll.h", "EPOLL[A-Z]+", "EPOLL_.*"),
     "EPOLL_OP": ("linux/eventpoll.h", "EPOLL_CTL_.*", ""),
+    "ETHERNET": ("linux/if_ether.h", "ETH_P_[A-Z0-9_]+", "ETH_P_802_3_MIN"),
     "FADVISE": ("linux/fadvise.h", "POSIX_FADV_.*", ""),
     "FALLOCATE": ("linux/falloc.h", "FALLOC_FL_.*", ""),
     "FCNTL": ("linux/fcntl.h", "F_[A-Z0-9_]+", "F_(RDLCK|WRLCK|UNLCK|EXLCK|SHLCK|SEAL_.*|OWNER_.*|LINUX.*|[GS]ETLKW?64)"),
@@ -44,7 +45,7 @@ _GROUPS = {
     "FUTEX_OP": ("linux/futex.h", "FUTEX_OP_(SET|ADD|OR|ANDN|XOR)", ""),
     "FUTEX_CMP": ("linux/futex.h", "FUTEX_OP_CMP_.*", ""),
     "GETRANDOM": ("linux/random.h", "GRND_.*", ""),
-    "INET_PROTOCOL": ("linux/in.h", "IPPROTO_.*", "IPPROTO_MAX"),
+    "INET_PROTOCOL": ("linux/in.h linux/in6.h", "IPPROTO_.*", "IPPROTO_(MAX|HOPOPTS)"),
     "INOTIFY": ("linux/inotify.h", "IN_[A-Z_]+", "IN_(CLOSE|MOVE|ALL_EVENTS|CLOEXEC|NONBLOCK)"),
     "IOCTL": ("sys/types.h asm/termbits.h linux/termios.h linux/serial.h asm/ioctls.h linux/sockios.h linux/fs.h linux/tty.h linux/random.h linux/if_tun.h linux/nsfs.h "
               "linux/loop.h linux/kd.h linux/vt.h linux/perf_event.h linux/seccomp.h linux/userfaultfd.h linux/fiemap.h linux/kvm.h linux/fscrypt.h linux/rtc.h",
@@ -53,8 +54,8 @@ _GROUPS = {
               "TIOCM_.*|TIOCPKT_.*|TIOCSER_.*|TIOC_.*|TIOCLINUX|SIOCINQ|SIOCOUTQ|TIOCINQ|LOOP_.*FLAGS|TCSA.*|TC(OO|IO|I)(N|FF|FLUSH)|TCOFLUSH|TCGETA|SIOC(PROTO|DEV)PRIVATE|BLKROGET2"
               "|FS_IOC_(GET|SET)(FLAGS|VERSION)_OLD|.*_OLD|FS_IOC32.*|VT_(AUTO|PROCESS|ACKACQ|EVENT.*|MAX.*)|TIOCGETD32|SIOCGSTAMP.*|LOOP_CONFIGURE_SIZE|BLKTRACE.*"
               "|PERF_EVENT_IOC_.*FLAG.*|SIOCPX.*|TCGETS2|TC[SX].*2|TCFLSH2|FS_IOC_(ADD|REMOVE|GET)_ENCRYPTION.*|FS_IOC_SET_ENCRYPTION.*"),
-    "IP": ("netinet/in.h", "IP_[A-Z_]+", "IP_(PMTUDISC_.*|DEFAULT_.*|MAX_.*|RECVRETOPTS)|.*_OFFSET"),
-    "IPV6": ("linux/in6.h", "IPV6_[A-Z_0-9]+", "IPV6_(PMTUDISC_.*|FL_.*|PRIORITY_.*|TLV_.*|PREFER_.*|FLOWINFO_.*|FLOWLABEL_.*)"),
+    "IP": ("linux/in.h", "IP_[A-Z_0-9]+|MCAST_[A-Z_]+", "MCAST_(EX|IN)CLUDE|IP_(PMTUDISC_.*|DEFAULT_.*|MAX_.*|RECVRETOPTS)|.*_OFFSET"),
+    "IPV6": ("linux/in.h linux/in6.h", "IPV6_[A-Z_0-9]+|MCAST_[A-Z_]+", "MCAST_(EX|IN)CLUDE|" + "IPV6_(PMTUDISC_.*|FL_.*|PRIORITY_.*|TLV_.*|PREFER_.*|FLOWINFO_(?!SEND).*|FLOWLABEL_(?!MGR).*)"),
     "ITIMER": ("linux/time.h", "ITIMER_.*", ""),
     "LOCK": ("linux/fcntl.h", "F_(RDLCK|WRLCK|UNLCK|EXLCK|SHLCK)", ""),
     "FILE_SYSTEM": ("linux/magic.h", "[A-Z0-9_]+_MAGIC", "(STACK_END|DEVMEM|BALLOON_KVM|Z3FOLD|.*TEST).*|CRAMFS_MAGIC_WEND|SHMFS.*"),
@@ -65,7 +66,7 @@ _GROUPS = {
     "MAP_TYPE": ("linux/mman.h", "MAP_(SHARED|PRIVATE|SHARED_VALIDATE)", ""),
     "MCL": ("linux/mman.h", "MCL_.*", ""),
     "MEMFD": ("linux/memfd.h", "MFD_.*", "MFD_HUGE_.*"),
-    "MOUNT": ("linux/mount.h", "MS_.*", "MS_(RMT_MASK|MGC_.*|VERBOSE|NOUSER)"),
+    "MOUNT": ("linux/mount.h", "MS_.*", "MS_(RMT_MASK|MGC_.*|VERBOSE)"),
     "MREMAP": ("linux/mman.h", "MREMAP_.*", ""),
     "MSG": ("sys/socket.h", "MSG_.*", "MSG_(TRYHARD|.*CMSG_COMPAT|PROXY)"),
     "MSYNC": ("asm/mman.h", "MS_.*", ""),
@@ -78,7 +79,7 @@ _GROUPS = {
     "TERMIOS_SPEED": ("asm/termbits.h", "B[0-9]+", ""),
     "POLL": ("linux/poll.h", "POLL[A-Z]+", "POLL(FREE|_BUSY_LOOP)"),
     "PR": ("linux/prctl.h", "PR_(GET|SET|CAPBSET|MCE_KILL|TASK_PERF|CAP_AMBIENT|MPX|SVE|PAC|SCHED_CORE|TAGGED|SME)[A-Z_0-9]*",
-           "PR_(SET_MM_.*|SET_PTRACER_ANY|MCE_KILL_(CLEAR|SET|LATE|EARLY|DEFAULT)|CAP_AMBIENT_.*|SCHED_CORE_.+|SVE_(VL|SET_VL_O).*|SME_(VL|SET_VL_O).*|PAC_A.*)|PR_.*_ENABLE|PR_.*MASK|PR_SET_VMA_.*"),
+           "PR_(SET_MM_.*|SET_PTRACER_ANY|MCE_KILL_(CLEAR|SET|LATE|EARLY|DEFAULT)|CAP_AMBIENT_.*|SCHED_CORE_.+|SVE_(VL|SET_VL_O).*|SME_(VL|SET_VL_O).*|PAC_A.*)|PR_TAGGED_ADDR_ENABLE|PR_.*MASK|PR_SET_VMA_.*"),
     "PRIORITY": ("sys/resource.h", "PRIO_(PROCESS|PGRP|USER)", ""),
     "PROT": ("asm/mman.h", "PROT_.*", "PROT_NONE"),
     "RENAME": ("linux/fs.h", "RENAME_.*", ""),
@@ -96,12 +97,12 @@ _GROUPS = {
     "SIG_HOW": ("asm/signal.h", "SIG_(BLOCK|UNBLOCK|SETMASK)", ""),
     "SOCK": ("sys/socket.h", "SOCK_[A-Z]+", "SOCK_(CLOEXEC|NONBLOCK)"),
     "SOCKET_LEVEL": ("sys/socket.h netinet/in.h netinet/tcp.h netinet/udp.h", "SOL_.*", ""),
-    "SOCKET_OPTION": ("asm/socket.h", "SO_[A-Z0-9_]+", "SO_(GET_FILTER|.*_OLD|.*_NEW|PEEK_OFF_.*)"),
+    "SOCKET_OPTION": ("asm/socket.h", "SO_[A-Z0-9_]+", "SO_(GET_FILTER|DETACH_BPF|TIMESTAMP|TIMESTAMPNS|TIMESTAMPING|RCVTIMEO|SNDTIMEO|PEEK_OFF_.*)"),
     "SPLICE": ("fcntl.h", "SPLICE_F_.*", ""),
     "STATX": ("linux/stat.h", "STATX_[A-Z_]+", "STATX_(ATTR_.*|_RESERVED|ALL|BASIC_STATS)"),
     "STATX_ATTR": ("linux/stat.h", "STATX_ATTR_.*", ""),
     "SYNC_RANGE": ("linux/fs.h", "SYNC_FILE_RANGE_.*", "SYNC_FILE_RANGE_WRITE_AND_WAIT"),
-    "TCP": ("linux/tcp.h", "TCP_[A-Z0-9_]+", "TCP_(MSS_.*|FLAG_.*|INFO_.*|RECEIVE_.*|AO_.*|MD5SIG_.*|REPAIR_.+|NO_QUEUE|.*_QUEUE|CM_.*|MAX.*|S_.*|OPT.*|FASTOPEN_(?!CONNECT|KEY|NO).*|CA_.*|ESTABLISHED|NLA_.*)"),
+    "TCP": ("netinet/tcp.h", "TCP_[A-Z0-9_]+", "TCP_(MSS|MSS_D.*|MAXWIN|MAX_WINSHIFT|REPAIR_O[NF].*|MD5SIG_(MAX|FLAG).*|S_.*|COOKIE_[^T].*|CM_.*)"),
     "TIMER": ("linux/time.h", "TIMER_ABSTIME", ""),
     "UMOUNT": ("sys/mount.h", "MNT_(FORCE|DETACH|EXPIRE)|UMOUNT_NOFOLLOW", ""),
     "WAIT": ("linux/wait.h", "W[A-Z]+|__W[A-Z]+", "WUNTRACED"),
@@ -165,7 +166,7 @@ def _table(name: str, table: dict[int, str]) -> str:
 
 _FILES = {
     "ioctls": "IOCTL|TERMIOS_.*",
-    "sockconstants": "ADDRESS_FAMILY|INET_PROTOCOL|IP|IPV6|MSG|NETLINK.*|SHUTDOWN|SOCK.*|TCP",
+    "sockconstants": "ADDRESS_FAMILY|ETHERNET|INET_PROTOCOL|IP|IPV6|MSG|NETLINK.*|SHUTDOWN|SOCK.*|TCP",
 }
 
 

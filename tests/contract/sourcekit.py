@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from guardkit import DEADLINE
 from kit import prop, stat_of, tracking, until
 
 import pidwarden
@@ -112,6 +113,15 @@ def as_user(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, check=False, **(values | options))
 
 
+@functools.cache
+def why_no_events() -> str:
+    """Why an ordinary user hears no process events here; empty if he does. Before Linux 6.6 only root does."""
+    command = [python(), "-c", "from pidwarden.kernel.connector import Connector; Connector().close()"]
+    options = {"env": environment(), "cwd": "/", "capture_output": True, "text": True, "preexec_fn": become_user}
+    done = subprocess.run(command, check=False, **options)
+    return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+
+
 class UserGuard:
     """`pidwarden guard --user`, of the ordinary user."""
 
@@ -131,6 +141,8 @@ class UserGuard:
     def said(self) -> str:
         return os.pread(self._out.fileno(), 1 << 24, 0).decode()
 
+    stderr = said
+
     def events(self, name: str) -> list[dict[str, Any]]:
         lines = [line for line in self.said().split("\n")[:-1] if line.startswith("{")]
         return [e for e in map(json.loads, lines) if e["event"] == name]
@@ -142,7 +154,7 @@ class UserGuard:
             return self.events(name)
 
         try:
-            return until(look, f"event {name} from the guard", 40.0)[0]
+            return until(look, f"event {name} from the guard", DEADLINE)[0]
         except pytest.fail.Exception as why:
             pytest.fail(f"{why}, which said {self.said()}")
 

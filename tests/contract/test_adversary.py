@@ -15,7 +15,7 @@ import sys
 import time
 
 import pytest
-from guardkit import GuardProcess, bomb, c_bomb, detach, guard, members, pen
+from guardkit import DEADLINE, GuardProcess, bomb, c_bomb, detach, guard, members, pen
 from kit import prop, stat_of, until
 from sourcekit import is_unhurt
 
@@ -95,7 +95,7 @@ def test_a_way_around_it_ends_within_its_bound_and_dies_to_the_last(way, tmp_pat
     with guard(*patient(tmp_path)) as running, cage() as made:
         beside = subprocess.Popen(["sleep", "1000"], preexec_fn=made.enter)
         with bomb(made, *command(way, made)):
-            until(is_over(running, made, [beside.pid]), "the bomb to be dead", 100)
+            until(is_over(running, made, [beside.pid]), "the bomb to be dead", DEADLINE)
             peak = made.peak()
             assert is_unhurt(beside)
             beside.kill()
@@ -111,7 +111,7 @@ def test_set_off_while_the_guard_starts(tmp_path):
     cap = 700 if os.environ.get("PIDWARDEN_IN_GUEST") else CAP
     with cage(cap) as made, bomb(made, *c_bomb("setsid")):
         with guard(*patient(tmp_path)) as running:
-            until(is_over(running, made), "the bomb to be dead", 100)
+            until(is_over(running, made), "the bomb to be dead", DEADLINE)
             assert not [e for e in running.events("killed") if e["survivors"]], running.events()
 
 
@@ -120,7 +120,7 @@ def test_at_its_cap_before_the_guard_starts(tmp_path):
     with cage(HOLD_AT + 50) as made, bomb(made, *c_bomb("tight")):
         until(lambda: made.current() == HOLD_AT + 50, "the cap to be reached")
         with guard(*patient(tmp_path)) as running:
-            until(is_over(running, made), "the bomb to be dead", 100)
+            until(is_over(running, made), "the bomb to be dead", DEADLINE)
         assert made.peak() == HOLD_AT + 50
 
 
@@ -132,7 +132,7 @@ def test_history_filled_on_purpose_first(tmp_path):
         until(lambda: made.current() > 1500, "the crowd")
         with guard(*patient(tmp_path, "max_records = 1024")) as running, cage() as own:
             with bomb(own, *c_bomb("tight")):
-                until(is_over(running, own), "the bomb to be dead", 100)
+                until(is_over(running, own), "the bomb to be dead", DEADLINE)
             assert own.peak() <= 2 * HOLD_AT
             assert crowd.poll() is None
             assert not [e for e in running.events("killed") if e["survivors"]]
@@ -150,7 +150,7 @@ def test_guard_held_up_while_the_bomb_explodes(tmp_path):
                 time.sleep(1)  # not a wait for a state: that nothing happens is what is looked for
                 assert made.peak() <= HOLD_AT * 3 // 2 + 1
                 os.kill(running.process.pid, signal.SIGCONT)
-                until(is_over(running, made), "the bomb to be dead", 100)
+                until(is_over(running, made), "the bomb to be dead", DEADLINE)
         finally:
             os.kill(running.process.pid, signal.SIGCONT)
 

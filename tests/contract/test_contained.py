@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from guardkit import c_bomb, guard, members, pen
+from guardkit import DEADLINE, c_bomb, guard, members, pen
 from kit import until
 from sourcekit import SOURCES, is_unhurt
 
@@ -96,8 +96,8 @@ def _contained(running, made, root, beside) -> None:
                 pass
         return bool(running.events("killed")) and not set(members(made)) - {beside.pid}
 
-    running.wait("killed", seconds=60.0)
-    until(over, f"the pen to be empty; the guard said {running.events()}", 60.0)
+    running.wait("killed", seconds=DEADLINE)
+    until(over, f"the pen to be empty; the guard said {running.events()}", DEADLINE)
     assert not [e for e in running.events("killed") if e["survivors"]], running.events()
     assert "bomb" in [e["verdict"] for e in running.events("verdict")]
     assert root.pid in [e["guilty"]["pid"] for e in running.events("verdict") if e["guilty"]]

@@ -135,6 +135,7 @@ def test_members_that_wake_each_other_stay_held(hook, shape, record_property):
         alarm = until(lambda: our_signals(programs), "the alarm")[0]
         until(lambda: programs.group(alarm.group).stops > 5000, "thousands of tries", 60.0)
         record_property("tries", programs.group(alarm.group).stops)
+        until(lambda: made.current() >= LIMIT, "those that were under way")
         assert made.current() == LIMIT
         assert made.peak() == LIMIT
 

@@ -19,6 +19,7 @@ from pidwarden.model.record import ProcFlag
 from pidwarden.watch.choose import ORDER, PROMISES, choose
 from pidwarden.watch.connector import ConnectorSource
 
+_SOL_NETLINK, _NETLINK_DROP_MEMBERSHIP = 270, 2  # netlink(7)
 CROWD = """
 import os, signal, sys
 for _ in range(600):
@@ -105,7 +106,8 @@ def test_a_connector_that_has_gone_silent_is_given_up():
     with opened("connector") as source, child("odd", "wait") as odd:
         odd.said()
         source.settle()
-        source._connector._send(connector._IGNORE)  # the kernel sends nothing any more, and does not say so
+        drop = (_SOL_NETLINK, _NETLINK_DROP_MEMBERSHIP, connector._CN_IDX_PROC)
+        source._connector._socket.setsockopt(*drop)  # it is sent nothing any more, and nobody says so
         _listen(source)  # what waited is read
         _listen(source)  # nothing: asks
         assert source._connector

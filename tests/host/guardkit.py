@@ -20,7 +20,10 @@ from pidwarden.kernel import cgroup, freezer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-DEADLINE = 60.0
+# Beside a bomb, where a processor is emulated, to load takes minutes, as to be killed does.
+_IN_GUEST = bool(os.environ.get("PIDWARDEN_IN_GUEST"))
+DEADLINE = 150.0 if _IN_GUEST else 60.0
+_SECONDS = 150.0 if _IN_GUEST else 20.0
 
 
 class GuardProcess:
@@ -48,7 +51,7 @@ class GuardProcess:
         whole = [json.loads(line) for line in text.split("\n")[:-1]]
         return [e for e in whole if name in (None, e["event"])]
 
-    def wait(self, name: str, count: int = 1, seconds: float = 20.0) -> dict[str, Any]:
+    def wait(self, name: str, count: int = 1, seconds: float = _SECONDS) -> dict[str, Any]:
         """The `count`-th event of that name."""
 
         def look() -> list[dict[str, Any]]:
@@ -76,16 +79,12 @@ class GuardProcess:
         self._err.close()
 
 
-# Beside a bomb, where a processor is emulated, to load takes minutes.
-_READY_SECONDS = 150.0 if os.environ.get("PIDWARDEN_IN_GUEST") else 20.0
-
-
 @contextlib.contextmanager
 def guard(*arguments: str, run_dir: str | None = None, before: Sequence[str] = ()) -> Iterator[GuardProcess]:
     """A guard that is ready, and afterwards gone with all it made. `before`: a command that executes the guard."""
     running = GuardProcess(*arguments, run_dir=run_dir, before=before)
     try:
-        running.wait("ready", seconds=_READY_SECONDS)
+        running.wait("ready", seconds=_SECONDS)
         yield running
     finally:
         killed = running.process.poll() not in (None, 0)

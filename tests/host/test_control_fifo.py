@@ -297,7 +297,8 @@ def test_an_alarm_is_answered_while_garbage_comes_in():
                 killed = running.wait("killed")
                 assert killed["survivors"] == 0
                 assert killed["held_ms"] == 0
-                assert killed["dead_ms"] < 5000
+                if not os.environ.get("PIDWARDEN_IN_GUEST"):  # whose times say nothing (docs/adr/0014)
+                    assert killed["dead_ms"] < 5000
                 assert made.peak() <= 600
                 assert root.wait() == -signal.SIGKILL
             assert writer.poll() is None

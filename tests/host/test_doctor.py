@@ -39,6 +39,8 @@ def test_it_looks_at_everything_and_its_exit_code_is_its_verdict():
     assert bool(found["blockers"]) is (found["can_hold"] is False)
     assert all(fact["state"] != "unknown" for fact in facts.values())
     assert all(fact["detail"] for fact in facts.values())
+    assert found["rescue"]["state"] in ("ready", "absent", "stale")
+    assert bool(found["rescue"]["remedy"]) is (found["rescue"]["state"] != "ready")
 
 
 def test_the_text_names_the_way_taken_and_how_to_get_away_from_it():

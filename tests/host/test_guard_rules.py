@@ -59,10 +59,10 @@ for line in sys.stdin:
 class Made:
     """A child that owes something; ended with all of its process group."""
 
-    def __init__(self, code, *arguments):
+    def __init__(self, code, *arguments, python=sys.executable, **options):
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", code, *map(str, arguments)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0,
+            [python, "-I", "-S", "-c", code, *map(str, arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0, **options,
         )  # fmt: skip
         self.pid, self.others = self.process.pid, []
 
@@ -87,8 +87,8 @@ class Made:
 
 
 @contextlib.contextmanager
-def made(code, *arguments):
-    child = Made(code, *arguments)
+def made(code, *arguments, **options):
+    child = Made(code, *arguments, **options)
     try:
         yield child
     finally:
@@ -96,8 +96,8 @@ def made(code, *arguments):
 
 
 @contextlib.contextmanager
-def lesson(name, count=12):
-    with made(_MAKE, os.path.dirname(lessons.__file__), name, count) as child:
+def lesson(name, count=12, **options):
+    with made(_MAKE, os.path.dirname(lessons.__file__), name, count, **options) as child:
         child.about, child.count = child.said()
         if child.about != child.pid:
             child.others.append(os.getpgid(child.about))

@@ -263,7 +263,7 @@ def test_an_ordinary_user_sees_what_is_his():
 
 
 def test_watch_looks_again_until_it_is_interrupted():
-    argv = [sys.executable, "-m", "pidwarden", "orphans", "--json", "--no-guard", "--watch", "0.01"]
+    argv = [sys.executable, "-m", "pidwarden", "orphans", "--json", "--no-guard", "--watch", "0.1"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         counts = [json.loads(process.stdout.readline())["count"] for _ in range(3)]
         process.send_signal(signal.SIGINT)

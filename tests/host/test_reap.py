@@ -249,7 +249,9 @@ def test_a_person_is_asked_before(parent, answer, code):
         os.close(ours)
         os.close(theirs)
     assert (done.returncode, len(reap.remaining(keys))) == (code, 4 * code), done.stderr
-    assert "risk: it ends" in done.stdout
+    lines = done.stdout.splitlines()
+    [asked] = [n for n, line in enumerate(lines) if "risk: it ends" in line]
+    assert f" ({parent.pid}): 4 zombies: " in lines[asked - 2], "it asks, and has not said of whom"
 
 
 def test_who_is_spared_is_left_alone(parent, run, tmp_path):

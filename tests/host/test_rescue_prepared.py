@@ -9,6 +9,7 @@ import pytest
 from kit import stat_of, until
 
 from pidwarden.errors import NotPossible
+from pidwarden.rescue import prepared
 from pidwarden.rescue.prepare import prepare
 
 
@@ -34,6 +35,16 @@ def test_a_shell_becomes_a_rescue_with_files_of_its_own(start, shell):
         process.stdin.write(b"sh\n")
         process.stdin.close()
         until(lambda: process.poll() is not None, "the shell after it to end")
+
+
+def test_what_was_just_prepared_is_ready_and_a_copy_that_goes_makes_it_stale(start):
+    where = str(start.parent)
+    assert prepared.look(where) == prepared.Preparation(prepared.State.READY, where)
+    (start.parent / "libm.so.6").rename(start.parent / "kept")
+    try:
+        assert prepared.look(where).state is prepared.State.STALE
+    finally:
+        (start.parent / "kept").rename(start.parent / "libm.so.6")
 
 
 def test_without_the_copies_the_shell_goes_on(start, tmp_path):

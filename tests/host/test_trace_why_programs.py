@@ -10,10 +10,10 @@ import sys
 
 import pytest
 from cli_kit import NOBODY, dropped, gone_pid, nobody_cli, one_sentence, pidwarden_cli
-from kit import until
+from kit import Child, prop, until
 from whykit import ends_in, stage
 
-from pidwarden.kernel import blocked, cgroup, evidence, freezer, holders
+from pidwarden.kernel import blocked, cgroup, evidence, freezer, holders, namespaces
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_copy_left")]
 
@@ -44,6 +44,10 @@ PROGRAMS = {  # what its first thread sleeps in, how the chain ends, a word of t
         "import asyncio\nasync def m(): await (await asyncio.start_server(print, '127.0.0.1', 0)).serve_forever()\n"
         "asyncio.run(m())",
         "epoll_wait", "idle", "any of 2 descriptors",
+    ),
+    "a loop that only it wakes": (
+        "import asyncio\nasync def m(): await asyncio.Event().wait()\nasyncio.run(m())",
+        "epoll_wait", "idle", "waits for this descriptor: it is idle",
     ),
     "a signal": (
         "import signal; signal.sigtimedwait([signal.SIGUSR1], 1000)",
@@ -79,6 +83,35 @@ def test_programs(ask, name):
             assert says in ask(child.pid, is_there).text
         finally:
             os.killpg(child.pid, signal.SIGKILL)
+
+
+def test_who_ran_meanwhile_is_marked(ask):
+    code = "import time\nwhile True: time.sleep(0.0005)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL) as child:
+        try:
+            found = until(lambda: (p := ask.once(child.pid)).waiter(child.pid)["moved"] and p, "it to run meanwhile")
+            assert any("the picture of a moment" in note for note in found.json["notes"])
+        finally:
+            child.kill()
+
+
+def test_numbers_of_another_pid_namespace(ask):
+    running = Child("unshare", "--pid", "--fork", prop("blockedlock"), "mutex", "normal", group=True)
+    try:
+        running.said()
+        (inner, _owner), _zeros = running.said(), running.said()
+        (init,) = children(running.pid)
+        first = next(pid for pid in children(init) if len(evidence.threads(pid)) > 1)
+        waits = next(t for t in evidence.threads(first) if namespaces.inner_pids(t)[-1] == inner)
+        found = ask(waits, ends_in(f"{first}/{waits}", "sleeps"))
+        assert len(found.chain(f"{first}/{waits}")) == 3
+    finally:
+        running.end()
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return list(map(int, file.read().split()))
 
 
 def test_a_pipeline_of_a_shell(ask):

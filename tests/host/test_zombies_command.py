@@ -105,7 +105,6 @@ def test_nobody_owes_anything():
         ("family:3", 1, "guard"),
         ("user:no-such-user", 2, "no-such-user"),
         ("cgroup:/no/such", 1, "no such cgroup"),
-        ("--watch=0", 2, "seconds"),
     ],
 )
 def test_what_is_not_understood(argument, code, says):

@@ -45,6 +45,10 @@ class Picture(NamedTuple):
     def waiter(self, who: object) -> dict:
         return next(w for w in self.json["waiters"] if w["id"] == str(who))
 
+    def calls(self) -> list[tuple[str, str, str]]:
+        """What each of them is in."""
+        return [(w["id"], w["call"], w["end"]) for w in self.json["waiters"]]
+
     def chain(self, who: object) -> list[str]:
         """From one over the first that it waits for, and so on, as far as that goes."""
         found: list[str] = []
@@ -72,12 +76,13 @@ class Asking:
         def there():
             found = self.once(who)
             with contextlib.suppress(StopIteration, IndexError):
-                return found if is_so(found) else None
+                if is_so(found):
+                    main(["trace", "--why", str(who)])
+                    text = self._capsys.readouterr().out
+                    return found._replace(text=text) if self.once(who).calls() == found.calls() else None
             return None
 
-        found = until(there, f"{who} to wait as it should")
-        main(["trace", "--why", str(who)])
-        return found._replace(text=self._capsys.readouterr().out)
+        return until(there, f"{who} to wait as it should")
 
 
 def ends_in(who: object, end: str):

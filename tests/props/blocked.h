@@ -45,13 +45,15 @@ static void rest(void)
 /* A child that dies with us and does this. */
 static pid_t born(void (*act)(void))
 {
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 
 	if (pid < 0)
 		die("fork");
 	if (pid)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
 	act();
 	rest();
 	return 0;

@@ -1,8 +1,8 @@
 /*
- * inexec DIR: a bomb that sits within execve. It serves a FUSE filesystem on DIR in a mount namespace of its own (and
- * a user namespace, if it is not root), which never answers FLUSH. Every second member calls exec with a file of it open,
- * and from then on the kernel holds up whoever reads its `stat`. Only ever run inside a pen: with
- * the daemon ends the connection, and with that the wait.
+ * inexec DIR [apart]: a bomb that sits within execve. It serves a FUSE filesystem on DIR in a mount namespace of its own
+ * (and a user namespace, if it is not root), which never answers FLUSH. Every second member calls exec with a file of it
+ * open, and from then on the kernel holds up whoever reads its `stat`. Only ever run inside a pen: with the server ends
+ * the connection, and with that the wait.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -86,6 +86,26 @@ static void own_namespaces(void)
 		die("a mount namespace of its own");
 }
 
+/*
+ * The one who serves. A child who was there well before the copies speaks for its parent, and both are spared: so does
+ * a server `apart`. Otherwise it is a child's child, and that child has two, as copies of a bomb have.
+ */
+static void begin_server(int fuse, int apart)
+{
+	struct timespec well_before = {0, 300000000};
+
+	if (fork() == 0) {
+		if (apart || fork() == 0)
+			serve(fuse);
+		close(fuse);
+		fork();
+		for (;;)
+			pause();
+	}
+	if (apart)
+		nanosleep(&well_before, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	int fuse;
@@ -104,8 +124,7 @@ int main(int argc, char **argv)
 	snprintf(options, sizeof(options), "fd=%d,rootmode=40755,user_id=%d,group_id=%d", fuse, getuid(), getgid());
 	if (mount("silent", argv[1], "fuse.silent", MS_NOSUID | MS_NODEV, options))
 		die("mount");
-	if (fork() == 0)
-		serve(fuse);
+	begin_server(fuse, argc > 2);
 	close(fuse);
 	snprintf(path, sizeof(path), "%s/file", argv[1]);
 	if (open(path, O_RDONLY | O_CLOEXEC) < 0)

@@ -48,6 +48,15 @@ def test_help_of_every_command(command, capsys):
     assert not shown.err
 
 
+@pytest.mark.parametrize("command", ["conntrack", "orphans", "stuck", "tables", "why", "zombies"])
+@pytest.mark.parametrize("pause", ["0", "-1", "86401", "nan", "inf", "soon"])
+def test_a_pause_between_looks_is_of_a_tenth_of_a_second_to_a_day(command, pause, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, f"--watch={pause}"])
+    assert ended.value.code == 2
+    assert f"--watch: '{pause}' is no number of seconds from 0.1 to 86400" in capsys.readouterr().err
+
+
 def test_help_lists_every_command(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["--help"])

@@ -124,6 +124,9 @@ LINES = [
     ("getsockopt", (3, 1, 4, P, P), 0, [piece(4, b"\4\0\0\0")], [piece(3, b"\0\0\0\0"), piece(4, b"\4\0\0\0")],
      "getsockopt(3, SOL_SOCKET, SO_ERROR, [0], [4]) = 0"),
     ("setsockopt", (3, 6, 1, P, 4), 0, [], [piece(3, b"\1\0\0\0")], "setsockopt(3, SOL_TCP, TCP_NODELAY, [1], 4) = 0"),
+    ("setsockopt", (3, 282, 1, P, 40), 0, [], [piece(3, b"k" * 16)], 'setsockopt(3, SOL_TLS, 1, ""..., 40) = 0'),
+    ("getsockopt", (3, 282, 1, P, P), 0, [piece(4, b"\x28\0\0\0")], [piece(3, b"k" * 40), piece(4, b"\x28\0\0\0")],
+     'getsockopt(3, SOL_TLS, 1, ""..., [40]) = 0'),
     ("recvmsg", (3, P, 0), 7, [piece(1, _MSGHDR)],
      [piece(1, _MSGHDR), piece(1, longs(P, 4, P, 10), part=1002), piece(1, b"abcd", part=1), piece(1, b"efghij", part=2),
       piece(1, _CONTROL, part=1001)],
@@ -162,6 +165,21 @@ LINES = [
      "ioctl(0, TCGETS, {c_iflag=ICRNL|IXON, c_oflag=NL0|CR0|TAB0|BS0|VT0|FF0|OPOST|ONLCR, c_cflag=B38400|CS8|CREAD,"
      " c_lflag=ISIG|ICANON|ECHO|ECHOE|ECHOK|IEXTEN|ECHOCTL|ECHOKE, ...}) = 0"),
     ("prctl", (15, P), 0, [], [piece(1, b"newname\0........")], 'prctl(PR_SET_NAME, "newname") = 0'),
+    ("prctl", (15, P), 0, [], [piece(1, b"C1 CompilerThread")], 'prctl(PR_SET_NAME, "C1 CompilerThre"...) = 0'),
+    ("prctl", (47, 1, 2, 0, 0), 0, [], [], "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_DAC_READ_SEARCH, 0, 0) = 0"),
+    ("personality", (0x40000,), 0, [], [], "personality(PER_LINUX|ADDR_NO_RANDOMIZE) = 0 (PER_LINUX)"),
+    ("capset", (P, P), 0, [], [piece(0, struct.pack("<Ii", 0x20080522, 7)), piece(1, struct.pack("<6I", 3, 1, 0, 1, 0, 0))],
+     "capset({version=_LINUX_CAPABILITY_VERSION_3, pid=7}, {effective=1<<CAP_CHOWN|1<<CAP_DAC_OVERRIDE|1<<CAP_MAC_OVERRIDE,"
+     " permitted=1<<CAP_CHOWN, inheritable=0}) = 0"),
+    ("shmget", (0xCB1D856C, 100, 0o1644), 5, [], [], "shmget(0xcb1d856c, 100, IPC_CREAT|0644) = 5"),
+    ("semop", (3, P, 1), 0, [piece(1, struct.pack("<Hhh", 0, -1, 0x1000))], [],
+     "semop(3, [{sem_num=0, sem_op=-1, sem_flg=SEM_UNDO}], 1) = 0"),
+    ("timer_create", (0, P, P), 0, [], [piece(1, struct.pack("<Qii48x", 0, 14, 0)), piece(2, b"\0\0\0\0")],
+     "timer_create(CLOCK_REALTIME, {sigev_signo=SIGALRM, sigev_notify=SIGEV_SIGNAL}, [0]) = 0"),
+    ("socket", (2, 2, 0), 3, [], [], "socket(AF_INET, SOCK_DGRAM, IPPROTO_IP) = 3"),
+    ("flistxattr", (3, P, 0), 0, [], [], f"flistxattr(3, {P:#x}, 0) = 0"),
+    ("flistxattr", (3, P, 9), 0, [], [], 'flistxattr(3, "", 9) = 0'),
+    ("socket", (17, 3, 0x0300), 3, [], [], "socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)) = 3"),
     ("arch_prctl", (0x1002, P), 0, [], [], f"arch_prctl(ARCH_SET_FS, {P:#x}) = 0"),
     ("getdents64", (3, P, 32768), 48, [], [piece(1, struct.pack("<16xH6x16xH6x", 24, 24))],
      f"getdents64(3, {P:#x} /* 2 entries */, 32768) = 48"),
@@ -231,6 +249,8 @@ def test_values_are_for_machines(decoder):
         "a0": "0x7",
         **{f"a{n}": "0" for n in range(1, 6)},
     }
+    clone = decoder.values(None, event(RETURN, "clone", (0x11, 0), (), 5))
+    assert clone == {"a1": "NULL", "a0": "SIGCHLD"}
     assert decoder.values(None, event(RETURN, "ustat", (7, P), (), 0)) == {"dev": "0x7", "ubuf": f"{P:#x}"}
 
 

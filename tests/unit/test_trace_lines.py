@@ -168,7 +168,7 @@ def test_the_time_spent_is_behind_the_result():
 
 
 def test_an_exit_ends_the_call_it_was_in():
-    last = event(abi.EXIT, 20, 1, 231, 10, ret=3 << 8, args=(0, 0, 0, 0, 0, 0))
+    last = event(abi.EXIT, 20, 1, 231, 10, ret=3 << 8, args=(3, 0, 0, 0, 0, 0))
     assert lines(last) == ["exit_group(3)".ljust(39) + " = ?", "+++ exited with 3 +++"]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from pidwarden.act import change
 from pidwarden.act.journal import Journal, state_dir
 from pidwarden.act.places import shown, word
-from pidwarden.errors import NotPossible, PidwardenError, UsageError
+from pidwarden.cli.asking import agreed
+from pidwarden.errors import NotPossible, PidwardenError
 from pidwarden.kernel import owners, sysctld
 from pidwarden.kernel.namespaces import INIT_CGROUP_NS, INIT_PID_NS, INIT_USER_NS
 from pidwarden.model.undo import Kind
@@ -40,17 +40,18 @@ def carry_out(plan: Plan, args: argparse.Namespace, command: str, namespaces: tu
     if not args.json:
         for line in lines(plan, dry=args.dry_run):
             print(line)
-    agreed = bool(plan.steps) and not plan.refusals and not args.dry_run and (not plan.questions or _agreed(args))
-    if agreed:
+    go_on = bool(plan.steps) and not plan.refusals and not args.dry_run
+    go_on = go_on and (not plan.questions or args.yes or agreed("do it?", by_program=args.json))
+    if go_on:
         wanted = change.Wanted(plan.name, command, plan.steps, namespaces)
         number = change.carry_out(wanted, Journal(state_dir(args.state_dir))).number
     if args.json:
-        print(json.dumps({**as_object(plan), "dry_run": args.dry_run, "done": agreed, "change": number}))
+        print(json.dumps({**as_object(plan), "dry_run": args.dry_run, "done": go_on, "change": number}))
     elif number is not None:
         print(f"done, and read back; `{_undo(args, number)}` takes it back")
     elif plan.steps and not args.dry_run:
         print("nothing was done")
-    return 0 if agreed or not plan.steps or (args.dry_run and not plan.refusals) else 1
+    return 0 if go_on or not plan.steps or (args.dry_run and not plan.refusals) else 1
 
 
 def _undo(args: argparse.Namespace, number: int) -> str:
@@ -96,18 +97,6 @@ def as_object(plan: Plan) -> dict[str, Any]:
 def plain(text: str | None) -> str | None:
     r"""A value or a file's text as JSON can have it: what is no UTF-8 as ``\xNN``."""
     return None if text is None else os.fsencode(text).decode("utf-8", "backslashreplace")
-
-
-def _agreed(args: argparse.Namespace) -> bool:
-    if args.yes:
-        return True
-    if args.json or not sys.stdin.isatty():
-        msg = "nothing was done: there is no terminal to ask; type `--yes` to go on without, or `--dry-run` to look"
-        raise UsageError(msg)
-    try:
-        return input("do it? type yes: ").strip() == "yes"
-    except EOFError:
-        return False
 
 
 def writable(path: str, name: str) -> None:

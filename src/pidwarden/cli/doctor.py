@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pidwarden import __version__
 from pidwarden.act.sweep import Sweeper
 from pidwarden.kernel.probe import Fact, State, probe
+from pidwarden.rescue import prepared
 from pidwarden.watch.choose import PROMISES
 
 if TYPE_CHECKING:
@@ -345,6 +346,19 @@ def as_text(facts: Sequence[Fact]) -> str:
     return "\n".join(lines)
 
 
+def rescue_lines(found: prepared.Preparation) -> list[str]:
+    """Whether a rescue is prepared, for people."""
+    if found.state is prepared.State.READY:
+        text = f"`. {found.directory}/{prepared.START}` starts it when nothing can be started any more"
+        return [f"prepared rescue: {found.state}", *_labelled("type", text)]
+    use = f"`{found.remedy}`, before the crisis: beside a bomb a rescue may wait for the files that both of them map"
+    return [
+        f"prepared rescue: {found.state.upper()}",
+        *_labelled("reason", found.reason),
+        *_labelled("would change", use),
+    ]
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = "What this machine can do, how, and what would improve it. Exit 1: the guard cannot work here."
@@ -353,6 +367,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tries everything and prints what was found; 1 if the guard cannot work here."""
-    facts = probe()
-    print(json.dumps(as_json(facts), indent=2) if args.json else as_text(facts))
+    facts, rescue = probe(), prepared.look()
+    if args.json:
+        print(json.dumps(as_json(facts) | {"rescue": rescue._asdict()}, indent=2))
+    else:
+        print(as_text(facts), "", *rescue_lines(rescue), sep="\n")
     return 1 if can_guard(facts) is False else 0

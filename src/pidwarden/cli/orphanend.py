@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.act.end import ask, still_running
 from pidwarden.act.spare import Held, take, why_spared
+from pidwarden.cli.asking import agreed
 from pidwarden.diagnose.orphans import Verdict, below, who
-from pidwarden.errors import UsageError
 from pidwarden.kernel.parse import parse_records
 from pidwarden.kernel.procfs import has_ended
 from pidwarden.model.record import ProcFlag
@@ -49,8 +48,8 @@ def end(desk: Desk, args: argparse.Namespace) -> int:
         for line in _plan(desk, found, chosen, args):
             print(line)
     fates: list[Fate] = []
-    agreed = bool(chosen) and not args.dry_run and (args.yes or _agreed())
-    if agreed:
+    go_on = bool(chosen) and not args.dry_run and (args.yes or agreed("end them?"))
+    if go_on:
         fates = _Ending(desk, found, args.grace).end(chosen)
     if args.json:
         import json  # noqa: PLC0415
@@ -58,14 +57,14 @@ def end(desk: Desk, args: argparse.Namespace) -> int:
         planned = [row.proc.pid for row in chosen]
         outcomes = [_object(fate) for fate in fates]
         print(json.dumps({**desk.object(found), "plan": planned, "dry_run": args.dry_run, "outcomes": outcomes}))
-    elif agreed:
+    elif go_on:
         for line in _report(fates):
             print(line)
     elif chosen and not args.dry_run:
         print("nothing was done")
     if args.dry_run or not chosen:
         return 0
-    return 0 if agreed and all(fate.fine for fate in fates) else 1
+    return 0 if go_on and all(fate.fine for fate in fates) else 1
 
 
 def _may(desk: Desk, proc: Proc, verdict: Verdict) -> bool:
@@ -90,16 +89,6 @@ def _plan(desk: Desk, found: Found, chosen: Sequence[Row], args: argparse.Namesp
         )
         lines.append(f"{word} leave {who(row.proc)}: {why}")
     return lines if chosen else [*lines, "nobody is to be ended: nothing that leaked was found"]
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        msg = "there is no terminal to ask; type `--yes` to go on without, or `--dry-run` to look"
-        raise UsageError(msg)
-    try:
-        return input("end them? type yes: ").strip() == "yes"
-    except EOFError:
-        return False
 
 
 class _Ending:

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from pidwarden.cli import source
+from pidwarden.cli import options, source
 from pidwarden.errors import UsageError
 from pidwarden.model import paths
 from pidwarden.model.selector import ASKABLE, parse_selector
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pidwarden.cli.orphaned import Desk
 
 _GRACE = 10.0  # seconds for a program to put its things in order; systemd gives 90, a person waits for this one
-_WATCH = 5.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--grace", type=_seconds, default=_GRACE, metavar="S",
         help=f"with --kill: seconds between SIGTERM and SIGKILL (default: {_GRACE:g})",
     )  # fmt: skip
-    parser.add_argument(
-        "--watch", nargs="?", type=_seconds, const=_WATCH, metavar="S", help=f"again every S seconds ({_WATCH:g})"
-    )
+    options.watch(parser)
     parser.add_argument(
         "--config", metavar="FILE", default=paths.CONFIG, help=f"who is spared (default: {paths.CONFIG})"
     )

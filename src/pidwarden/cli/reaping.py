@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pidwarden.act import reap
 from pidwarden.cli import debtors, reaptext, source
+from pidwarden.cli.asking import says_yes
 from pidwarden.diagnose.zombies import diagnose
 from pidwarden.errors import PidwardenError
 from pidwarden.guard.scope import protection
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
 def _climb(args: argparse.Namespace, report: reaptext.Report, means: reap.Means) -> None:
     with _interruptible():
         for owing in report.parents:
+            report.begin(owing)
             record = _record(owing.case)
             if record is None or owing.spared or not owing.keys:
                 report.told(owing, None)
@@ -140,10 +142,7 @@ def _agreement(args: argparse.Namespace) -> Callable[[Rung, int], bool]:
         if args.json or not sys.stdin.isatty():
             return False
         print(f"  {left} left. Next: {rung.do}\n  risk: {rung.risk}")
-        try:
-            return input("  do it? type yes: ").strip() == "yes"
-        except EOFError:
-            return False
+        return says_yes("  do it?")
 
     return agreed
 

@@ -225,10 +225,14 @@ class Report:
         for parent in self.parents if self._dry_run else ():
             self._say("\n".join(parent.plan_lines()))
 
+    def begin(self, parent: Owing) -> None:
+        """Says which of them it is about from here on, questions included."""
+        self._say(parent.plan_lines()[0])
+
     def told(self, parent: Owing, outcome: Outcome | None) -> None:
-        """Says what came of one of them."""
+        """Says what came of it."""
         parent.outcome = outcome
-        self._say("\n".join([parent.plan_lines()[0], *parent.told_lines()]))
+        self._say("\n".join(parent.told_lines()))
 
     def end(self) -> None:
         """Says the rest."""

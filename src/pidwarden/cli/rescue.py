@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         copied = prepare(args.prepare).copied
         print(f"copied {len(copied)} files to {args.prepare}; when nothing can be started any more, type")
         print(f"  . {args.prepare}/start")
-        print("and type this command again whenever Python or the C library is upgraded")
+        print("and type this command again whenever Python or the C library is upgraded: `pidwarden doctor` says when")
         return 0
     if args.auto:
         from pidwarden.cli.unattended import auto  # noqa: PLC0415

@@ -8,10 +8,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from pidwarden.cli import source
+from pidwarden.cli import options, source
 from pidwarden.diagnose import stuck, unstick
 from pidwarden.diagnose.sleeps import TITLES
-from pidwarden.errors import NotPossible, PidwardenError, UsageError
+from pidwarden.errors import NotPossible, PidwardenError
 from pidwarden.kernel import patience, procfs
 from pidwarden.kernel import stuck as reading
 from pidwarden.kernel.clock import boot_ns
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pidwarden.diagnose.stuck import Finding, Group
     from pidwarden.model.stuck import Someone, Thread, World
 
-_WATCH_SECONDS = 2.0
 _SHOWN = 8  # threads of a group, in text; JSON has all
 _SECOND_NS = 1_000_000_000
 
@@ -36,10 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "selectors", nargs="*", metavar="SELECTOR",
         help="only what these wait for: pid:N, family:N, user:NAME, cgroup:PATH, container:ID or nspid:N",
     )  # fmt: skip
-    parser.add_argument(
-        "--watch", nargs="?", type=float, const=_WATCH_SECONDS, metavar="S",
-        help=f"look again every S seconds (default {_WATCH_SECONDS:g}), until it is interrupted",
-    )  # fmt: skip
+    options.watch(parser)
     source.arguments(parser)
 
 
@@ -241,9 +237,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         PidwardenError: a selector names nobody. NotPossible: no thread can be started.
     """
-    if args.watch is not None and not 0 < args.watch < 86_400:  # noqa: PLR2004  (a day)
-        msg = f"--watch {args.watch:g}: type seconds, more than 0 and less than a day"
-        raise UsageError(msg)
     tests = _tests(args)
     stuck_now = _look(args, tests)
     while args.watch is not None:

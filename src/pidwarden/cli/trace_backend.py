@@ -89,16 +89,13 @@ class Backend:
 
     def _packed(self, wanted: Filter) -> dict[int, bytes]:
         found = {}
-        for kind in range(abi.ABIS):
-            names = {nr % abi.CALLS: name for nr, name in self._names.items() if nr // abi.CALLS == kind}
-            plans = capture.plans(
-                names, self._signatures, data=self._args.data, string=self._args.s, own=kind == abi.NATIVE
-            )
-            for number, plan in plans.items():
-                shown = wanted.wants(names[number])
-                if shown or (self._args.y and names[number] in CHANGE):
-                    self._know(abi.CALLS * kind + number, names[number], plan)
-                    found[abi.CALLS * kind + number] = plan._replace(traced=not self._args.c, counted=shown).pack()
+        machine = os.uname().machine
+        for nr, plan in capture.every(machine, self._signatures, data=self._args.data, string=self._args.s).items():
+            name = self.decoder.name(nr)
+            shown = wanted.wants(name)
+            if shown or (self._args.y and name in CHANGE):
+                self._know(nr, name, plan)
+                found[nr] = plan._replace(traced=not self._args.c, counted=shown).pack()
         return found
 
     def trace(self, wanted: Filter, whom: Iterable[Whom], *, command: bool) -> Trace:
@@ -205,6 +202,10 @@ class Trace:
     def tallies(self) -> Tallies:
         """What it counted of its own work."""
         return self._tracer.tallies()
+
+    def met(self) -> set[int]:
+        """Threads of whom there are records, or will be."""
+        return self._tracer.met()
 
     def known(self) -> int:
         """Threads that have made a call and have not ended."""

@@ -221,7 +221,8 @@ class _Session:
         say(self._args, f"traces {who}; Ctrl-C ends it")
         sights, silent = trace_snapshot.look(threads, self._backend.decoder)
         self._report.names({s.pid: s.comm for s in sights if s.tid == s.pid})
-        sitting = [s for s in sights if s.call]
+        met = self._trace.met()  # who went on meanwhile: the records say in what they were, and sit now
+        sitting = [s for s in sights if s.call and s.tid not in met]
         if self._args.json and not self._args.c:
             self._output.write(json.dumps({"event": "sits", "since": "before the trace"} | s.object()) for s in sitting)
         for line in trace_snapshot.lines(sitting, silent, _SITTING_LINES):

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from pidwarden.cli.asking import agreed
 from pidwarden.errors import PidwardenError, UsageError
 from pidwarden.model.paths import CONFIG
 from pidwarden.rescue.strength import strengthen
@@ -67,7 +68,7 @@ def auto(args: argparse.Namespace) -> int:
     chosen = _chosen(args, suspects)
     for line in plan(chosen, gate=args.gate):
         say(f"{'would' if args.dry_run else 'plan'}: {line}")
-    if chosen and not (args.dry_run or args.yes or _agreed()):
+    if chosen and not (args.dry_run or args.yes or agreed("freeze and kill them?")):
         say("nothing was done")
         return 1
     outcomes = () if args.dry_run else tuple(rescue(desk, s, say, gate=args.gate) for s in chosen)
@@ -94,13 +95,3 @@ def _chosen(args: argparse.Namespace, suspects: list[Suspect]) -> list[Suspect]:
         msg = f"there is no suspect {args.suspect}; `pidwarden rescue --auto --dry-run` lists them"
         raise UsageError(msg)
     return [suspects[args.suspect - 1]]
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        msg = "there is no terminal to ask; type `--yes` to go on without, or `--dry-run` to look"
-        raise UsageError(msg)
-    try:
-        return input("freeze and kill them? type yes: ").strip() == "yes"
-    except EOFError:
-        return False

@@ -8,12 +8,11 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pidwarden.cli import debtors, source
+from pidwarden.cli import debtors, options, source
 from pidwarden.diagnose import account
 from pidwarden.diagnose.account import GUARD, LOOKS, Account
 from pidwarden.diagnose.words import count
 from pidwarden.diagnose.zombies import diagnose
-from pidwarden.errors import UsageError
 from pidwarden.kernel import cases, patience, procfs, slab, zombies
 from pidwarden.kernel.clock import boot_ns
 from pidwarden.kernel.procfs import PROC
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from pidwarden.model.zombie import Case
 
 _WITHOUT = "ages, and what was forked before exec"
-_WATCH = 2.0
-_MOST_SECONDS = 86_400.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="pid:N, user:NAME, cgroup:PATH, container:ID, nspid:N or family:N: parents that are meant, and parents "
         "of zombies that are; each is shown with all of its zombies",
     )  # fmt: skip
-    parser.add_argument(
-        "--watch", nargs="?", type=float, const=_WATCH, metavar="SECONDS",
-        help=f"look again every so many seconds (default: {_WATCH:.0f}) until interrupted; ages are since the first",
-    )  # fmt: skip
+    options.watch(parser)
     source.arguments(parser)
 
 
@@ -105,15 +99,6 @@ def _text(accounts: list[Account], cost: Cost, look: cases.Look) -> str:
     return "\n\n".join([heading, *blocks, *(["\n".join(transient)] if transient else [])]) + "\n"
 
 
-def _watch_seconds(given: float | None) -> float:
-    if given is None:
-        return zombies.PAUSE
-    if not 0 < given <= _MOST_SECONDS:
-        msg = f"--watch {given:g}: type seconds above 0, at most {_MOST_SECONDS:.0f}"
-        raise UsageError(msg)
-    return given
-
-
 def run(args: argparse.Namespace) -> int:
     """Tells; with ``--watch`` again and again.
 
@@ -121,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         UsageError: a selector or a number is malformed.
         PidwardenError: a selector names nobody.
     """
-    pause = _watch_seconds(args.watch)
+    pause = zombies.PAUSE if args.watch is None else args.watch
     if args.watch is None:
         gc.disable()  # it ends soon, and to go through twenty thousand of them again and again takes a while
     reader, rounds = patience.Reader(), _Rounds(several=args.watch is not None)

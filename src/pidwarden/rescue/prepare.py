@@ -21,11 +21,11 @@ from pidwarden.act import ondisk
 from pidwarden.errors import NoPermission, NotPossible, PidwardenError
 from pidwarden.kernel.libbpf import library
 from pidwarden.kernel.procfs import PROC
+from pidwarden.rescue import prepared
 
 # What a rescue reads in; what these need comes with them.
 _MODULES = ("pidwarden.cli.rescuing", "pidwarden.cli.unattended", "pidwarden.rescue.console", "readline")
 _LOADER = "pidwarden"  # what ps shows of a program that the copied loader runs
-_START = "start"
 _SECONDS = 30
 _TEXT = """\
 # pidwarden rescue, with copies of the files that it would share with a bomb. Made by `pidwarden rescue --prepare`.
@@ -54,7 +54,8 @@ def prepare(directory: str) -> Prepared:
     directory = os.path.abspath(directory)
     try:
         os.makedirs(directory, 0o755, exist_ok=True)
-        if os.stat(directory).st_uid != os.geteuid() or os.stat(directory).st_mode & 0o022:
+        found = os.stat(directory)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             msg = f"{directory} can be written by others, who could put programs there; name another directory"
             raise NotPossible(msg)
         loader, libraries = _mapped()
@@ -77,10 +78,12 @@ def prepare(directory: str) -> Prepared:
         raise NotPossible(msg)
     first = [*run, f"{directory}/nice", "-n", "-20"] if nice else []
     words = [*first, *start, "-P", "-m", "pidwarden", "rescue"]
-    target = f"{directory}/{_START}"
+    target = f"{directory}/{prepared.START}"
     text = _TEXT.format(start=quote(target), loader=quote(words[0]), command=" ".join(map(quote, words)))
+    name, made_of = prepared.notes(copied)
+    ondisk.replace(f"{directory}/{name}", made_of)
     ondisk.replace(target, text)
-    return Prepared(copied, words)
+    return Prepared([one.path for one in copied], words)
 
 
 def _mapped() -> tuple[str, list[str]]:
@@ -113,13 +116,14 @@ def _link_names(path: str, directory: str) -> None:
             os.replace(f"{directory}/{name}.new", f"{directory}/{name}")
 
 
-def _copy(path: str, directory: str, name: str) -> str:
+def _copy(path: str, directory: str, name: str) -> prepared.Original:
     """Copies a file, whole or not at all: one that runs from there goes on with the old one."""
+    as_it_is = prepared.original(name, path)
     target = f"{directory}/{name}"
     shutil.copyfile(path, f"{target}.new")
     os.chmod(f"{target}.new", 0o755)  # noqa: S103  (as programs and libraries are)
     os.replace(f"{target}.new", target)
-    return path
+    return as_it_is
 
 
 def _runs(words: list[str]) -> bool:

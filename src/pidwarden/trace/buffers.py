@@ -62,7 +62,7 @@ def _filled(place: Place) -> Formatter:
         where = call.args[place.arg]
         done, length = ready(call, place), how_many(call, place)
         piece = call.told(place.arg) if done else None
-        if done and where and not length:
+        if done and where and not length and call.args[place.arg + 1]:
             return '""'
         if piece is None or not where:
             return pointer(where)
@@ -157,7 +157,7 @@ def _set(place: Place) -> Formatter:
         piece = None
         if ready(call, place):
             piece = call.given(place.arg) if place.given else call.told(place.arg)
-        if not where or piece is None or len(piece.data) < size or not 0 < size <= 8:  # noqa: PLR2004
+        if not where or piece is None or len(piece.data) < size or not (1 if place.told else 8) <= size <= 8:  # noqa: PLR2004
             return pointer(where)
         return signal_set(int.from_bytes(piece.data[:size], "little"), size)
 

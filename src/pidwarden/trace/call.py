@@ -55,11 +55,21 @@ class Call:
         self.ret = ret
 
     def given(self, arg: int, part: int = 0) -> Piece | None:
-        """What the kernel was given there: as it was at the entry, else as it is at the return."""
+        """What the kernel was given there: as it was at the entry, else as it is at the return.
+
+        Raises:
+            Unknown: it could not be read at the entry, but may be when the call returns.
+        """
         for piece in self.before:
-            if piece.arg == arg and piece.part == part and not piece.flags & FAULT:
-                return piece
+            if piece.arg == arg and piece.part == part:
+                if not piece.flags & FAULT:
+                    return piece
+                self.finished()
         return self.told(arg, part)
+
+    def is_bad(self, arg: int, part: int = 0) -> bool:
+        """Whether it was tried to read that, and there is no memory."""
+        return any(piece.arg == arg and piece.part == part for piece in (*self.before, *self.after))
 
     def told(self, arg: int, part: int = 0) -> Piece | None:
         """What was there at the return."""

@@ -128,6 +128,7 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:  # n
     if kind in ("data", "random", "xvalue"):
         return Capture(BYTES, when, by, 1, most=most) if data else _NONE
     if kind == "iov":
+        when &= ~IF_DONE  # where there would have been room is told of a call that failed too
         return Capture(IOVEC, when, by, most=most) if data else Capture(IOVEC, AT_RETURN, by)
     if kind == "msghdr":
         return Capture(MSGHDR, when, size=MSGHDR_BYTES, most=most if data else 0)
@@ -139,9 +140,9 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:  # n
         return Capture(BYTES, when, by, 1, most=most)
     if kind == "setsockopt":
         return Capture(BYTES, AT_RETURN, by, 1, most=_OPTION if data else _SHORT_OPTION)
-    if kind in _AT_ONE_PLACE:
-        only, capture = _AT_ONE_PLACE[kind]
-        return capture if place.arg == only else _NONE
+    if kind in _AT_PLACES:
+        places, capture = _AT_PLACES[kind]
+        return capture if place.arg in places else _NONE
     if kind in _COUNTED:
         unit, largest = _COUNTED[kind]
         return Capture(BYTES, when, by, unit, most=min(largest, PIECE))
@@ -179,8 +180,8 @@ _COUNTED: Final = {
     "cwd": (1, PIECE), "dents": (1, PIECE), "dents64": (1, PIECE), "sigset": (1, 8), "cpus": (1, 128),
     "groups": (4, 128 * 4),
 }  # fmt: skip
-# Kinds of several arguments of which one is a pointer.
-_AT_ONE_PLACE: Final = {
-    "futex_arg": (3, Capture(BYTES, AT_RETURN, size=16)),
-    "prctl_arg": (1, Capture(BYTES, AT_RETURN, size=16)),
+# Kinds of several arguments, and which of them can be a pointer.
+_AT_PLACES: Final = {
+    "futex_arg": ((3,), Capture(BYTES, AT_RETURN, size=16)),
+    "prctl_arg": ((1, 2), Capture(BYTES, AT_RETURN, size=16)),
 }

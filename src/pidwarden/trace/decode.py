@@ -93,7 +93,7 @@ class Decoder:
         """What the call returned, with the equals sign."""
         call = self._call if event is self._done and self._call is not None else Call(None, event)
         shape = self._shape(event.nr)
-        if event.ret == _RESTART_BLOCK and shape.name != _RESTART:
+        if event.ret == _RESTART_BLOCK:
             self._interrupted[event.tid] = shape.name
         return f" = {shape.result(call)}"
 
@@ -163,11 +163,12 @@ def _named(name: str, text: Formatter) -> Formatter:
 
 _UNNAMED: Final = ("x",) * 6
 _NUMBERS: Final = frozenset(("fd", "d", "u", "u32", "ld", "dirfd", "id"))
+_NAMED_BY_STRACE: Final = frozenset(("clone_stack", "clone_flags", "clone_parent", "clone_tls", "clone_child"))
 _STRINGS: Final = frozenset(("path", "str"))
 
 
 def _value(argument: _Argument, call: Call, said: str) -> int | str:
-    said = said.removeprefix(f"{argument.name}=")
+    said = said.partition("=")[2] if argument.kind in _NAMED_BY_STRACE else said.removeprefix(f"{argument.name}=")
     if argument.kind in _NUMBERS and said.removeprefix("-").isdecimal():
         return int(said)
     piece = call.given(argument.arg) if argument.kind in _STRINGS and said[:1] == '"' else None

@@ -68,17 +68,18 @@ class Enlisting:
         return _PASSES
 
     def _take(self, pid: int, start: int) -> bool:
-        """Whether anybody of that process was new."""
-        fresh = [tid for tid in threads(pid) if tid not in self.tids]
-        if not fresh:
+        """Whether anybody of that process was new: who was born to a member is on the list already."""
+        unseen = [tid for tid in threads(pid) if tid not in self.tids]
+        if not unseen:
             return False
+        fresh = [tid for tid in unseen if not self._tracer.lists(tid)]
         self._tracer.enlist(fresh)
         if _start_of(pid) not in (start, procfs.VEILED) and start != procfs.VEILED:
             self._tracer.dismiss(fresh)  # it is gone, and somebody else may have its number
             return False
         self.members[pid] = start
-        self.tids.update(fresh)
-        return True
+        self.tids.update(unseen)
+        return bool(fresh)
 
 
 def _start_of(pid: int) -> int:

@@ -11,7 +11,7 @@ from pidwarden.trace.call import RESULT, Place
 from pidwarden.trace.flags import BY_NAME, file_mode, protocol, socket_level, socket_option
 from pidwarden.trace.signals import signal_name
 from pidwarden.trace.structs import ARRAYS, KINDS
-from pidwarden.trace.text import BITS_32, hexa, mode, pointer, quote, signed32, signed64
+from pidwarden.trace.text import BITS_32, flags, hexa, mode, pointer, quote, signed32, signed64
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,22 @@ def parse(word: str, position: int, limit: int) -> tuple[str, Place]:
 def make(word: str, position: int, limit: int) -> Formatter:
     """The formatter of a word of shapes.py in that place; strings are cut at `limit` bytes."""
     kind, place = parse(word, position, limit)
+    text = _make(kind, place)
+    return _at_return(place.arg, text) if word.endswith("!") else text
+
+
+def _at_return(index: int, text: Formatter) -> Formatter:
+    """What is captured when the call returns."""
+
+    def formatter(call: Call) -> str | None:
+        if call.args[index]:
+            call.finished()
+        return text(call)
+
+    return formatter
+
+
+def _make(kind: str, place: Place) -> Formatter:
     if kind in MAKERS:
         return MAKERS[kind](place)
     if kind in KINDS:
@@ -144,6 +160,8 @@ def _device_number(place: Place) -> Formatter:
     return formatter
 
 
+_shm = flags({0o10000: "SHM_RDONLY", 0o20000: "SHM_RND", 0o40000: "SHM_REMAP", 0o100000: "SHM_EXEC"}, "SHM_???")
+
 MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "fd": _signed, "d": _signed, "dirfd": _dirfd,
     "u": _plain, "u32": _number(lambda value: str(value & BITS_32)), "ld": _number(lambda v: str(signed64(v))),
@@ -152,7 +170,8 @@ MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "id": _number(lambda value: "-1" if value & BITS_32 == BITS_32 else str(value & BITS_32)),
     "signal": _number(lambda value: signal_name(signed32(value))),
     "file_mode": _number(lambda value: file_mode(value & 0xFFFF)),
-    "socket_level": _number(socket_level), "socket_option": _options, "protocol": _wanted_protocol,
+    "socket_level": _number(socket_level), "shm_flags": _number(_shm),
+    "socket_option": _options, "protocol": _wanted_protocol,
     "path": lambda place: _string(place, None), "str": lambda place: _string(place, place.limit),
     "device": _device_number,
 } | buffers.MAKERS | special.MAKERS  # fmt: skip

@@ -273,9 +273,7 @@ class Lines:
     def _exit(self, event: Event, out: list[str]) -> None:
         opened = self._open.pop(event.tid, None)
         if opened is None and event.enter_ns and not self._style.whole and self._wanted(self._name(event)):
-            opened = _Open(_entry(event, event.nr, event.enter_ns, (0, *event.args[1:])))
-            if self._name(event) in _ENDS:
-                opened.enter = opened.enter._replace(args=(event.ret >> 8 & 0xFF, *event.args[1:]))
+            opened = _Open(_entry(event, event.nr, event.enter_ns))
         if opened is not None and not self._style.whole:
             self._unfinished(out, but=event.tid)
             out.append(self._cut_off(opened, event))

@@ -23,10 +23,6 @@ _RESTARTS: Final = {
 }  # fmt: skip
 _NAMES: Final = {**errno.errorcode, 11: "EAGAIN", 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 _NEVER: Final = frozenset(("exit", "exit_group"))
-# They cannot fail: what looks like an error is none.
-_CERTAIN: Final = frozenset(
-    ("getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getpgrp", "umask")
-)
 _memo: dict[int, str] = {}
 
 
@@ -45,13 +41,12 @@ def of_call(name: str) -> Callable[[Call], str]:
     if name in _NEVER:
         return lambda _call: "?"
     success = _MORE.get(name, _number)
-    certain = name in _CERTAIN
 
     def text(call: Call) -> str:
         ret = call.ret
         if ret is None:
             return "?"
-        if call.failed and not certain:
+        if call.failed:
             return error(-ret)
         return success(call, ret)
 
@@ -139,13 +134,18 @@ def _scheduler(_call: Call, ret: int) -> str:
     return f"{ret} ({BY_NAME['scheduler'](ret)})"
 
 
+def _personality(_call: Call, ret: int) -> str:
+    return f"{hexa(ret & BITS_32)} ({BY_NAME['personality'](ret)})"
+
+
 def _signal(_call: Call, ret: int) -> str:
     return f"{ret} ({signal_name(ret)})" if ret else "0"
 
 
 _MORE: Final[dict[str, Callable[[Call, int], str]]] = {
     "poll": _poll, "ppoll": _ppoll, "select": _select(structs.timeval), "pselect6": _select(structs.timespec),
-    "fcntl": _fcntl, "prctl": _dumpable, "sched_getscheduler": _scheduler, "rt_sigtimedwait": _signal,
+    "fcntl": _fcntl, "prctl": _dumpable, "sched_getscheduler": _scheduler, "personality": _personality,
+    "rt_sigtimedwait": _signal,
     "mmap": _address, "mremap": _address, "brk": _address, "shmat": _address,
     "umask": lambda _call, ret: mode(ret & 0xFFFF), "time": lambda _call, ret: f"{ret} ({structs.date(ret)})",
 }  # fmt: skip

@@ -27,8 +27,8 @@ alarm           u32
 arch_prctl      arch arch_arg
 bind            fd sockaddr[2] d
 brk             addr
-capget          addr addr
-capset          addr addr
+capget          cap_header >cap_data
+capset          cap_header! cap_data!
 chmod           path o
 clock_getres    clock >timespec
 clock_gettime   clock >timespec
@@ -42,7 +42,7 @@ copy_file_range fd long fd long u x32
 creat           path o
 dup             fd
 dup2            fd fd
-dup3            fd fd cloexec
+dup3            fd fd pipe
 epoll_create    d
 epoll_create1   epoll_create
 epoll_ctl       fd epoll_op fd epoll_ctl!
@@ -116,6 +116,7 @@ mmap            addr u prot map fd x
 mount           path path mount_type mount mount_data
 mprotect        addr u prot
 mremap          addr u u mremap mremap_to
+msgget          ipc_key ipc_flags
 msync           addr u msync
 munlock         addr u
 munmap          addr u
@@ -124,6 +125,7 @@ newfstatat      dirfd path >stat at
 open            path open create
 openat          dirfd path open create
 openat2         dirfd path open_how u
+personality     personality
 pidfd_open      d pidfd
 pidfd_send_signal fd signal siginfo x32
 pidfd_getfd     fd fd x32
@@ -138,6 +140,7 @@ preadv          fd >iov[2] u ld
 preadv2         fd >iov[2] u ld rwf@5
 prlimit64       d resource rlimit! >rlimit
 pselect6        d <>fdset[0] <>fdset[0] <>fdset[0] <>timespec sigmask6
+ptrace          ptrace ptrace_arg ptrace_arg ptrace_arg
 pwrite64        fd data[2] u ld
 pwritev         fd iov[2] u ld
 pwritev2        fd iov[2] u ld rwf@5
@@ -169,7 +172,11 @@ sched_rr_get_interval d >timespec
 sched_setaffinity d u32 cpus[1]!
 sched_setparam  d int!
 sched_setscheduler d scheduler int!
-seccomp         seccomp x32 addr
+seccomp         seccomp x32 filters!
+semctl          d d ipc_command x
+semget          ipc_key d ipc_flags
+semop           d sembuf[2] u
+semtimedop      d sembuf[2] u timespec
 select          d <>fdset[0] <>fdset[0] <>fdset[0] <>timeval
 sendfile        fd fd <>offset u
 sendmsg         fd msghdr msg
@@ -182,6 +189,10 @@ setpriority     priority d d
 setrlimit       resource rlimit!
 setsockopt      fd socket_level socket_option setsockopt[4]! d
 setxattr        path str xvalue[3] u xattr
+shmat           d addr shm_flags
+shmctl          d ipc_command addr
+shmdt           addr
+shmget          ipc_key u ipc_flags
 set_robust_list addr u
 set_tid_address addr
 shutdown        fd shutdown
@@ -204,7 +215,7 @@ timer_create    clock sigevent! >int
 timer_delete    d
 timerfd_create  clock timerfd
 timerfd_gettime fd >itimerspec
-timerfd_settime fd timerfd_set itimerspec! >itimerspec
+timerfd_settime fd timerfd itimerspec! >itimerspec
 timer_getoverrun d
 timer_gettime   d >itimerspec
 timer_settime   d timer itimerspec! >itimerspec
@@ -215,7 +226,7 @@ umask           o
 umount2         path umount
 uname           >uname
 unlinkat        dirfd path at
-unshare         namespace
+unshare         unshare
 utimensat       dirfd path utimes at
 utimes          path two_timevals
 vmsplice        fd iov[2] u splice

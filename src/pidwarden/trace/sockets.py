@@ -80,7 +80,7 @@ def data_text(  # noqa: PLR0913
         return '""'
     piece = call.told(arg, part) if after else call.given(arg, part)
     if piece is None:
-        return '""...'
+        return pointer(where) if call.is_bad(arg, part) else '""...'
     if coded:
         return quote_hex(piece.data[:limit]) + ("..." if length > limit else "")
     return quote(piece.data[:length], limit, more=length > len(piece.data))

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from pidwarden.trace import constants as c
-from pidwarden.trace import structs
+from pidwarden.trace import files, structs
 from pidwarden.trace.abi import CUT
 from pidwarden.trace.flags import CREATES, clone_flags, fcntl_flags, lock_type, opened, seals
 from pidwarden.trace.signals import signal_name
@@ -37,6 +37,8 @@ def _pointed(  # noqa: PLR0913
     if late:
         call.finished()
     piece = (None if call.failed else call.told(index)) if late else call.given(index)
+    if piece is None and value:
+        call.finished()  # it is captured at the return only
     return text(piece.data) if value and piece is not None and len(piece.data) >= size else pointer(value)
 
 
@@ -75,6 +77,7 @@ def _arch(call: Call, value: int, place: Place) -> str | None:
 # What the third argument of fcntl(2) is.
 _F_NONE: Final = (1, 3, 9, 11, 0x401, 0x408, 0x40A)
 _F_NUMBER: Final = (0, 0x406, 0x407)
+_F_SET_OWNER, _F_GET_OWNER = 15, 16
 _F_LOCK: Final = (6, 7, 37, 38)
 _F_FIND_LOCK: Final = (5, 36)
 
@@ -86,9 +89,11 @@ def _fcntl(call: Call, value: int, place: Place) -> str | None:
     if command in _F_NUMBER:
         return str(signed64(value))
     if command in _F_LOCK:
-        return _pointed(call, value, place.arg, structs.flock, 32)
+        return _pointed(call, value, place.arg, files.flock, 32)
     if command in _F_FIND_LOCK:
-        return _pointed(call, value, place.arg, structs.flock_found, 32, late=True)
+        return _pointed(call, value, place.arg, files.flock_found, 32, late=True)
+    if command in (_F_SET_OWNER, _F_GET_OWNER):
+        return _pointed(call, value, place.arg, files.f_owner, 8, late=command == _F_GET_OWNER)
     direct = _F_DIRECT.get(command)
     return direct(value) if direct else hexa(value)
 
@@ -164,28 +169,37 @@ def _epoll_ctl(call: Call, value: int, place: Place) -> str:
     return pointer(value) if call.args[1] == 2 else _pointed(call, value, place.arg, structs.epoll_event, 12)  # noqa: PLR2004
 
 
+_ambient = named({1: "PR_CAP_AMBIENT_IS_SET", 2: "PR_CAP_AMBIENT_RAISE", 3: "PR_CAP_AMBIENT_LOWER",
+                  4: "PR_CAP_AMBIENT_CLEAR_ALL"}, "PR_CAP_AMBIENT_???")  # fmt: skip
+_tsc = named({1: "PR_TSC_ENABLE", 2: "PR_TSC_SIGSEGV"}, "PR_TSC_???")
 _dump = named({0: "SUID_DUMP_DISABLE", 1: "SUID_DUMP_USER", 2: "SUID_DUMP_ROOT"}, "SUID_DUMP_???")
 _capability = named(c.CAPABILITY, "CAP_???")
 _vma = named({0: "PR_SET_VMA_ANON_NAME"}, "PR_SET_VMA_???")
+_seccomp = named({0: "SECCOMP_MODE_DISABLED", 1: "SECCOMP_MODE_STRICT", 2: "SECCOMP_MODE_FILTER"}, "SECCOMP_MODE_???")
 _COMM: Final = 16
+_SET_SECCOMP, _FILTER = 22, 2
 # What prctl(2) takes after its number: by option, a letter for each; - is none.
 _PRCTL: Final = {
-    1: "s", 2: "S", 3: "", 4: "d", 5: "I", 6: "x", 7: "", 8: "u", 13: "", 14: "u", 15: "n", 16: "N", 21: "", 23: "c",
-    24: "c", 27: "", 28: "x", 29: "i", 30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A",
-    41: "uxxx", 42: "xxxx", 0x59616D61: "p", 0x53564D41: "vauq",
+    1: "s", 2: "S", 3: "", 4: "d", 5: "I", 6: "x", 7: "", 8: "u", 9: "I", 10: "u", 11: "I", 12: "u", 13: "", 14: "u",
+    15: "n", 16: "N", 19: "I", 20: "u", 21: "", 22: "eF", 23: "c", 24: "c", 25: "t", 26: "T", 27: "", 28: "x", 29: "i",
+    30: "", 31: "", 32: "", 36: "u", 37: "I", 38: "uxxx", 39: "xxxx", 40: "A", 41: "uxxx", 42: "xxxx", 45: "x", 46: "",
+    47: "bCxx", 50: "x", 51: "", 57: "uxxx", 63: "x", 64: "", 0x59616D61: "p", 0x53564D41: "vauq",
 }  # fmt: skip
 
 
 def _prctl(call: Call, value: int, place: Place) -> str | None:
-    kinds = _PRCTL.get(call.args[0] & BITS_32, "xxxx")
+    option = call.args[0] & BITS_32
+    kinds = "e" if option == _SET_SECCOMP and call.args[1] != _FILTER else _PRCTL.get(option, "xxxx")
     at = place.arg - 1
     return _prctl_one(kinds[at], call, value, place) if at < len(kinds) else None
 
 
-def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:
+def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:  # noqa: PLR0911  (one table)
     direct = _PRCTL_DIRECT.get(kind)
     if direct is not None:
         return direct(value)
+    if kind == "C":
+        return _capability(value) if call.args[1] in (1, 2, 3) else hexa(value)
     if kind == "n":
         return _comm(call, value, place, _COMM - 1)
     if kind == "q":
@@ -193,8 +207,11 @@ def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:
     if kind == "N":
         call.finished()
         return _comm(call, value, place, _COMM) if not call.failed else pointer(value)
+    if kind == "F":
+        return _pointed(call, value, place.arg, structs.KINDS["filters"][1], 16)
     text = {
         "S": lambda data: f"[{signal_name(int.from_bytes(data[:4], 'little'))}]",
+        "t": lambda data: f"[{_tsc(int.from_bytes(data[:4], 'little'))}]",
         "A": lambda data: f"[{pointer(int.from_bytes(data[:8], 'little'))}]",
     }.get(kind, structs.unsigned_in_brackets)
     return _pointed(call, value, place.arg, text, 8 if kind == "A" else 4, late=True)
@@ -202,6 +219,7 @@ def _prctl_one(kind: str, call: Call, value: int, place: Place) -> str:
 
 _PRCTL_DIRECT: Final[dict[str, Callable[[int], str]]] = {
     "x": hexa, "u": str, "i": lambda value: str(signed64(value)), "d": _dump, "c": _capability, "v": _vma, "a": pointer,
+    "b": _ambient, "T": _tsc, "e": _seccomp,
     "s": lambda value: signal_name(value) if value <= 128 else str(value),  # noqa: PLR2004
     "p": lambda value: "PR_SET_PTRACER_ANY" if value & BITS_32 == BITS_32 else str(signed32(value)),
 }  # fmt: skip
@@ -211,19 +229,29 @@ def _comm(call: Call, value: int, place: Place, most: int) -> str:
     piece = call.given(place.arg)
     if piece is None or not value:
         return pointer(value)
-    name, nul, _rest = piece.data.partition(b"\0")
-    return quote(name, most, more=not nul and len(name) >= most)
+    name, nul, _rest = piece.data[:most].partition(b"\0")
+    return quote(name, more=not nul)
 
 
 def _sigevent(call: Call, value: int, place: Place) -> str:
     return _pointed(call, value, place.arg, structs.sigevent, 64)
 
 
+# How many arguments of ptrace(2) a request has, if not all.
+_PTRACE: Final = {0: 0, 8: 1, 16: 1, 0x4207: 1, 0x4208: 1}
+
+
+def _ptrace(call: Call, value: int, place: Place) -> str | None:
+    if place.arg > _PTRACE.get(call.args[0] & BITS_32, 3):
+        return None
+    return str(signed32(value)) if place.arg == 1 else pointer(value)
+
+
 # Of ioctl(2): what the request reads (<) or fills in (>), and how that is written.
 _I: Final = structs.in_brackets
 _IOCTL: Final[dict[int, tuple[str, int, Callable[[bytes], str]]]] = {
-    0x5401: (">", 36, structs.termios), 0x5402: ("<", 36, structs.termios), 0x5403: ("<", 36, structs.termios),
-    0x5404: ("<", 36, structs.termios), 0x5413: (">", 8, structs.window_size), 0x5414: ("<", 8, structs.window_size),
+    0x5401: (">", 36, files.termios), 0x5402: ("<", 36, files.termios), 0x5403: ("<", 36, files.termios),
+    0x5404: ("<", 36, files.termios), 0x5413: (">", 8, files.window_size), 0x5414: ("<", 8, files.window_size),
     0x540F: (">", 4, _I), 0x5410: ("<", 4, _I), 0x541B: (">", 4, _I), 0x5411: (">", 4, _I), 0x5421: ("<", 4, _I),
     0x5452: ("<", 4, _I), 0x5429: (">", 4, _I), 0x5420: ("<", 4, _I), 0x80045430: (">", 4, _I),
     0x40045431: ("<", 4, _I), 0x5423: ("<", 4, _I), 0x5424: (">", 4, _I),
@@ -279,7 +307,7 @@ _SECRET: Final = (279, 282)  # SOL_ALG, SOL_TLS: keys
 def _option(  # noqa: PLR0913
     level: int, name: int, data: bytes, size: int, limit: int, *, told: bool
 ) -> str:
-    if level in _SECRET and not told:
+    if level in _SECRET:
         return '""...'
     if level == _SOCKET and name == _LINGER and len(data) >= 8:  # noqa: PLR2004
         return structs.linger(data)
@@ -349,7 +377,8 @@ def clone3_filled(call: Call, data: bytes) -> str:
 
 MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "create": _with(_create), "left": _with(_left), "mremap_to": _with(_mremap_to), "arch_arg": _with(_arch),
-    "fcntl_arg": _with(_fcntl), "futex_arg": _with(_futex), "prctl_arg": _with(_prctl), "ioctl_arg": _with(_ioctl),
+    "fcntl_arg": _with(_fcntl), "ptrace_arg": _with(_ptrace), "futex_arg": _with(_futex),
+    "prctl_arg": _with(_prctl), "ioctl_arg": _with(_ioctl),
     "clone_stack": _with(_clone_stack), "clone_flags": _with(_clone_flags), "clone_parent": _with(_clone_parent),
     "clone_tls": _with(_clone_tls), "clone_child": _with(_clone_child), "epoll_ctl": _with(_epoll_ctl),
     "epoll_ctl_generic": _with(_epoll_ctl),

@@ -10,10 +10,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from pidwarden.trace import constants as c
-from pidwarden.trace import ioctls
-from pidwarden.trace.flags import BY_NAME, file_mode, lock_type, seek
+from pidwarden.trace import files
+from pidwarden.trace.flags import BY_NAME
 from pidwarden.trace.signals import handler, siginfo, signal_name, signal_set
-from pidwarden.trace.text import flags, hexa, mode, named, pointer, quote
+from pidwarden.trace.text import flags, hexa, named, pointer, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,23 +74,6 @@ def _limit(value: int) -> str:
     return f"{value // _KIB}*1024" if value > _KIB and not value % _KIB else str(value)
 
 
-def _device(value: int) -> str:
-    major = (value >> 8 & 0xFFF) | (value >> 32 & 0xFFFFF000)
-    return f"makedev({hexa(major)}, {hexa((value & 0xFF) | (value >> 12 & 0xFFFFFF00))})"
-
-
-def _stat(at_mode: str) -> Callable[[bytes], str]:
-    unpack = struct.Struct(at_mode).unpack_from
-
-    def text(data: bytes) -> str:
-        kind, device, size = unpack(data)
-        if kind & 0o170000 in (0o020000, 0o060000):
-            return f"{{st_mode={file_mode(kind)}, st_rdev={_device(device)}, ...}}"
-        return f"{{st_mode={file_mode(kind)}, st_size={size}, ...}}"
-
-    return text
-
-
 _LAST_SECOND: Final = 253402300799  # of the year 9999
 
 
@@ -101,23 +84,6 @@ def date(seconds: int, ns: int = 0) -> str:
     local = time.localtime(seconds)
     fraction = f".{ns:09}" if ns else ""
     return time.strftime("%Y-%m-%dT%H:%M:%S", local) + fraction + time.strftime("%z", local)
-
-
-_stat_x86 = _stat("<24xI12xQQ")
-_stat_generic = _stat("<16xI12xQ8xQ")
-_statx_mask = BY_NAME["statx_mask"]
-_statx_attributes = flags(c.STATX_ATTR, "STATX_ATTR_???")
-
-
-def statx(data: bytes) -> str:
-    """Struct statx."""
-    mask, attributes, kind, size = struct.unpack_from("<I4xQ12xH10xQ", data)
-    text = f"{{stx_mask={_statx_mask(mask)}, stx_attributes={_statx_attributes(attributes)}"
-    if mask & 3:
-        text += f", stx_mode={file_mode(kind)}"
-    if mask & 0x200:
-        text += f", stx_size={size}"
-    return text + ", ...}"
 
 
 def wait_status(data: bytes) -> str:
@@ -214,29 +180,6 @@ def clone_args(data: bytes) -> str:
 _clone3 = flags(c.CLONE | c.CLONE3, "CLONE_???", order=[c.CLONE[bits] for bits in c.CLONE])
 
 
-def open_how(data: bytes) -> str:
-    """Struct open_how."""
-    bits, permissions, resolve = struct.unpack_from("<3Q", data)
-    text = f"{{flags={BY_NAME['open'](bits)}"
-    if permissions or bits & 0o100:
-        text += f", mode={mode(permissions)}"
-    return f"{text}, resolve={_resolve(resolve)}}}"
-
-
-_resolve = flags(c.RESOLVE, "RESOLVE_???")
-
-
-def flock(data: bytes) -> str:
-    """Struct flock."""
-    kind, whence, start, length = struct.unpack_from("<HH4xqq", data)
-    return f"{{l_type={lock_type(kind)}, l_whence={seek(whence)}, l_start={start}, l_len={length}}}"
-
-
-def flock_found(data: bytes) -> str:
-    """As F_GETLK gives it: with the owner."""
-    return f"{flock(data)[:-1]}, l_pid={struct.unpack_from('<i', data, 24)[0]}}}"
-
-
 def pollfd(data: bytes) -> str:
     """Struct pollfd, as it was given."""
     fd, events, _revents = struct.unpack_from("<iHH", data)
@@ -271,6 +214,37 @@ def long_in_brackets(data: bytes) -> str:
     return f"[{int.from_bytes(data[:8], 'little', signed=True)}]"
 
 
+_version = named({0x19980330: "_LINUX_CAPABILITY_VERSION_1", 0x20071026: "_LINUX_CAPABILITY_VERSION_2",
+                  0x20080522: "_LINUX_CAPABILITY_VERSION_3"}, "_LINUX_CAPABILITY_VERSION_???")  # fmt: skip
+
+
+def cap_header(data: bytes) -> str:
+    """cap_user_header_t."""
+    version, pid = struct.unpack_from("<Ii", data)
+    return f"{{version={_version(version)}, pid={pid}}}"
+
+
+def cap_data(data: bytes) -> str:
+    """Both halves of cap_user_data_t."""
+    low, high = struct.unpack_from("<3I", data), struct.unpack_from("<3I", data, 12)
+    sets = (_capabilities(one | two << 32) for one, two in zip(low, high, strict=True))
+    return "{effective=%s, permitted=%s, inheritable=%s}" % tuple(sets)  # noqa: UP031
+
+
+def _capabilities(value: int) -> str:
+    names = [f"1<<{c.CAPABILITY.get(n, n)}" for n in range(64) if value >> n & 1]
+    return "|".join(names) or "0"
+
+
+_semaphore = flags({0o4000: "IPC_NOWAIT", 0x1000: "SEM_UNDO"}, "SEM_???", order=("SEM_UNDO",))
+
+
+def sembuf(data: bytes) -> str:
+    """Struct sembuf."""
+    number, operation, bits = struct.unpack_from("<Hhh", data)
+    return f"{{sem_num={number}, sem_op={operation}, sem_flg={_semaphore(bits & 0xFFFF)}}}"
+
+
 _notify = named(c.SIGEV, "SIGEV_???")
 _SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 1, 2, 4
 
@@ -291,39 +265,6 @@ def sigevent(data: bytes) -> str:
     return "{" + ", ".join(fields) + "}"
 
 
-def window_size(data: bytes) -> str:
-    """Struct winsize."""
-    rows, columns, x, y = struct.unpack_from("<4H", data)
-    return f"{{ws_row={rows}, ws_col={columns}, ws_xpixel={x}, ws_ypixel={y}}}"
-
-
-_LOCAL = ("ISIG", "ICANON", "XCASE", "ECHO", "ECHOE", "ECHOK", "ECHONL", "NOFLSH", "IEXTEN", "ECHOCTL", "ECHOPRT",
-          "ECHOKE", "FLUSHO", "PENDIN", "TOSTOP", "EXTPROC")  # fmt: skip
-_input = flags(ioctls.TERMIOS_I)
-_output = flags(ioctls.TERMIOS_O)
-_control = flags(ioctls.TERMIOS_C)
-_local = flags(ioctls.TERMIOS_L, order=_LOCAL)
-_speed = named(ioctls.TERMIOS_SPEED, "B???")
-# Of c_oflag: shift, mask, name; each is a small number after its name.
-_DELAYS = ((8, 1, "NL"), (9, 3, "CR"), (11, 3, "TAB"), (13, 1, "BS"), (14, 1, "VT"), (15, 1, "FF"))
-
-
-def termios(data: bytes) -> str:
-    """Flags of a terminal (asm-generic/termbits.h)."""
-    bits_in, bits_out, control, local = struct.unpack_from("<4I", data)
-    delays = [f"{name}{bits_out >> shift & mask}" for shift, mask, name in _DELAYS]
-    rest_out = bits_out & ~sum(mask << shift for shift, mask, _name in _DELAYS)
-    out = "|".join([*delays, _output(rest_out)])
-    speed, input_speed = control & 0o10017, control >> 16 & 0o10017
-    words = [
-        _speed(speed),
-        *([f"{_speed(input_speed)}<<IBSHIFT"] if input_speed else []),
-        f"CS{5 + (control >> 4 & 3)}",
-    ]
-    words.append(_control(control & ~0o10017 & ~(0o10017 << 16) & ~0o60))
-    return f"{{c_iflag={_input(bits_in)}, c_oflag={out}, c_cflag={'|'.join(words)}, c_lflag={_local(local)}, ...}}"
-
-
 def linger(data: bytes) -> str:
     """Struct linger."""
     on, seconds = struct.unpack_from("<ii", data)
@@ -334,20 +275,6 @@ def ucred(data: bytes) -> str:
     """Struct ucred."""
     pid, uid, gid = struct.unpack_from("<iii", data)
     return f"{{pid={pid}, uid={uid}, gid={gid}}}"
-
-
-def statfs(data: bytes) -> str:
-    """Struct statfs."""
-    kind, size, *blocks, low, high, name_max, fragment, bits = struct.unpack_from("<qq5Qiiqqq", data)
-    names = ("f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree")
-    counts = ", ".join(f"{name}={value}" for name, value in zip(names, blocks, strict=True))
-    ids = f"f_fsid={{val=[{hexa(low & 0xFFFFFFFF)}, {hexa(high & 0xFFFFFFFF)}]}}"
-    end = f"f_namelen={name_max}, f_frsize={fragment}, f_flags={_statfs_flags(bits)}"
-    return f"{{f_type={_magic(kind)}, f_bsize={size}, {counts}, {ids}, {end}}}"
-
-
-_statfs_flags = flags(c.STATFS | {0x20: "ST_VALID"}, "ST_???", order=("ST_VALID",))
-_magic = named(c.FILE_SYSTEM)
 
 
 def tms(data: bytes) -> str:
@@ -380,12 +307,16 @@ def _date(data: bytes) -> str:
 KINDS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
     "timespec": (16, timespec), "timeval": (16, timeval), "itimerspec": (32, itimerspec), "itimerval": (32, itimerval),
     "timezone": (8, timezone), "two_timevals": (32, two_timevals), "utimes": (32, utimes), "rlimit": (16, rlimit),
-    "stat": (144, _stat_x86), "stat_generic": (128, _stat_generic), "statx": (256, statx), "rusage": (144, rusage),
+    "stat": (144, files.stat_x86), "stat_generic": (128, files.stat_generic), "statx": (256,
+    files.statx), "rusage": (144, rusage),
     "sysinfo": (112, sysinfo), "uname": (390, uname), "sigaction": (32, sigaction), "sigaltstack": (24, sigaltstack),
-    "open_how": (24, open_how), "siginfo": (48, siginfo), "statfs": (120, statfs),
+    "open_how": (24, files.open_how), "siginfo": (48, siginfo), "cap_header": (8, cap_header),
+    "cap_data": (24, cap_data), "statfs": (120, files.statfs),
     "int": (4, in_brackets), "unsigned": (4, unsigned_in_brackets), "long": (8, long_in_brackets), "tms": (32, tms),
+    "filters": (16, lambda data: "{{len={}, filter={:#x}}}".format(*struct.unpack_from("<H6xQ", data))),
 }  # fmt: skip
 # The same of one element.
 ARRAYS: Final[dict[str, tuple[int, Callable[[bytes], str]]]] = {
     "pollfd": (8, pollfd), "epoll_event": (12, epoll_event), "epoll_event_generic": (16, epoll_event),
+    "sembuf": (6, sembuf),
 }  # fmt: skip

@@ -157,7 +157,7 @@ class Tracer:
             self._object.resize("rings", self._processors)
             self._object.resize("threads", settings.threads)
             self._object.load()
-            self._maps = {name: self._object.map(name) for name in ("plans", "threads", "totals", "counts")}
+            self._maps = {name: self._object.map(name) for name in ("plans", "members", "threads", "totals", "counts")}
             self._state = self._object.map("state")
             self._enlist = runner(self._object.program("enlist"), "enlist")
             self._dismiss = runner(self._object.program("dismiss"), "dismiss")
@@ -206,6 +206,11 @@ class Tracer:
         """Traces these threads; with `from_exec` from their next execve on, which is told of."""
         for tid in tids:
             self._enlist(tid, from_exec)
+
+    def lists(self, tid: int) -> bool:
+        """Whether that thread is on the list: it was enlisted, or born to one who was."""
+        word = self._maps["members"].get((tid // 64).to_bytes(_WORD, "little")) or b""
+        return bool(int.from_bytes(word, "little") >> tid % 64 & 1)
 
     def dismiss(self, tids: Iterable[int]) -> None:
         """Does not trace these threads any more."""
@@ -271,6 +276,10 @@ class Tracer:
                 if flags & abi.IN_CALL:
                     found.append(Pending(int.from_bytes(key, "little"), nr, enter_ns, tuple(args)))
         return found
+
+    def met(self) -> set[int]:
+        """Threads that have made a call, or returned from one, since they are on the list; or were born."""
+        return {int.from_bytes(key, "little") for key in keys(self._maps["threads"].fd)}
 
     def known(self) -> int:
         """How many threads have made a call, or were born, since they are traced, and have not ended."""

@@ -180,7 +180,7 @@ class ConnectorSource(PollSource):
             return
         creator = books.alive.get(event.b) or self._meet(event.b)
         known = books.alive.get(event.d)
-        if known and known.flags & ProcFlag.GUESSED and self._is_told(known):
+        if known and known.flags & ProcFlag.GUESSED and self._is_told(known, now_ns):
             return
         if creator is None:
             self._meet(event.d)
@@ -190,14 +190,19 @@ class ConnectorSource(PollSource):
             self._suspect(entry, creator)
 
     @staticmethod
-    def _is_told(known: Entry) -> bool:
-        """Whether /proc told of the announced one already: then who has the pid now is the one that is known."""
+    def _is_told(known: Entry, born_ns: int) -> bool:
+        """Whether /proc told of the announced one already: then who has the pid now is the one that is known.
+
+        Of one within execve it does not tell who he is: but he was there after this birth, and no end was announced.
+        """
         stat = procfs.stat(known.pid)
-        return stat is not None and stat.start_ticks == known.key.start_ticks
+        if stat is None:
+            return known.live > 0 and known.counted_ns >= born_ns and procfs.exists(known.pid)
+        return stat.start_ticks == known.key.start_ticks
 
     def _meet(self, pid: int) -> Entry | None:
         """A process that events speak of and the books do not know."""
-        read_ns, stat = boot_ns(), procfs.stat(pid)
+        read_ns, stat = boot_ns(), procfs.stat(pid) or procfs.veiled(pid)
         if stat is None or stat.state in "ZX":
             return None
         self.books.adopted += 1

@@ -48,7 +48,7 @@ class Entry:
         "branch", "checked", "comm", "counted_ns", "ended", "exact", "exe", "exec_ns", "execs", "exit_code",
         "exit_ns", "family", "flags", "folded", "forks", "found_family", "found_ns", "generation", "held_ns", "key",
         "kids", "last_forks", "leads", "live", "lost_ns", "parent", "pid", "ppid", "skipped", "slots", "state",
-        "stopped_ns", "stops", "thread_forks", "tick_forks", "tick_ns", "uid",
+        "stopped_ns", "stops", "thread_forks", "tick_forks", "tick_ns", "uid", "within_exec",
     )  # fmt: skip
 
     def __init__(self, key: ProcessKey, parent: Entry | None, *, exact: bool) -> None:
@@ -65,6 +65,7 @@ class Entry:
         self.state = ""
         self.exe = (0, 0)
         self.leads: bool | None = False  # its session; None: not known
+        self.within_exec = False  # at the last look: who it is did not show
         self.ended = False  # its leader has exited, and holds a slot until it is reaped
 
     def groups(self) -> tuple[Pool, ...]:

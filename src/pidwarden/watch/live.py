@@ -150,7 +150,7 @@ class Live:
         if not met:
             self._look_closer(entry, stat)
         entry.ppid, entry.state, entry.comm = stat.ppid, stat.state, stat.comm
-        entry.counted_ns = read_ns
+        entry.counted_ns, entry.within_exec = read_ns, stat.start_ticks == procfs.VEILED
         ended = stat.state in "ZX"
         live = max(0, stat.threads - ended)
         if (live, ended) != (max(0, entry.live), entry.ended):
@@ -280,7 +280,7 @@ class Live:
 
     def stopped(self) -> list[Record]:
         """See :class:`~pidwarden.watch.base.Source`."""
-        return [e.record() for e in self.books.alive.values() if e.held_ns]
+        return self._publish([e for e in self.books.alive.values() if e.held_ns])
 
     def dump_records(self) -> memoryview:
         """See :class:`~pidwarden.watch.base.Source`."""

@@ -35,14 +35,14 @@ class Sweepable(Live):
 
     def loose(self) -> list[ProcessKey]:
         """See :class:`~pidwarden.watch.base.Swept`."""
-        return [e.key for e in self._held() if not e.held_ns and self._grows(e) and self._may_stop(e)]
+        return [e.key for e in self._held() if not e.held_ns and self._grows(e) and self._can_be_stopped(e)]
 
     def fresh(self, families: set[int] | None = None) -> list[ProcessKey]:
         """See :class:`~pidwarden.watch.base.Swept`."""
         born, self.books.fresh = self.books.fresh, []
         if families is not None:
             born = [e for e in born if e.family and e.family.id in families]
-        return [e.key for e in born if e.live > 0 and not e.held_ns and self._may_stop(e)]
+        return [e.key for e in born if e.live > 0 and not e.held_ns and self._can_be_stopped(e)]
 
     def interrupts(self) -> list[ProcessKey]:
         """See :class:`~pidwarden.watch.base.Swept`."""
@@ -60,10 +60,15 @@ class Sweepable(Live):
         if entry is None:
             return False
         wanted = entry.state == "R"
-        if not self.check(entry):
+        if not self.check(entry) and not self._waits_in_execve(entry):
             return False
         self._note(entry, boot_ns(), wanted=wanted)
         return True
+
+    def _waits_in_execve(self, entry: Entry) -> bool:
+        """Whether the kernel does not say who it is, but events do: it runs nothing before it stops."""
+        told = not self.sees_parents and entry.live > 0 and self.books.alive.get(entry.pid) is entry
+        return told and procfs.within_exec(f"{procfs.PROC}/{entry.pid}")
 
     def _note(self, entry: Entry, now_ns: int, *, wanted: bool) -> None:
         """It is stopped. Looks tell of no fork: who was running counts as about to do it again."""
@@ -143,6 +148,10 @@ class Sweepable(Live):
         if entry.flags & _NOT_STOPPED or entry.pid == os.getpid():
             return False
         return not (entry.flags & ProcFlag.SHELL and entry.execs and self._leads_terminal(entry))
+
+    def _can_be_stopped(self, entry: Entry) -> bool:
+        """Whether it may be, and that can be confirmed: looks do not tell who is within execve."""
+        return not (self.sees_parents and entry.within_exec) and self._may_stop(entry)
 
     def _everybody(self) -> Iterator[int]:
         """Pids of all that we can see or have heard of, and that may run."""

@@ -1,0 +1,82 @@
+"""strace and we on the same run of a program: the same calls in the same order, the same text, for each thread.
+
+What differs and may is in DIFFERENCES, with the reason; nothing else does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+import pytest
+import traceprograms
+from samekit import run_of_both, threads
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+
+def _without(pattern, text=""):
+    compiled = re.compile(pattern)
+    return lambda lines: [compiled.sub(text, line) for line in lines]
+
+
+def _no_line(pattern):
+    compiled = re.compile(pattern)
+    return lambda lines: [line for line in lines if not compiled.match(line)]
+
+
+def _no_leader_before_exec(lines):
+    """Without the end of a thread that another one of its process takes the number of."""
+    after = [*lines[1:], ""]
+    return [x for x, y in zip(lines, after, strict=True) if not (x.startswith("+++ exited") and "superseded" in y)]
+
+
+def _same(lines):
+    return lines
+
+
+# What is done to strace's lines, to ours, and why they cannot be the same.
+DIFFERENCES = (
+    (_without(r"^rt_sigreturn\(\{mask=.*?\}\)", "rt_sigreturn()"), _same,
+     "the mask that comes back lies on the stack: no argument leads to it"),
+    (_no_line(r"--- stopped by "), _same, "a stop is told to who traces by ptrace, and is no signal that is delivered"),
+    (_same, _without(r" <(never entered: denied, as by seccomp|begun before the trace)>$"), "strace does not say that"),
+    (_same, _no_leader_before_exec, "strace shows of the thread whose number execve takes only that it was superseded"),
+    (_without(r"\{sigmask=[^}]*, sigsetsize=", "{sigmask=?, sigsetsize="),
+     _without(r"\{sigmask=[^}]*, sigsetsize=", "{sigmask=?, sigsetsize="),
+     "of pselect6 a pointer leads to a pointer, and we follow the first"),
+    (_without(r" => \{[^}]*pidfd=\[\d+\][^}]*\}"), _without(r" => \{[^}]*pidfd=\[\d+\][^}]*\}"),
+     "the same: of clone3's struct"),
+)  # fmt: skip
+# Of a pair of lines: strace's is as good as ours if it fits this.
+_ENTRIES = re.compile(r" /\* (\d+)(\+?) entries \*/")
+
+
+def _is_as_good(theirs, ours):
+    """Two lines that differ and say the same as far as one of the two can know it."""
+    if theirs.endswith(" = ?"):  # it was killed in that call, or right after: strace did not see its result
+        return theirs.partition("(")[0] == ours.partition("(")[0]
+    entries, counted = _ENTRIES.search(theirs), _ENTRIES.search(ours)
+    if entries and counted and counted[2]:  # the first 4096 bytes of a folder's entries are looked at
+        return int(counted[1]) <= int(entries[1]) and _ENTRIES.sub("", theirs) == _ENTRIES.sub("", ours)
+    return False
+
+
+def comparable(theirs, ours):
+    """The lines of a thread, so that all that still differs is an error."""
+    for change_theirs, change_ours, _why in DIFFERENCES:
+        theirs, ours = change_theirs(theirs), change_ours(ours)
+    if len(theirs) == len(ours):
+        theirs = [y if _is_as_good(x, y) else x for x, y in zip(theirs, ours, strict=True)]
+    return theirs, ours
+
+
+@pytest.mark.parametrize("name", traceprograms.NAMES)
+def test_a_program_as_strace_shows_it(name, tmp_path):
+    pid, by_strace, by_us = run_of_both(traceprograms.argv_of(name), tmp_path)
+    theirs, ours = threads(by_strace, pid), threads(by_us, pid)
+    differing = []
+    for tid in sorted(theirs.keys() | ours.keys()):
+        pair = comparable(theirs.get(tid, []), ours.get(tid, []))
+        differing += difflib.unified_diff(*pair, f"strace {tid}", f"pidwarden {tid}", lineterm="", n=1)
+    assert not differing, "\n".join(differing[:60])
