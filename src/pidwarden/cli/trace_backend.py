@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from pidwarden.trace.tracer import Count, Pending, Tallies, Total
 
 _RINGS_BYTES, _LEAST_RING, _MOST_RING = 128 << 20, 1 << 20, 16 << 20
+# Calls made all the time whose structures have no text of anybody's, or none that is shown.
+_HOT = (
+    "stat lstat fstat newfstatat statx getdents getdents64 wait4 waitid poll ppoll select pselect6 epoll_wait epoll_pwait "
+    "epoll_ctl rt_sigaction rt_sigprocmask clock_gettime nanosleep clock_nanosleep futex prlimit64 getrandom"
+)
+_NUMBERS = frozenset(_HOT.split())
 MOST_BYTES = abi.PIECE_BYTES - 1
 
 
@@ -84,7 +90,7 @@ class Backend:
         for arg, each in enumerate(plan.args):
             if each.kind in (abi.STRING, abi.STRINGS):
                 self._kinds[nr, arg] = redact.STRING
-            elif (each.kind == abi.BYTES and not each.by) or name.startswith("getdents"):  # structures
+            elif each.kind == abi.BYTES and name in _NUMBERS:
                 self._kinds[nr, arg] = redact.NO_TEXT
 
     def _packed(self, wanted: Filter) -> dict[int, bytes]:
