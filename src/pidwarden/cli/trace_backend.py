@@ -29,7 +29,7 @@ _RINGS_BYTES, _LEAST_RING, _MOST_RING = 128 << 20, 1 << 20, 16 << 20
 # Calls made all the time whose structures have no text of anybody's, or none that is shown.
 _HOT = (
     "stat lstat fstat newfstatat statx getdents getdents64 wait4 waitid poll ppoll select pselect6 epoll_wait "
-    "epoll_pwait epoll_ctl rt_sigaction rt_sigprocmask clock_gettime nanosleep clock_nanosleep futex prlimit64 getrandom"
+    "epoll_pwait epoll_ctl rt_sigaction rt_sigprocmask clock_gettime nanosleep clock_nanosleep futex prlimit64"
 )
 _NUMBERS = frozenset(_HOT.split())
 MOST_BYTES = abi.PIECE_BYTES - 1
