@@ -13,7 +13,8 @@ from pidwarden.trace.event import Event, Piece
 from pidwarden.trace.redact import BYTES, NO_TEXT, STRING, Redactor
 
 CANARY = b"Xk7CANARY9q"
-TOLD_BY_THEIR_LENGTH = (b"ghp_%s0123456789", b"sk-%s0123456789", b"https://%s0123456789@github.com/x.git",
+TOLD_BY_THEIR_LENGTH = (b"/tmp/%s.password", b"/home/u/%s-token", b"echo %s | sudo -S id",
+                        b"printf '%s' | docker login --password-stdin", b"ghp_%s0123456789", b"sk-%s0123456789", b"https://%s0123456789@github.com/x.git",
                         b"postgres://u:a@%s@db/x")  # fmt: skip
 BASIC = base64.b64encode(b"joe:" + CANARY)
 
@@ -37,6 +38,11 @@ BASIC = base64.b64encode(b"joe:" + CANARY)
         b"-----BEGIN OPENSSH PRIVATE KEY-----\n%s\n-----END OPENSSH PRIVATE KEY-----", b"bearer %s", b"sig=%s&x",
         b"password = a b %s\n", b'password="a\\"b%s"', b"PASSWORD:%s", b"userPassword: %s", b"db_password2=%s",
         b"openssl rsa -passin pass:%s", b"root:$6$salt$%s:19000:", b"eyJhbGciOiJIUzI1NiJ9.%s.x", b"ghp_%s0123456789",
+        b"[sudo] password for joe: %s\n", b"Password for 'https://joe@h': %s", b"aws configure set aws_secret_key %s",
+        b"echo %s | sudo -S id", b"printf '%s' | docker login --password-stdin", b"htpasswd -b f joe %s",
+        b"x --pass %s",
+        b"smbclient -U joe%%%s //h/s", b"unzip -P %s a.zip", b"openssl enc -aes -k %s", b"xauth add :0 . %s",
+        b"requirepass %s\n", b"sid=%s;", b"/tmp/%s.password", b"/home/u/%s-token", b"redis-cli -h x -a %s",
         b"sk-%s0123456789", b"AKIA0123456789 secret=%s",
     ],
 )  # fmt: skip
@@ -89,6 +95,11 @@ def test_what_is_no_secret_stays(harmless):
         ("ssh -p 2222 h", "ssh -p 2222 h"),
         ("x --api-key k --auth a --pin 12", "x --api-key <redacted> --auth <redacted> --pin <redacted>"),
         ("7z x -psecret a.7z", "7z x -p<redacted> a.7z"),
+        ("timeout 5 redis-cli -a pw", "timeout 5 redis-cli -a <redacted>"),
+        ("htpasswd -b f joe pw", "htpasswd -b f joe <redacted>"),
+        ("smbclient -U joe%pw //h/s", "smbclient -U joe%<redacted> //h/s"),
+        ("lftp -u joe,pw h", "lftp -u <redacted> h"),
+        ("ps -u root,daemon", "ps -u root,daemon"),
         ("gcc -pthread -passes", "gcc -pthread -passes"),
     ],
 )
