@@ -119,6 +119,8 @@ def test_a_secret_is_in_no_output_unless_asked_for(tmp_path):
 
     def outputs(*options):
         file = tmp_path / "trace"
+        file.touch()
+        file.chmod(0o644)
         done = trace(*options, "-o", str(file), "--", "sh", "-c", script, env=environment)
         assert done.returncode == 0, done.stderr
         assert file.stat().st_mode & 0o777 == 0o600

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from pidwarden.trace import abi, secrets
 from pidwarden.trace.event import Event, Piece
-from pidwarden.trace.redact import Redactor
+from pidwarden.trace.redact import BYTES, NO_TEXT, STRING, Redactor
 
 CANARY = b"Xk7CANARY9q"
-TOLD_BY_THEIR_LENGTH = (b"ghp_%s0123456789", b"sk-%s0123456789", b"https://%s0123456789@github.com/x.git",
+TOLD_BY_THEIR_LENGTH = (b"/tmp/%s.password", b"/home/u/%s-token", b"echo %s | sudo -S id",
+                        b"printf '%s' | docker login --password-stdin", b"ghp_%s0123456789", b"sk-%s0123456789", b"https://%s0123456789@github.com/x.git",
                         b"postgres://u:a@%s@db/x")  # fmt: skip
 BASIC = base64.b64encode(b"joe:" + CANARY)
 
@@ -37,6 +38,11 @@ BASIC = base64.b64encode(b"joe:" + CANARY)
         b"-----BEGIN OPENSSH PRIVATE KEY-----\n%s\n-----END OPENSSH PRIVATE KEY-----", b"bearer %s", b"sig=%s&x",
         b"password = a b %s\n", b'password="a\\"b%s"', b"PASSWORD:%s", b"userPassword: %s", b"db_password2=%s",
         b"openssl rsa -passin pass:%s", b"root:$6$salt$%s:19000:", b"eyJhbGciOiJIUzI1NiJ9.%s.x", b"ghp_%s0123456789",
+        b"[sudo] password for joe: %s\n", b"Password for 'https://joe@h': %s", b"aws configure set aws_secret_key %s",
+        b"echo %s | sudo -S id", b"printf '%s' | docker login --password-stdin", b"htpasswd -b f joe %s",
+        b"x --pass %s",
+        b"smbclient -U joe%%%s //h/s", b"unzip -P %s a.zip", b"openssl enc -aes -k %s", b"xauth add :0 . %s",
+        b"requirepass %s\n", b"sid=%s;", b"/tmp/%s.password", b"/home/u/%s-token", b"redis-cli -h x -a %s",
         b"sk-%s0123456789", b"AKIA0123456789 secret=%s",
     ],
 )  # fmt: skip
@@ -89,6 +95,11 @@ def test_what_is_no_secret_stays(harmless):
         ("ssh -p 2222 h", "ssh -p 2222 h"),
         ("x --api-key k --auth a --pin 12", "x --api-key <redacted> --auth <redacted> --pin <redacted>"),
         ("7z x -psecret a.7z", "7z x -p<redacted> a.7z"),
+        ("timeout 5 redis-cli -a pw", "timeout 5 redis-cli -a <redacted>"),
+        ("htpasswd -b f joe pw", "htpasswd -b f joe <redacted>"),
+        ("smbclient -U joe%pw //h/s", "smbclient -U joe%<redacted> //h/s"),
+        ("lftp -u joe,pw h", "lftp -u <redacted> h"),
+        ("ps -u root,daemon", "ps -u root,daemon"),
         ("gcc -pthread -passes", "gcc -pthread -passes"),
     ],
 )
@@ -105,7 +116,7 @@ class Traced:
     """A redactor that is given calls by name."""
 
     def __init__(self):
-        self.redactor = Redactor(lambda nr, arg: (nr, arg) in ((257, 1), (59, 0)))
+        self.redactor = Redactor(lambda nr, arg: STRING if (nr, arg) in ((257, 1), (59, 0)) else BYTES)
 
     def call(self, name, *pieces, fd=3, tgid=1, kind=abi.RETURN, args=None):
         found = tuple(p if isinstance(p, Piece) else Piece(1, 0, 0, p) for p in pieces)
@@ -123,9 +134,14 @@ def test_a_buffer_keeps_its_length_and_a_string_need_not():
     assert Traced().one("connect", b"\x01\x00/run/token-AbC123\0") == b"\x01\x00/run/token-******\0"
 
 
+def test_structures_are_left_alone():
+    event = Event(1, 0, 1, 1, abi.RETURN, 5, 0, 0, 0, 0, (0,) * 6, (Piece(1, 0, 0, b"password=x"),))
+    assert Redactor(lambda _nr, _arg: NO_TEXT).event(event, "fstat") is event
+
+
 def test_a_record_without_secrets_is_the_same():
     event = Event(1, 0, 1, 1, abi.RETURN, 257, 0, 0, 0, 0, (0,) * 6, (Piece(1, 0, 0, b"/etc/passwd"),))
-    assert Redactor(lambda _nr, _arg: True).event(event, "openat") is event
+    assert Redactor(lambda _nr, _arg: STRING).event(event, "openat") is event
 
 
 @pytest.mark.parametrize("at", range(1, 30))
@@ -222,7 +238,7 @@ def test_keys_of_the_kernel_are_never_shown():
 
 def test_names_of_processes():
     event = Event(1, 0, 1, 1, abi.EXEC, 0, 0, 0, 0, 0, (1,) * 6, (Piece(0, 0, 0, b"token-AbC123XY\0\0"),))
-    assert b"AbC123" not in Redactor(lambda _nr, _arg: True).event(event, "read").pieces[0].data
+    assert b"AbC123" not in Redactor(lambda _nr, _arg: STRING).event(event, "read").pieces[0].data
 
 
 @settings(max_examples=100)

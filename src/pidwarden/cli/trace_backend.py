@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from pidwarden.kernel import callformats, evidence, procfs
 from pidwarden.model.text import escape
-from pidwarden.trace import abi, capture
+from pidwarden.trace import abi, capture, redact
 from pidwarden.trace.decode import Decoder, signatures
 from pidwarden.trace.descriptors import CHANGE, NamingDecoder
 from pidwarden.trace.enlist import Enlisting
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from pidwarden.trace.tracer import Count, Pending, Tallies, Total
 
 _RINGS_BYTES, _LEAST_RING, _MOST_RING = 128 << 20, 1 << 20, 16 << 20
+# Calls made all the time whose structures have no text of anybody's, or none that is shown.
+_HOT = (
+    "stat lstat fstat newfstatat statx getdents getdents64 wait4 waitid poll ppoll select pselect6 epoll_wait "
+    "epoll_pwait epoll_ctl rt_sigaction rt_sigprocmask clock_gettime nanosleep clock_nanosleep futex prlimit64"
+)
+_NUMBERS = frozenset(_HOT.split())
 MOST_BYTES = abi.PIECE_BYTES - 1
 
 
@@ -42,7 +48,7 @@ class Backend:
         self._names: dict[int, str] = {}
         for kind, names in enumerate(CALLS.get(machine, ())):
             self._names |= {abi.CALLS * kind + number: name for number, name in names.items() if number < abi.CALLS}
-        self._plans: dict[int, capture.Plan] = {}
+        self._kinds: dict[tuple[int, int], int] = {}
 
     def calls(self) -> dict[str, Sequence[tuple[str, str]]]:
         """Every call of this machine: types and names of its arguments, none where they are not known."""
@@ -76,10 +82,16 @@ class Backend:
                     names[None] = procfs.link(pid, "cwd")
                 decoder.learn(pid, {fd: self._clean(escape(os.fsencode(name))) for fd, name in names.items()})
 
-    def is_string(self, nr: int, arg: int) -> bool:
-        """Whether what that argument points to ends with a nul byte."""
-        plan = self._plans.get(nr)
-        return plan is not None and arg < abi.ARGS and plan.args[arg].kind in (abi.STRING, abi.STRINGS)
+    def kind(self, nr: int, arg: int) -> int:
+        """What an argument of a call points to, as a redactor wants to know it."""
+        return self._kinds.get((nr, arg), redact.BYTES)
+
+    def _know(self, nr: int, name: str, plan: capture.Plan) -> None:
+        for arg, each in enumerate(plan.args):
+            if each.kind in (abi.STRING, abi.STRINGS):
+                self._kinds[nr, arg] = redact.STRING
+            elif each.kind == abi.BYTES and name in _NUMBERS:
+                self._kinds[nr, arg] = redact.NO_TEXT
 
     def _packed(self, wanted: Filter) -> dict[int, bytes]:
         found = {}
@@ -88,7 +100,7 @@ class Backend:
             name = self.decoder.name(nr)
             shown = wanted.wants(name)
             if shown or (self._args.y and name in CHANGE):
-                self._plans[nr] = plan
+                self._know(nr, name, plan)
                 found[nr] = plan._replace(traced=not self._args.c, counted=shown).pack()
         return found
 

@@ -175,7 +175,7 @@ class _Session:
     ) -> None:
         self._args, self._backend, self._wanted, self._whom = args, backend, wanted, whom
         self._output, self._child, self._trace = output, child, trace
-        self._redactor = None if args.no_redact else Redactor(backend.is_string)
+        self._redactor = None if args.no_redact else Redactor(backend.kind)
         if args.y:
             backend.name_descriptors(wanted, self._redactor.text if self._redactor else str)
         self._began_ns = boot_ns()

@@ -80,7 +80,7 @@ class Lines:
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
-    def feed(self, events: Sequence[Event], pending: Iterable[Pending] = (), now_ns: int = 0) -> list[str]:
+    def feed(self, events: Sequence[Event], pending: Sequence[Pending] = (), now_ns: int = 0) -> list[str]:
         """The lines of some records. `pending`: calls that threads sit in at `now_ns`, after these records."""
         until = max(events[-1].ns if events else 0, now_ns - TICK_NS)
         out: list[str] = []
@@ -92,10 +92,10 @@ class Lines:
         self._seen_ns = max(self._seen_ns, until)
         return out
 
-    def _in_order(self, events: Sequence[Event], pending: Iterable[Pending], until: int) -> Iterable[Event]:
+    def _in_order(self, events: Sequence[Event], pending: Sequence[Pending], until: int) -> Iterable[Event]:
         """With entries put in where there was no record of one."""
-        if self._style.whole:
-            return events
+        if self._style.whole or (not pending and not self._held and _of_one(events)):
+            return events  # nobody comes between
         entries = [
             _entry(e, e.nr, e.enter_ns)
             for e in events
@@ -180,6 +180,18 @@ class Lines:
         return len(self._decoder.arguments(enter, done)) > shown
 
     def _return(self, event: Event, out: list[str]) -> None:
+        if event.flags or self._held or event.tid in self._open or event.tid in self._sitting:
+            self._end_of_call(event, out)
+            return
+        name, decoder, style = self._name(event), self._decoder, self._style  # most come alone
+        if not self._wanted(name):
+            self._end_of_call(event, out)
+            return
+        text = f"{self._leader(event.tid, event.enter_ns)}{name}({', '.join(decoder.arguments(None, event))})"
+        took = f" <{seconds_text(event.ns - event.enter_ns)}>" if style.took else ""
+        out.append(f"{text.ljust(style.column - 1)}{decoder.result(event)}{took}")
+
+    def _end_of_call(self, event: Event, out: list[str]) -> None:
         name = self._name(event)
         opened = self._open.pop(event.tid, None)
         before = self._sitting.pop(event.tid, None)
@@ -328,6 +340,11 @@ _TAKES: Final = {
     SIGNAL: Lines._signal,  # noqa: SLF001
     EXIT: Lines._exit,  # noqa: SLF001
 }
+
+
+def _of_one(events: Sequence[Event]) -> bool:
+    """Whether they are all of one thread."""
+    return all(event.tid == events[0].tid for event in events)
 
 
 def _entry(event: Event, nr: int, ns: int, args: tuple[int, ...] | None = None) -> Event:

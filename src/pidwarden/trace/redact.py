@@ -35,6 +35,7 @@ _PROMPT = re.compile(_WORDS + rb"[^\r\n]{0,80}[:?>]?[ \t]*(?:\x1b\[[0-9;?]*[a-z]
 _CHALLENGE = re.compile(rb"(?:^|\n)(?:334 |\+ )[^\n]*\r?\n$")
 _VALUE_END = re.compile(rb"[\s&\"';,\x00]")
 _LINE_END = re.compile(rb"[\r\n\x00]")
+NO_TEXT, BYTES, STRING = range(3)
 _TAIL: Final = 256  # bytes kept of what a descriptor carried last
 _STREAMS: Final = 4096  # descriptors remembered
 _KNOWN: Final = 64  # secrets remembered
@@ -63,12 +64,13 @@ class _Shown(NamedTuple):
 class Redactor:
     """Give it every record, in order, with the name of its call."""
 
-    def __init__(self, is_string: Callable[[int, int], bool]) -> None:
-        """`is_string`: whether an argument (number of the call, position) ends with a nul byte: its length is free.
+    def __init__(self, kind: Callable[[int, int], int]) -> None:
+        """`kind`: what an argument (number of the call, position) points to: STRING, BYTES or NO_TEXT.
 
-        Elsewhere the call's result or another argument says the length, and a secret is replaced by as many stars.
+        A string ends with a nul byte: its length is free. Of bytes the call's result or another argument says the
+        length, and a secret is replaced by as many stars.
         """
-        self._is_string = is_string
+        self._kind = kind
         self._streams: dict[tuple[int, int, bool], _Stream] = {}  # by tgid, descriptor, whether it is read
         self._stdin = False  # somebody asked on the terminal, and who reads it may be another
         self._known: list[bytes] = []
@@ -109,10 +111,13 @@ class Redactor:
         return found
 
     def _piece(self, piece: Piece, event: Event, name: str) -> Piece:
+        kind = self._kind(event.nr, piece.arg) if name else BYTES
+        if kind == NO_TEXT:
+            return piece
         found = self._spans(piece.data)
         if not found:
             return piece
-        free = bool(name) and (piece.part > 0 or self._is_string(event.nr, piece.arg))
+        free = bool(name) and (piece.part > 0 or kind == STRING)
         return piece._replace(data=secrets.without(piece.data, found, same_length=not free))
 
     def _arguments(self, event: Event) -> tuple[Piece, ...]:
