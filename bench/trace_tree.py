@@ -1,8 +1,8 @@
 """A tree of which a part was forked before somebody traces it: how many of its marked calls does each tool see?
 
-Run as root: ``python bench/trace_tree.py``. In turn: `pidwarden trace`, strace and perf trace, if they are there. The tree
-forks all the time (tests/props/marks.c); each of its processes and threads makes one marked call when all are attached.
-Prints Markdown.
+Run as root: ``python bench/trace_tree.py``. In turn: `pidwarden trace`, strace and perf trace, if they are there. The
+tree forks all the time (tests/props/marks.c); each of its processes and threads makes one marked call when the tool is
+attached. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ CALL = "access"
 
 
 class Tool(NamedTuple):
-    """How it is started, given a process and a file; and whether it is attached, given its process, the
-    tree's, and what it has said."""
+    """How it is started, given a process and a file; whether it is attached, given its process, that one, its words."""
 
     name: str
     argv: Callable[[int, str], list[str]]
