@@ -22,6 +22,11 @@ need busybox busybox true
 need nftables nft --version
 need conntrack conntrack --version
 need iproute2 ip -V
+need strace strace --version
+need git git --version
+need curl curl --version
+need make make --version
+need perl perl -v
 wanted=""
 # Only the tests in virtual machines need it, and where it cannot be had they are skipped.
 qemu-system-x86_64 --version >/dev/null 2>&1 || wanted=" qemu-system-x86"

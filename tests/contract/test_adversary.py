@@ -15,7 +15,7 @@ import sys
 import time
 
 import pytest
-from guardkit import DEADLINE, GuardProcess, bomb, c_bomb, detach, guard, members, pen
+from guardkit import DEADLINE, IN_GUEST, GuardProcess, bomb, c_bomb, detach, guard, members, pen
 from kit import prop, stat_of, until
 from sourcekit import is_unhurt
 
@@ -108,7 +108,7 @@ def test_a_way_around_it_ends_within_its_bound_and_dies_to_the_last(way, tmp_pat
 def test_set_off_while_the_guard_starts(tmp_path):
     """Between the walk over those who are there, the hooks and the limits there is no moment to slip through."""
     # Where a processor is emulated, more that spin keep the guard from starting at all.
-    cap = 700 if os.environ.get("PIDWARDEN_IN_GUEST") else CAP
+    cap = HOLD_AT + 150 if IN_GUEST else CAP
     with cage(cap) as made, bomb(made, *c_bomb("setsid")):
         with guard(*patient(tmp_path)) as running:
             until(is_over(running, made), "the bomb to be dead", DEADLINE)

@@ -11,10 +11,12 @@ import sys
 
 import pytest
 from guardkit import guard
-from kit import stat_of, until
+from kit import child, stat_of, until
 
+from pidwarden.diagnose.cause import Cause
 from pidwarden.drill import lessons
 from pidwarden.guard.control import ask
+from pidwarden.guard.rules import parents
 from pidwarden.model.text import escape
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -248,6 +250,13 @@ def test_a_table_is_told_of_before_it_is_full(watching):
         child.said()
         until(lambda: of("over"), "its end", 60)
         assert len(of("begins")) == 1
+
+
+def test_a_namespace_that_dies_is_told_from_one_that_is_only_traced():
+    with child("zombie", "dying", group=True) as keeper:
+        init, member = keeper.said()
+        found = parents.why(init, [(member, stat_of(member).start_ticks)], None)
+        assert (found.cause, found.sure) == (Cause.NAMESPACE_DYING, True)
 
 
 def test_what_is_allowed_is_done_step_by_step_and_no_further(tmp_path):

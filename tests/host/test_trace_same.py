@@ -62,10 +62,26 @@ def _is_as_good(theirs, ours):
     return False
 
 
+def _was_killed(lines):
+    return len(lines) > 1 and lines[-1].startswith("+++ ") and not lines[-2].startswith(("exit(", "exit_group("))
+
+
+def _but_for_the_last(lines, other):
+    """Without what came right before the end, if the thread was killed and only one of the two saw it.
+
+    Who is stopped by strace, before a call or before a signal is delivered, is killed right there: strace has seen that
+    signal and we have not, we see that the call was never made and strace has not.
+    """
+    if len(lines) == len(other) + 1 and lines[-1] == other[-1] and _was_killed(other):
+        return [*lines[:-2], lines[-1]]
+    return lines
+
+
 def comparable(theirs, ours):
     """The lines of a thread, so that all that still differs is an error."""
     for change_theirs, change_ours, _why in DIFFERENCES:
         theirs, ours = change_theirs(theirs), change_ours(ours)
+    theirs, ours = _but_for_the_last(theirs, ours), _but_for_the_last(ours, theirs)
     if len(theirs) == len(ours):
         theirs = [y if _is_as_good(x, y) else x for x, y in zip(theirs, ours, strict=True)]
     return theirs, ours

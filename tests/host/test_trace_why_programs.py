@@ -188,7 +188,7 @@ def test_nobody_of_that_number():
     done = pidwarden_cli("trace", "--why", str(gone_pid()))
     assert "no such process" in one_sentence(done, 1)
     assert "is not a process id" in one_sentence(pidwarden_cli("trace", "--why", "x"), 2)
-    assert "nobody is named" in one_sentence(pidwarden_cli("trace"), 2)
+    assert "nobody is meant" in one_sentence(pidwarden_cli("trace"), 2)
     assert "another one now" in one_sentence(pidwarden_cli("trace", "--why", "1@77"), 1)
 
 

@@ -159,9 +159,10 @@ print `echo back`; open(F, ">f"); flock(F, 2); print F "x" x 9000; close F; rena
 opendir(D, "/"); my @all = readdir D; eval { alarm 1; select(undef, undef, undef, 0.01); alarm 0 }; system("exit 2"); kill 0, $$;
 """
 _DD = "dd if=/dev/zero of=f bs=512 count=20 conv=fsync status=none; dd if=f of=/dev/full bs=4k count=1 2>&1; dd if=f bs=1 count=30 skip=3 status=none | od -c; truncate -s 3 f; cp -a f g; mv g h; stat h"
+# Time between the signals: what becomes of a call that a signal meets at its entry is up to the tracer that stops it.
 _SIGNALS = """
 sleep 10 & sleep 10 & first=$!
-kill -STOP $first; kill -CONT $first; kill -KILL $first
+sleep 0.3; kill -STOP $first; sleep 0.2; kill -CONT $first; sleep 0.2; kill -KILL $first
 timeout -s INT 0.05 sleep 10; timeout 0.05 sh -c 'trap "" TERM; sleep 0.1; exit 5'; kill %1 || kill $(jobs -p); wait; env -i sh -c 'kill -SEGV $$'
 """
 

@@ -236,14 +236,13 @@ PROPS = [
 ]  # fmt: skip
 # Who reaps, only late: whatever is seen of them is gone at the second look.
 NEAR = [Prop("slow", "transient", (), usr1), Prop("signalfd", "transient", (), usr1)]
-if has_freezer(2):
-    PROPS += [
-        Prop("frozen-v2", "parent-frozen", (), frozen(2), "frozen 1"),
-        Prop("frozen-above", "parent-frozen", (), frozen(2, above=True), "above"),
-        Prop("frozen-stopped", "parent-frozen", ("parent-stopped",), frozen(2, stop=True), "stopped"),
-    ]
-if has_freezer(1):
-    PROPS += [Prop("frozen-v1", "parent-frozen", (), frozen(1), "FROZEN")]
+ABSENT = []  # what this machine has no freezer for
+(PROPS if has_freezer(2) else ABSENT).extend([
+    Prop("frozen-v2", "parent-frozen", (), frozen(2), "frozen 1"),
+    Prop("frozen-above", "parent-frozen", (), frozen(2, above=True), "above"),
+    Prop("frozen-stopped", "parent-frozen", ("parent-stopped",), frozen(2, stop=True), "stopped"),
+])  # fmt: skip
+(PROPS if has_freezer(1) else ABSENT).append(Prop("frozen-v1", "parent-frozen", (), frozen(1), "FROZEN"))
 
 
 def _sleeper(pid: int) -> int:
