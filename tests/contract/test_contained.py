@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from guardkit import DEADLINE, c_bomb, guard, members, pen
+from guardkit import DEADLINE, IN_GUEST, c_bomb, guard, members, pen
 from kit import until
 from sourcekit import SOURCES, is_unhurt
 
@@ -38,9 +38,12 @@ def command(shape: str) -> list[str]:
 
 @contextlib.contextmanager
 def patient(tmp_path):
-    """A guard's configuration that gives the dying time: on a machine that is busy, an exit takes its time as well."""
+    """A guard's configuration that gives the dying time: on a machine that is busy, an exit takes its time as well.
+
+    Where a processor is emulated, a bomb's first process may be a second old when it has loaded.
+    """
     path = tmp_path / "pidwarden.toml"
-    path.write_text("kill_timeout = 50.0\n")
+    path.write_text("kill_timeout = 50.0\n" + "branch_age = 10.0\n" * IN_GUEST)
     yield ["--config", str(path)]
 
 

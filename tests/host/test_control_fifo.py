@@ -15,7 +15,7 @@ import time
 import pytest
 from cli_kit import guard as limited
 from cli_kit import sleeper
-from guardkit import GuardProcess, bomb, c_bomb, detach, guard, leftovers, members, pen, start, tree
+from guardkit import IN_GUEST, GuardProcess, bomb, c_bomb, detach, guard, leftovers, members, pen, start, tree
 from kit import child, stat_of, until
 from shellkit import SHELLS, Typed
 
@@ -297,7 +297,7 @@ def test_an_alarm_is_answered_while_garbage_comes_in():
                 killed = running.wait("killed")
                 assert killed["survivors"] == 0
                 assert killed["held_ms"] == 0
-                if not os.environ.get("PIDWARDEN_IN_GUEST"):  # whose times say nothing (docs/adr/0014)
+                if not IN_GUEST:  # whose times say nothing (docs/adr/0014)
                     assert killed["dead_ms"] < 5000
                 assert made.peak() <= 600
                 assert root.wait() == -signal.SIGKILL

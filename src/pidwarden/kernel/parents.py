@@ -14,7 +14,10 @@ from pidwarden.model.key import TICK_NS, ProcessKey
 from pidwarden.model.zombie import Freeze, Parent, Sleep, Thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pidwarden.kernel.evidence import Read
+    from pidwarden.model.task import Status
 
 THREADS = 128  # of one parent that are looked at
 _STAT_BYTES = 1500
@@ -36,29 +39,41 @@ def parent(pid: int, read: Read | None = None, machine: str = "", root: str = PR
     status = evidence.status(evidence.path(pid, root=root))
     if not data or not status:
         return None
-    end = data.rindex(b")")
-    fields = data[end + 2 :].split()
     tids = evidence.threads(pid, root)
     # A dead leader has neither descriptors nor namespaces any more, nor (in v1) its cgroup: another thread has them.
     alive = pid if status.state not in _DEAD else next((t for t in tids if _lives(pid, t, root)), pid)
     looked = [_thread(pid, tid, alive, read, machine or os.uname().machine, root) for tid in tids[:THREADS]]
-    cminflt, cutime, cstime = int(fields[8]), int(fields[13]), int(fields[14])
+    return by_stat(data, status)._replace(
+        threads=living(looked),
+        unseen=max(0, len(tids) - THREADS),
+        signalfd=_signalfd(alive, root),
+        freeze=frozen(alive, root),
+        pidns=namespaces.pid_namespace(alive, root),
+        cgroup=cgroup.path_in(alive, "name=systemd", root) or cgroup.path_in(alive, cgroup.V2, root) or "",
+    )
+
+
+def by_stat(data: bytes, status: Status) -> Parent:
+    """What a line of ``stat`` tells of a parent (proc_pid_stat(5)); of its threads and places nothing yet."""
+    end = data.rindex(b")")
+    fields = data[end + 2 :].split()
+    cminflt, cutime, cstime, flags = int(fields[8]), int(fields[13]), int(fields[14]), int(fields[6])
     return Parent(
-        ProcessKey(pid, int(fields[19]) * TICK_NS),
+        ProcessKey(int(data[: data.index(b"(")]), int(fields[19]) * TICK_NS),
         data[data.index(b"(") + 1 : end],
         int(fields[1]),
         int(fields[2]),
         status,
-        [t for t in looked if t and t.state not in _DEAD],
-        max(0, len(tids) - THREADS),
-        bool(cminflt or cutime or cstime),
-        bool(int(fields[6]) & _PF_FORKNOEXEC),
-        bool(int(fields[6]) & _PF_EXITING),
-        _signalfd(alive, root),
-        frozen(alive, root),
-        namespaces.pid_namespace(alive, root),
-        cgroup=cgroup.path_in(alive, "name=systemd", root) or cgroup.path_in(alive, cgroup.V2, root) or "",
+        (),
+        waited=bool(cminflt or cutime or cstime),
+        copy=bool(flags & _PF_FORKNOEXEC),
+        exiting=bool(flags & _PF_EXITING),
     )
+
+
+def living(threads: Iterable[Thread | None]) -> list[Thread]:
+    """Those that have not ended, nor are gone."""
+    return [t for t in threads if t and t.state not in _DEAD]
 
 
 def _lives(pid: int, tid: int, root: str) -> bool:

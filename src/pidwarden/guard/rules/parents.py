@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pidwarden.diagnose.zombies import diagnose
-from pidwarden.kernel import evidence, namespaces, procfs
+from pidwarden.kernel import evidence, namespaces, parents, procfs
 from pidwarden.kernel.evidence import Unknown
-from pidwarden.kernel.parents import frozen
 from pidwarden.kernel.zombies import tracers
-from pidwarden.model.key import TICK_NS, ProcessKey
-from pidwarden.model.zombie import Case, History, Parent, Sleep, Thread, Zombie
+from pidwarden.model.zombie import Case, History, Sleep, Thread, Zombie
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +20,10 @@ if TYPE_CHECKING:
     from pidwarden.diagnose.zombies import Finding
     from pidwarden.guard.rules.survey import Who
     from pidwarden.model.record import Record
+    from pidwarden.model.zombie import Parent
 
 _THREADS = 8  # of a parent, and …
 _ZOMBIES = 8  # … of its zombies that are looked at
-_PF_FORKNOEXEC = 0x40
 _HIDDEN = "the kernel does not show where it sleeps"
 
 
@@ -49,21 +47,11 @@ def _parent(pid: int) -> Parent | None:
     status = evidence.status(evidence.path(pid))
     if not data or not status:
         return None
-    end = data.rindex(b")")
-    fields = data[end + 2 :].split()
     tids = evidence.threads(pid)
-    threads = [t for tid in tids[:_THREADS] if (t := _thread(pid, tid)) and t.state not in "ZX"]
-    return Parent(
-        ProcessKey(pid, int(fields[19]) * TICK_NS),
-        data[data.index(b"(") + 1 : end],
-        int(fields[1]),
-        int(fields[2]),
-        status,
-        threads,
+    return parents.by_stat(data, status)._replace(
+        threads=parents.living(_thread(pid, tid) for tid in tids[:_THREADS]),
         unseen=max(0, len(tids) - _THREADS),
-        waited=any(int(fields[at]) for at in (8, 13, 14)),
-        copy=bool(int(fields[6]) & _PF_FORKNOEXEC),
-        freeze=frozen(pid),
+        freeze=parents.frozen(pid),
         pidns=namespaces.pid_namespace(pid),
     )
 
