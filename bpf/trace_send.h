@@ -8,7 +8,7 @@
 
 #include "trace_maps.h"
 
-#define WAKE_EVERY 64 /* records after which it is looked how full the ring is */
+#define WAKE_EVERY 512 /* records after which it is looked how full the ring is */
 
 static __always_inline void *this_ring(void)
 {

@@ -328,6 +328,8 @@ class _Session:
             self._show(events, (), boot_ns())
         if self._lines is not None:
             self._output.write(self._lines.end(boot_ns()))
+        if self._objects is not None:
+            self._output.write(json.dumps(found) for found in self._objects.end())
         if self._args.c or self._args.C:
             self._output.write(self._report.summary())
         for text in trace_report.shortfalls(self._trace.tallies()):

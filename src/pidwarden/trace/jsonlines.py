@@ -66,6 +66,15 @@ class Objects:
                 out.append(self._head(event, "lost"))
         return out
 
+    def end(self) -> list[dict[str, Any]]:
+        """Calls that are not finished when the trace ends, of those whose entry was told."""
+        out = []
+        for enter in self._open.values():
+            if self._wanted(name := self._decoder.name(enter.nr)):
+                known = dict(self._decoder.values(enter, None))
+                out.append(self._head(enter, "unfinished") | {"call": name, "args": known})
+        return out
+
     def _head(self, event: Event, kind: str) -> dict[str, Any]:
         found: dict[str, Any] = {"event": kind, "unix_ns": event.ns + self._ahead, "pid": event.tgid, "tid": event.tid}
         return found | {"lost": event.lost} if event.lost else found

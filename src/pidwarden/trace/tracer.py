@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+from bisect import bisect_left
 from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -254,17 +255,20 @@ class Tracer:
             while end and self._kept[end - 1][0] > self._until:
                 end -= 1
         end = end if most is None else min(end, most)
-        ready, self._kept = self._kept[:end], self._kept[end:]
+        ready = self._kept[:end]
+        del self._kept[:end]
         self._kept_bytes -= sum(len(data) for _ns, data in ready)
         return [parse(data) for _ns, data in ready]
 
     def _drain(self) -> None:
         self._until = boot_ns() - _SETTLED_NS
-        for ring in self._rings:
-            fresh = [(int.from_bytes(data[:8], "little"), data) for data in ring.read()]
-            self._kept_bytes += sum(len(data) for _ns, data in fresh)
-            self._kept += fresh
-        self._kept.sort(key=_time)
+        fresh = [(int.from_bytes(data[:8], "little"), data) for ring in self._rings for data in ring.read()]
+        if not fresh:
+            return
+        self._kept_bytes += sum(len(data) for _ns, data in fresh)
+        fresh.sort()
+        at = bisect_left(self._kept, fresh[0])  # only the end of a long list has to be put in order
+        self._kept[at:] = sorted(self._kept[at:] + fresh)
 
     def pending(self) -> list[Pending]:
         """The calls that threads sit in now, of those in the stream with their arguments."""
@@ -318,7 +322,3 @@ class Tracer:
 def _rows(values: bytes | None, size: int) -> list[bytes]:
     """The value of each processor."""
     return [] if values is None else [values[at : at + size] for at in range(0, len(values), size)]
-
-
-def _time(record: tuple[int, bytes]) -> int:
-    return record[0]
