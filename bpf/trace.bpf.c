@@ -72,7 +72,7 @@ int on_enter(struct bpf_raw_tracepoint_args *ctx)
 	__u64 id = bpf_get_current_pid_tgid();
 	struct tr_plan *plan;
 	struct tr_thread *t;
-	bool compat;
+	bool compat, told;
 	__u32 nr;
 
 	if (!is_traced(id))
@@ -87,13 +87,16 @@ int on_enter(struct bpf_raw_tracepoint_args *ctx)
 			return 0;
 		t->flags &= ~TR_MUTED;
 	}
-	t->flags = (t->flags & TR_SEEN) | TR_IN_CALL;
 	t->nr = nr;
 	t->again = 0;
 	t->enter_ns = bpf_ktime_get_boot_ns();
-	if (!(config.flags & TR_STREAM) || !plan->traced)
+	told = config.flags & TR_STREAM && plan->traced;
+	if (told)
+		read_call((void *)ctx->args[0], t->args, compat);
+	barrier(); /* who looks at it from outside sees a call that is whole, or none */
+	t->flags = (t->flags & TR_SEEN) | TR_IN_CALL;
+	if (!told)
 		return 0;
-	read_call((void *)ctx->args[0], t->args, compat);
 	if (plan->at_entry && (plan->early || !(config.flags & TR_LATE)))
 		tell_entry(t, plan, id);
 	return 0;

@@ -63,6 +63,10 @@ def _signed(table: Mapping[int, str], unknown: str) -> Callable[[int], str]:
     return _named(by_value, unknown)
 
 
+_FILTER_FLAGS: Final = {
+    1 << n: f"SECCOMP_FILTER_FLAG_{name}"
+    for n, name in enumerate(("TSYNC", "LOG", "SPEC_ALLOW", "NEW_LISTENER", "TSYNC_ESRCH", "WAIT_KILLABLE_RECV"))
+}
 _protection = flags(c.PROT | {0: "PROT_NONE"}, "PROT_???")
 _map_bits = flags(
     c.MAP,
@@ -260,6 +264,7 @@ BY_NAME: Final[dict[str, Callable[[int], str]]] = {
     "scheduler": _named(_scheduler, "SCHED_???"),
     "seek": _named(c.SEEK, "SEEK_???"),
     "seccomp": _named(c.SECCOMP, "SECCOMP_SET_MODE_???"),
+    "seccomp_flags": _flags(_FILTER_FLAGS, "SECCOMP_FILTER_FLAG_???"),
     "shutdown": _named(s.SHUTDOWN, "SHUT_???"),
     "sig_how": _named(c.SIG_HOW, "SIG_???"),
     "signalfd": _flags({_NONBLOCK: "SFD_NONBLOCK", _CLOEXEC: "SFD_CLOEXEC"}, "SFD_???", ("SFD_CLOEXEC",)),

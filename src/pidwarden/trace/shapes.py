@@ -103,7 +103,6 @@ lseek           fd ld seek
 lsetxattr       path str xvalue[3] u xattr
 lstat           path >stat
 madvise         addr u madvise
-membarrier      x32 x32
 memfd_create    str memfd
 mkdir           path o
 mkdirat         dirfd path o
@@ -172,7 +171,7 @@ sched_rr_get_interval d >timespec
 sched_setaffinity d u32 cpus[1]!
 sched_setparam  d int!
 sched_setscheduler d scheduler int!
-seccomp         seccomp x32 filters!
+seccomp         seccomp seccomp_flags filters!
 semctl          d d ipc_command x
 semget          ipc_key d ipc_flags
 semop           d sembuf[2] u

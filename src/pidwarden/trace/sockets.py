@@ -48,8 +48,9 @@ def _rest(family: int, data: bytes) -> str:
         scope = f", sin6_scope_id={int.from_bytes(data[24:28], 'little')}" if len(data) >= 28 else ""  # noqa: PLR2004
         return text + scope
     if family == _NETLINK and len(data) >= 12:  # noqa: PLR2004
-        pid, groups = struct.unpack_from("<iI", data, 4)
-        return f", nl_pid={pid}, nl_groups={groups:08x}" if not groups else f", nl_pid={pid}, nl_groups={groups:#08x}"
+        pad, pid, groups = struct.unpack_from("<HiI", data, 2)
+        text = f", nl_pad={pad:#x}" if pad else ""
+        return f"{text}, nl_pid={pid}, nl_groups=" + (f"{groups:#08x}" if groups else f"{groups:08x}")
     return f", sa_data={quote(data[2:])}"
 
 

@@ -277,7 +277,7 @@ class Tracer:
         for key in keys(threads.fd):
             if value := threads.get(key):
                 enter_ns, *args, nr, flags, _lost, _again = abi.THREAD.unpack(value)
-                if flags & abi.IN_CALL:
+                if flags & abi.IN_CALL and threads.get(key) == value:  # else it was just being written
                     found.append(Pending(int.from_bytes(key, "little"), nr, enter_ns, tuple(args)))
         return found
 
