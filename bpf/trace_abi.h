@@ -87,6 +87,8 @@ enum tr_capture_kind {
 			   with `most` 0: only how many there are, as a __u32 */
 	TR_IOVEC = 4,   /* as many iovecs as argument `by` says, at most TR_MANY; and `most` bytes of what they point to */
 	TR_MSGHDR = 5,  /* a struct msghdr, its name, its iovec, and `most` bytes of what that points to */
+	TR_ENTRIES = 6, /* how many entries of a directory there are in what `by` says, as a __u32; `size`: where each has its
+			   length, a __u16 (struct linux_dirent64) */
 };
 
 /* When something is captured. */

@@ -10,6 +10,7 @@
 
 #define IOVEC_BYTES 16 /* struct iovec of a 64-bit program (include/uapi/linux/uio.h) */
 #define MOST_VARIABLES 1024
+#define MOST_ENTRIES 2048 /* 32 KiB, which is what libraries ask for, have at most 1,365 */
 #define MOST_NAME 128 /* sizeof(struct sockaddr_storage) */
 #define MOST_CONTROL 256
 
@@ -141,6 +142,26 @@ __noinline int count_strings(__u32 arg, __u64 from)
 	return 1;
 }
 
+__noinline int count_entries(__u32 arg, __u64 from, __u64 bytes, __u32 where)
+{
+	struct scratch *s = get_scratch();
+	struct tr_piece *p = s ? begin_piece(s) : NULL;
+	__u16 length = 0;
+	__u64 at = 0;
+	__u32 n = 0;
+
+	if (!s || !p)
+		return 0;
+	for (; n < MOST_ENTRIES && at < bytes; n++) {
+		if (bpf_probe_read_user(&length, sizeof(length), (void *)(from + at + where)) || !length)
+			break;
+		at += length;
+	}
+	*(__u32 *)(p + 1) = n;
+	end_piece(s, p, arg, 0, sizeof(n), at < bytes ? TR_CUT : 0);
+	return 1;
+}
+
 /* The iovecs, as piece `part`, and what they point to: `most` bytes of each, `left` in all. */
 __noinline int copy_iovec(__u32 where, __u64 from, __u64 count, __u64 most_left)
 {
@@ -219,6 +240,8 @@ __noinline int capture(__u32 nr, __u32 arg)
 		return copy_string(arg, from, most);
 	case TR_STRINGS:
 		return most ? copy_strings(arg, from, most) : count_strings(arg, from);
+	case TR_ENTRIES:
+		return count_entries(arg, from, amount(s, c->by), c->size);
 	case TR_BYTES:
 		size = c->by ? amount(s, c->by) * (c->unit ? c->unit : 1) : c->size;
 		return !size || copy_bytes(arg, from, size, most ? most : TR_PIECE_BYTES);

@@ -13,7 +13,7 @@ from pidwarden.trace.signature import Signature
 # Their content is captured only if that was asked for: call and argument.
 _CONTENT = [
     ("read", 1), ("pread64", 1), ("write", 1), ("pwrite64", 1), ("sendto", 1), ("recvfrom", 1), ("getrandom", 0),
-    ("setxattr", 2), ("getxattr", 2), ("fsetxattr", 2),
+    ("setxattr", 2), ("getxattr", 2), ("fsetxattr", 2), ("mq_timedsend", 1), ("mq_timedreceive", 1),
 ]  # fmt: skip
 _VECTORS = [
     ("readv", 1),
@@ -72,6 +72,13 @@ def test_other_abis_give_strings_alone():
     signatures = {"openat": Signature("openat", (("int", "dfd"), ("const char *", "filename"), ("struct x *", "how")))}
     found = plans({295: "openat"}, signatures, data=True, string=32, own=False)[295]
     assert [c.kind for c in found.args] == [NOTHING, STRING, NOTHING, NOTHING, NOTHING, NOTHING]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_text_of_a_length_is_content_in_any_abi(own):
+    write = Signature("new_call", (("unsigned int", "fd"), ("const char *", "buf"), ("size_t", "count")))
+    found = [plans({4: "new_call"}, {"new_call": write}, data=data, string=32, own=own)[4] for data in (False, True)]
+    assert [plan.args[1] for plan in found] == [Capture(), Capture(BYTES, AT_ENTRY, abi.BY_ARG + 2, 1, most=33)]
 
 
 def test_a_plan_is_the_struct_of_the_kernel_side():

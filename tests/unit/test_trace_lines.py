@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pidwarden.cli import tracing
 from pidwarden.trace import abi
 from pidwarden.trace.event import Event
 from pidwarden.trace.lines import TICK_NS, Lines
@@ -122,6 +123,15 @@ def test_a_call_that_lasts_is_shown_before_it_returns():
 def test_who_returned_meanwhile_is_not_pending():
     found = lines(alone(20, 10, 1, 0), pending=[Pending(1, 0, 10)], now=30)
     assert found == ["read(7, 8, 9)".ljust(39) + " = 0"]
+
+
+def test_who_sits_in_a_call_waits_for_the_records_before_it():
+    """Of a batch that is full, with more behind it: the thread has made other calls in between."""
+    shown, late = Lines(Decoder(), Style()), 9 * TICK_NS
+    batch = [enter(n, 1 + n % 2) for n in range(1, tracing._AT_ONCE + 1)]
+    assert tracing.told_until(batch[1:], late) == late
+    found = shown.feed(batch, [Pending(1, 0, TICK_NS)], tracing.told_until(batch, late))
+    assert not [line for line in found if "read" in line]
 
 
 def test_calls_under_way_at_the_beginning_are_begun_and_resumed():

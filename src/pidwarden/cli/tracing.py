@@ -157,6 +157,11 @@ def _without_rights(
     return NoPermission.exit_code
 
 
+def told_until(events: Sequence[Event], now: int) -> int:
+    """Up to when everything is told with this batch: a full one has more behind it, of what was before `now`."""
+    return now if len(events) < _AT_ONCE else events[-1].ns
+
+
 # -- with --------------------------------------------------------------------------------------------------------------
 
 
@@ -269,7 +274,7 @@ class _Session:
             self._look_ns = boot_ns() + _PENDING_SHARE * (boot_ns() - before)
         events = self._trace.read(_AT_ONCE)
         now = boot_ns()
-        self._show(events, pending, now)
+        self._show(events, pending, told_until(events, now))
         if self._stacks is not None:
             found = self._stacks.of(pending, now)
             self._output.write(self._lines.aside(tid, now, text) if self._lines else text for tid, text in found)
@@ -325,7 +330,7 @@ class _Session:
         """What is left in the kernel, calls that are not finished, counts, losses."""
         self._trace.detach()
         while events := self._trace.read(_AT_ONCE):
-            self._show(events, (), boot_ns())
+            self._show(events, (), told_until(events, boot_ns()))
         if self._lines is not None:
             self._output.write(self._lines.end(boot_ns()))
         if self._objects is not None:

@@ -24,6 +24,7 @@ BYTES: Final = 2
 STRINGS: Final = 3
 IOVEC: Final = 4
 MSGHDR: Final = 5
+ENTRIES: Final = 6
 
 # enum tr_capture_when
 AT_ENTRY: Final = 1

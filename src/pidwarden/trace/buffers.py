@@ -95,30 +95,20 @@ def _xattr(place: Place) -> Formatter:
     return formatter
 
 
-def _entries(record: int) -> Callable[[Place], Formatter]:
-    """How many entries of a directory there are; `record`: where the length of one lies."""
+def _entries(place: Place) -> Formatter:
+    """How many entries of a directory there are, as the kernel side counted them."""
 
-    def maker(place: Place) -> Formatter:
-        def formatter(call: Call) -> str:
-            where = call.args[place.arg]
-            if not ready(call, place):
-                return pointer(where)
-            piece, length = call.told(place.arg), how_many(call, place)
-            if piece is None and length:
-                return pointer(where)
-            data = piece.data[:length] if piece is not None else b""
-            count = at = 0
-            while at + record + 2 <= len(data):
-                size = int.from_bytes(data[at + record : at + record + 2], "little")
-                if not size:
-                    break
-                at += size
-                count += 1
-            return f"{pointer(where)} /* {count}{'+' if at < length else ''} entries */"
+    def formatter(call: Call) -> str:
+        where = pointer(call.args[place.arg])
+        if not ready(call, place):
+            return where
+        piece = call.told(place.arg)
+        if piece is None:
+            return where if how_many(call, place) else f"{where} /* 0 entries */"
+        more = "+" if piece.flags & CUT else ""
+        return f"{where} /* {int.from_bytes(piece.data, 'little')}{more} entries */"
 
-        return formatter
-
-    return maker
+    return formatter
 
 
 def _iov(place: Place) -> Formatter:
@@ -315,7 +305,7 @@ def _envp(place: Place) -> Formatter:
 
 MAKERS: Final[dict[str, Callable[[Place], Formatter]]] = {
     "argv": _argv, "envp": _envp, "data": _data(), "random": _data(coded=True), "link": _filled, "list": _filled,
-    "cwd": _cwd, "xvalue": _xattr, "dents": _entries(16), "dents64": _entries(16), "iov": _iov, "msghdr": _msg,
+    "cwd": _cwd, "xvalue": _xattr, "dents": _entries, "dents64": _entries, "iov": _iov, "msghdr": _msg,
     "sigset": _set, "fdset": _descriptors, "cpus": _cpus, "groups": _groups, "sockaddr": _sockaddr, "socklen": _socklen,
     "pair": _pair, "offset": _offset, "clone_args": _clone_args,
 }  # fmt: skip

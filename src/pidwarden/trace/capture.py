@@ -13,6 +13,7 @@ from pidwarden.trace.abi import (
     BY_RESULT,
     BY_WORD,
     BYTES,
+    ENTRIES,
     IF_DONE,
     IOVEC,
     MSGHDR,
@@ -154,7 +155,10 @@ def _capture(kind: str, place: Place, word: str, *, data: bool) -> Capture:  # n
 
 
 _EVERY: Final = AT_ENTRY | AT_RETURN
+_LENGTH: Final = 16  # where d_reclen lies in struct linux_dirent and linux_dirent64
 _FIXED: Final = {
+    "dents": Capture(ENTRIES, by=BY_RESULT, size=_LENGTH),
+    "dents64": Capture(ENTRIES, by=BY_RESULT, size=_LENGTH),
     "path": Capture(STRING, most=PIECE),
     "envp": Capture(STRINGS),  # with `most` 0: how many there are, and nothing else
     "socklen": Capture(BYTES, _EVERY, size=4),
@@ -177,8 +181,7 @@ _FIXED: Final = {
 }
 # Whose length another argument or the result says: bytes of one, and at most.
 _COUNTED: Final = {
-    "cwd": (1, PIECE), "dents": (1, PIECE), "dents64": (1, PIECE), "sigset": (1, 8), "cpus": (1, 128),
-    "groups": (4, 128 * 4),
+    "cwd": (1, PIECE), "sigset": (1, 8), "cpus": (1, 128), "groups": (4, 128 * 4),
 }  # fmt: skip
 # Kinds of several arguments, and which of them can be a pointer.
 _AT_PLACES: Final = {

@@ -114,6 +114,8 @@ mlockall        mcl
 mmap            addr u prot map fd x
 mount           path path mount_type mount mount_data
 mprotect        addr u prot
+mq_timedreceive fd >data[r] u >unsigned timespec
+mq_timedsend    fd data[2] u u32 timespec
 mremap          addr u u mremap mremap_to
 msgget          ipc_key ipc_flags
 msync           addr u msync
@@ -266,7 +268,10 @@ def shape(signature: Signature, *, own: bool = True, machine: str = "x86_64") ->
         words = CALLS[signature.name]
         return words if machine == "x86_64" else tuple(_GENERIC.get(word, word) for word in words), True
     found = [_word(kind, name) for kind, name in signature.args]
-    plain = tuple(word if own or word in _PLAIN else "x" for word, _sure in found)
+    for n, (kind, _name) in enumerate(signature.args[1:], 1):
+        if kind == "size_t" and found[n - 1][0] == "str":  # as long as that says, and without an end of its own
+            found[n - 1] = f"data[{n}]", False
+    plain = tuple(word if own or word in _PLAIN or word.startswith("data[") else "x" for word, _sure in found)
     return plain, own and all(sure for _word, sure in found)
 
 

@@ -84,8 +84,9 @@ _SMOKE = ("tests/vm/guest/test_smoke.py",)
 # Without the bomb of threads, which takes as long as all else here; test_uncapped.py has it.
 _BRIEF = tuple(
     f"tests/vm/guest/test_smoke.py::{name}"
-    for name in ("test_what", "test_it_loads", "test_a_bomb_is_contained[tight]", "test_a_bomb_is_contained[int80]")
+    for name in ("test_what", "test_it_loads", "test_a_bomb_is_contained[tight]")
 )
+_INT80 = ("tests/vm/guest/test_smoke.py::test_a_bomb_is_contained[int80]",)
 
 # Kernels that no longer change. Those of the moving suites are tried by `make vm-kernels`: a new one must not turn a
 # change red that has nothing to do with it.
@@ -96,11 +97,16 @@ ALL_RUNS = (
     Run("debian12-one-cpu", "bookworm", Hardware(cpus=1), _SMOKE),
     Run("debian12-no-bpf-lsm", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), _BRIEF),
     Run("debian13", "trixie", Hardware(cpus=2), _BRIEF),
+    Run("debian12-no-bpf-lsm-int80", "bookworm", Hardware(cpus=2, append=_NO_BPF_LSM), _INT80),
+    Run("debian13-int80", "trixie", Hardware(cpus=2), _INT80),
     Run("debian12-contract", "bookworm", Hardware(cpus=2, memory=2048, append=_RCU_FIRST), _CONTRACT),
     Run("debian12-host", "bookworm", Hardware(cpus=2, memory=2048, append=_RCU_FIRST), _HOST),
     Run("debian12-recovery", "bookworm", Hardware(cpus=2, memory=1536, append=_RCU_FIRST), _RECOVERY),
 )
-_LONG = ("debian12-contract", "debian12-host", "debian12-one-cpu", "debian12-recovery", "debian12-rescued")
+_LONG = (
+    "debian12-contract", "debian12-host", "debian12-no-bpf-lsm-int80", "debian12-one-cpu", "debian12-recovery",
+    "debian12-rescued", "debian13-int80",
+)  # fmt: skip
 RUNS = ALL_RUNS if os.environ.get("PIDWARDEN_VM") == "all" else tuple(r for r in ALL_RUNS if r.name not in _LONG)
 
 # Named, not silently dropped: each is shown as skipped, with its reason.
