@@ -37,6 +37,7 @@ BASIC = base64.b64encode(b"joe:" + CANARY)
         b"-----BEGIN OPENSSH PRIVATE KEY-----\n%s\n-----END OPENSSH PRIVATE KEY-----", b"bearer %s", b"sig=%s&x",
         b"password = a b %s\n", b'password="a\\"b%s"', b"PASSWORD:%s", b"userPassword: %s", b"db_password2=%s",
         b"openssl rsa -passin pass:%s", b"root:$6$salt$%s:19000:", b"eyJhbGciOiJIUzI1NiJ9.%s.x", b"ghp_%s0123456789",
+        b"X-Auth: %s\r\n", b"password: |\n  %s\n", b"requirepass %s\n", b"h:5432:db:joe:%s\n",
         b"sk-%s0123456789", b"AKIA0123456789 secret=%s",
     ],
 )  # fmt: skip
@@ -82,6 +83,7 @@ def test_what_is_no_secret_stays(harmless):
         ("x --token-file /a/b", "x --token-file /a/b"),
         ("curl -u joe:pw http://h", "curl -u joe:<redacted> http://h"),
         ("curl --user joe http://h", "curl --user joe http://h"),
+        ("smbclient -U joe%pw //h/x", "smbclient -U joe%<redacted> //h/x"),
         ("redis-cli -a pw", "redis-cli -a <redacted>"),
         ("ldapsearch -w pw -x", "ldapsearch -w <redacted> -x"),
         ("mkdir -p build2", "mkdir -p build2"),

@@ -44,6 +44,10 @@ _RULES: Final = (
         ("bearer", "basic", "digest", "negotiate", "ntlm"),
         rb"""\b(?:bearer|basic|digest|negotiate|ntlm)\s+(?P<a>[\w.~+/=-]{6,})""",
     ),
+    (("x-auth",), rb"""(?<![\w-])x-auth[\w-]*["']?[ \t]*:[ \t]*(?P<a>[^\r\n\x00"']+)"""),
+    (_WORDS, _NAME + rb"""[ \t]*:[ \t]*[|>][+-]?[ \t]*\r?\n[ \t]+(?P<a>[^\r\n\x00]+)"""),  # a block of YAML
+    (("requirepass", "masterauth"), rb"""\b(?:requirepass|masterauth)[ \t]+(?P<a>\S+)"""),
+    (("5432:",), rb"""(?:^|\n)[^:\s]+:5432:[^:\s]*:[^:\s]+:(?P<a>[^\r\n\x00]+)"""),  # .pgpass
     # an option and what it is given, in a line of a shell
     (
         _WORDS,
@@ -205,6 +209,8 @@ def arguments(argv: list[bytes]) -> list[bytes]:
             shown.append(MARK)
         elif hide == "after colon" and b":" in word:
             shown.append(word[: word.index(b":") + 1] + MARK)
+        elif hide == "after colon" and b"%" in word:  # of Samba
+            shown.append(word[: word.index(b"%") + 1] + MARK)
         else:
             shown.append(_word(word, program) if n else redacted(word))
         hide = _hides_next(word, program, argv[n + 1] if n + 1 < len(argv) else b"") if n else ""
