@@ -65,11 +65,11 @@ def _look(tid: int, pid: int, decoder: Decoder) -> Sight:
     place = where if isinstance(where, str) else ""
     if call is None:
         return Sight(tid, pid, comm, why="runs")
-    if not call.sp and not call.pc:  # it has no registers of a program: /proc shows noughts, which is no read(2)
+    if not call.sp and not call.pc:  # no registers of a program are left, or ever were: noughts, which is no read(2)
+        if (stat := procfs.stat(tid)) is not None and stat.state in "ZX":
+            return Sight(tid, pid, comm, why=f"has ended and was not waited for; see `pidwarden zombies pid:{pid}`")
         return Sight(tid, pid, comm, why="is a thread of the kernel" + (f" [{place}]" if place else ""))
     if call.number == NO_SYSCALL:
-        if (stat := procfs.stat(tid)) is not None and stat.state == "Z":
-            return Sight(tid, pid, comm, why=f"has ended and was not waited for; see `pidwarden zombies pid:{pid}`")
         return Sight(tid, pid, comm, why="sleeps outside of a call" + (f" [{place}]" if place else ""))
     nr = _nr(call)
     event = Event(0, 0, tid, pid, ENTER, nr, 0, 0, 0, 0, call.args, ())
