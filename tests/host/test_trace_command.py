@@ -76,6 +76,8 @@ def test_a_command_that_is_killed_kills_us_alike_and_one_that_is_none_is_said():
     assert done.returncode == -signal.SIGTERM
     assert done.stderr.splitlines()[-1] == "+++ killed by SIGTERM +++"
     assert "no such program" in one_sentence(trace("--", "/nonexistent"), 1)
+    assert "that is a folder" in one_sentence(trace("--", "/tmp"), 1)
+    assert "may not be executed" in one_sentence(trace("--", "/etc/passwd"), 1)
 
 
 def test_a_tree_that_runs_already_and_what_it_forks_later():
@@ -204,6 +206,15 @@ def test_a_snapshot_shows_what_each_thread_sits_in():
         found = json.loads(trace("--snapshot", "--json", str(sleeping.pid)).stdout)
     assert [(t["pid"], t["comm"]) for t in found["threads"]] == [(sleeping.pid, "calls")]
     assert found["threads"][0]["call"].startswith("read(0, ")
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert "has ended and was not waited for" in trace("--snapshot", str(ended.pid)).stdout
+
+
+def test_without_a_standard_output_no_other_file_is_written_to():
+    command = f"exec {sys.executable} -m pidwarden trace --duration 1 $$ >&-"
+    done = subprocess.run(["sh", "-c", f"({command})"], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "pidwarden trace: standard output is closed; type -o FILE\n")
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace to compare with")

@@ -164,6 +164,9 @@ LINES = [
     ("ioctl", (0, 0x5401, P), 0, [], [piece(2, _TERMINAL)],
      "ioctl(0, TCGETS, {c_iflag=ICRNL|IXON, c_oflag=NL0|CR0|TAB0|BS0|VT0|FF0|OPOST|ONLCR, c_cflag=B38400|CS8|CREAD,"
      " c_lflag=ISIG|ICANON|ECHO|ECHOE|ECHOK|IEXTEN|ECHOCTL|ECHOKE, ...}) = 0"),
+    ("ioctl", (0, 0x5401, P), 0, [], [piece(2, struct.pack("<4I20x", 0, 0, 0o17, 0))],
+     "ioctl(0, TCGETS, {c_iflag=, c_oflag=NL0|CR0|TAB0|BS0|VT0|FF0|, c_cflag=B38400|CS5|, c_lflag=, ...}) = 0"),
+    ("ioctl", (6, 0xB701, 7), 7, [], [], "ioctl(6, NS_GET_USERNS) = 7"),
     ("prctl", (15, P), 0, [], [piece(1, b"newname\0........")], 'prctl(PR_SET_NAME, "newname") = 0'),
     ("prctl", (15, P), 0, [], [piece(1, b"C1 CompilerThread")], 'prctl(PR_SET_NAME, "C1 CompilerThre"...) = 0'),
     ("prctl", (47, 1, 2, 0, 0), 0, [], [], "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_DAC_READ_SEARCH, 0, 0) = 0"),

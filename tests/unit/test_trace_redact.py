@@ -43,6 +43,7 @@ BASIC = base64.b64encode(b"joe:" + CANARY)
         b"x --pass %s",
         b"smbclient -U joe%%%s //h/s", b"unzip -P %s a.zip", b"openssl enc -aes -k %s", b"xauth add :0 . %s",
         b"requirepass %s\n", b"sid=%s;", b"/tmp/%s.password", b"/home/u/%s-token", b"redis-cli -h x -a %s",
+        b"X-Auth: %s\r\n", b"password: |\n  %s\n", b"h:5432:db:joe:%s\n",
         b"sk-%s0123456789", b"AKIA0123456789 secret=%s",
     ],
 )  # fmt: skip
@@ -88,6 +89,7 @@ def test_what_is_no_secret_stays(harmless):
         ("x --token-file /a/b", "x --token-file /a/b"),
         ("curl -u joe:pw http://h", "curl -u joe:<redacted> http://h"),
         ("curl --user joe http://h", "curl --user joe http://h"),
+        ("smbclient -U joe%pw //h/x", "smbclient -U joe%<redacted> //h/x"),
         ("redis-cli -a pw", "redis-cli -a <redacted>"),
         ("ldapsearch -w pw -x", "ldapsearch -w <redacted> -x"),
         ("mkdir -p build2", "mkdir -p build2"),

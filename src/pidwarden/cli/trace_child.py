@@ -22,6 +22,11 @@ def _program(name: str) -> str:
     Raises:
         PidwardenError: nowhere.
     """
+    if "/" in name and os.path.exists(name):
+        what = "that is a folder" if os.path.isdir(name) else "it may not be executed (`chmod +x`)"
+        if os.path.isdir(name) or not os.access(name, os.X_OK):
+            msg = f"cannot start {name!r}: {what}; type the path of a program"
+            raise PidwardenError(msg)
     places = [""] if "/" in name else [f"{folder or '.'}/" for folder in os.get_exec_path()]
     for place in places:
         if os.path.isfile(place + name) and os.access(place + name, os.X_OK):

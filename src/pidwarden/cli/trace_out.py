@@ -179,6 +179,9 @@ def of(path: str | None, rotate: str | None, keep: int, fd: int) -> Output:
         if rotate is not None:
             msg = "--rotate-size is for a file; type -o FILE"
             raise UsageError(msg)
+        if (sys.stdout, sys.stderr)[fd - 1] is None:  # else the next file that is opened would be it
+            msg = "standard output is closed; type -o FILE"
+            raise PidwardenError(msg)
         return Stream(fd)
     if not 0 <= keep <= _MOST_KEPT:
         msg = f"--rotate-keep {keep}: type a number from 0 to {_MOST_KEPT}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pidwarden.errors import NotPossible
-from pidwarden.kernel import evidence, patience
+from pidwarden.kernel import evidence, patience, procfs
 from pidwarden.model.task import NO_SYSCALL
 from pidwarden.model.text import escape
 from pidwarden.trace.abi import CALLS, ENTER, RETURN
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pidwarden.model.task import Syscall
     from pidwarden.trace.style import Decoder
 
+HIDDEN = "is not shown"
 _LOW = 1 << 32  # who has stack and code below is a 32-bit program
 
 
@@ -59,11 +60,15 @@ def _look(tid: int, pid: int, decoder: Decoder) -> Sight:
     comm = escape(status.rstrip(b"\n"))
     call = evidence.syscall(folder)
     if isinstance(call, evidence.Unknown):
-        return Sight(tid, pid, comm, why=f"is not shown: {call.why}")
+        return Sight(tid, pid, comm, why=f"{HIDDEN}: {call.why}")
     where = evidence.wchan(folder)
     place = where if isinstance(where, str) else ""
     if call is None:
         return Sight(tid, pid, comm, why="runs")
+    if not call.sp and not call.pc:  # no registers of a program are left, or ever were: noughts, which is no read(2)
+        if (stat := procfs.stat(tid)) is not None and stat.state in "ZX":
+            return Sight(tid, pid, comm, why=f"has ended and was not waited for; see `pidwarden zombies pid:{pid}`")
+        return Sight(tid, pid, comm, why="is a thread of the kernel" + (f" [{place}]" if place else ""))
     if call.number == NO_SYSCALL:
         return Sight(tid, pid, comm, why="sleeps outside of a call" + (f" [{place}]" if place else ""))
     nr = _nr(call)

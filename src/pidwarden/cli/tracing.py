@@ -128,7 +128,7 @@ def _sights(whom: Sequence[Whom], backend: trace_backend.Backend) -> tuple[list[
 def _snapshot(args: argparse.Namespace, whom: Sequence[Whom], backend: trace_backend.Backend) -> int:
     """What everybody sits in now; 3 if that may be seen of nobody."""
     sights, silent, pids = _sights(whom, backend)
-    hidden = [s for s in sights if s.why.startswith("is not shown")]
+    hidden = [s for s in sights if s.why.startswith(trace_snapshot.HIDDEN)]
     if args.json:
         print(json.dumps({"boot_ns": boot_ns(), "silent": silent, "threads": [s.object() for s in sights]}))
     else:
@@ -232,6 +232,8 @@ class _Session:
             self._output.write(json.dumps({"event": "sits", "since": "before the trace"} | s.object()) for s in sitting)
         for line in trace_snapshot.lines(sitting, silent, _SITTING_LINES):
             say(self._args, line)
+        if hidden := [s.why for s in sights if s.why.startswith(trace_snapshot.HIDDEN)]:
+            say(self._args, f"what {trace_report.many(len(hidden), 'thread')} sit in {hidden[0]}")
         return list(threads), sitting
 
     def _prepare(self, threads: Collection[int], sitting: list[Sight]) -> None:

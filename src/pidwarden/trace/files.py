@@ -88,10 +88,10 @@ def window_size(data: bytes) -> str:
 
 _LOCAL = ("ISIG", "ICANON", "XCASE", "ECHO", "ECHOE", "ECHOK", "ECHONL", "NOFLSH", "IEXTEN", "ECHOCTL", "ECHOPRT",
           "ECHOKE", "FLUSHO", "PENDIN", "TOSTOP", "EXTPROC")  # fmt: skip
-_input = flags(ioctls.TERMIOS_I)
-_output = flags(ioctls.TERMIOS_O)
-_control = flags(ioctls.TERMIOS_C)
-_local = flags(ioctls.TERMIOS_L, order=_LOCAL)
+_input = flags({0: ""} | ioctls.TERMIOS_I)
+_output = flags({0: ""} | ioctls.TERMIOS_O)
+_control = flags({0: ""} | ioctls.TERMIOS_C)
+_local = flags({0: ""} | ioctls.TERMIOS_L, order=_LOCAL)
 _speed = named(ioctls.TERMIOS_SPEED, "B???")
 # Of c_oflag: shift, mask, name; each is a small number after its name.
 _DELAYS = ((8, 1, "NL"), (9, 3, "CR"), (11, 3, "TAB"), (13, 1, "BS"), (14, 1, "VT"), (15, 1, "FF"))

@@ -48,6 +48,9 @@ _RULES: Final = (
         (),
         rb"""\b(?:bearer|basic|digest|negotiate|ntlm)\s+(?P<a>[\w.~+/=-]{6,})""",
     ),
+    (("x-auth",), (), rb"""(?<![\w-])x-auth[\w-]*["']?[ \t]*:[ \t]*(?P<a>[^\r\n\x00"']+)"""),
+    (_WORDS, (), _NAME + rb"""[ \t]*:[ \t]*[|>][+-]?[ \t]*\r?\n[ \t]+(?P<a>[^\r\n\x00]+)"""),  # a block of YAML
+    (("5432:",), (), rb"""(?:^|\n)[^:\s]+:5432:[^:\s]*:[^:\s]+:(?P<a>[^\r\n\x00]+)"""),  # .pgpass
     # an option and what it is given, in a line of a shell
     (
         _WORDS,

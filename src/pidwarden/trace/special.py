@@ -257,7 +257,7 @@ _IOCTL: Final[dict[int, tuple[str, int, Callable[[bytes], str]]]] = {
     0x40045431: ("<", 4, _I), 0x5423: ("<", 4, _I), 0x5424: (">", 4, _I),
 }  # fmt: skip
 IOCTL_BYTES: Final = 36
-_IOCTL_NONE: Final = (0x5451, 0x5450, 0x540C, 0x540D, 0x5422, 0x5427, 0x5428, 0x5437)
+_IOCTL_NONE: Final = (0x5451, 0x5450, 0x540C, 0x540D, 0x5422, 0x5427, 0x5428, 0x5437, 0xB701, 0xB702, 0xB703)
 _queue = named({0: "TCIFLUSH", 1: "TCOFLUSH", 2: "TCIOFLUSH"}, "TC???")
 _flow = named({0: "TCOOFF", 1: "TCOON", 2: "TCIOFF", 3: "TCION"}, "TC???")
 _IOCTL_DIRECT: Final[dict[int, Callable[[int], str]]] = {
