@@ -200,6 +200,14 @@ def test_without_rights_it_says_what_is_in_the_way_and_shows_what_it_may():
     assert "the command was not started" in refused.stderr
 
 
+def test_in_a_container_it_says_so_and_starts_nothing(tmp_path):
+    prefix = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    done = trace("--", "touch", str(tmp_path / "started"), prefix=prefix)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "PID namespace of a container" in done.stderr
+    assert not (tmp_path / "started").exists()
+
+
 def test_a_snapshot_shows_what_each_thread_sits_in():
     with child("calls", "many", "1") as sleeping:
         sleeping.said()

@@ -6,8 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pidwarden.cli import source
-from pidwarden.kernel import procfs, trial
-from pidwarden.kernel.namespaces import INIT_PID_NS
+from pidwarden.kernel import namespaces, procfs, trial
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,6 +34,11 @@ def may_load() -> bool:
     return bool(have >> _SYS_ADMIN & 1 or (have >> _BPF & 1 and have >> _PERFMON & 1))
 
 
+def is_inside() -> bool:
+    """Whether we are in a pid namespace of our own, where the kernel side knows everybody by another number."""
+    return namespaces.pid_namespace("self") not in (namespaces.INIT_PID_NS, None)
+
+
 def of_trace() -> list[str]:
     """Why system calls cannot be traced by us, a sentence each, with what to type."""
     have, found = capabilities(), []
@@ -49,11 +53,8 @@ def of_trace() -> list[str]:
         found.append(f"ordinary users may not load BPF programs (kernel.unprivileged_bpf_disabled={value})")
     if _lockdown() == "confidentiality":
         found.append("kernel lockdown is at confidentiality: not even root's programs may read memory; boot without it")
-    try:
-        if os.stat(f"{procfs.PROC}/self/ns/pid").st_ino != INIT_PID_NS:
-            found.append("we are in a PID namespace of a container; run pidwarden on the host, or with `--pid=host`")
-    except OSError:
-        pass
+    if is_inside():
+        found.append("we are in a PID namespace of a container; run pidwarden on the host, or with `--pid=host`")
     return found
 
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         return _snapshot(args, whom, backend)
     if args.no_redact:
         print("pidwarden trace: --no-redact: passwords, tokens and keys are shown as they are", file=sys.stderr)
-    if not trace_rights.may_load():
+    if not trace_rights.may_load() or trace_rights.is_inside():
         return _without_rights(args, whom, backend, trace_rights.of_trace())
     output = trace_out.of(args.o, args.rotate_size, args.rotate_keep, 2 if args.argv else 1)
     old = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
