@@ -51,8 +51,12 @@ def another(name: str) -> str:
 
 
 def stat_of(pid: int) -> procfs.Stat | None:
-    """A process's `stat`, None if it is gone. Waits while it is within execve, as who was just started may be."""
-    data = procfs.read_bytes(f"/proc/{pid}/stat")
+    """A process's `stat`, None if it is gone. Waits while it is within execve, as who was just started may be.
+
+    The kernel answers a moment before the new program is there, of which those who are tested want to see something.
+    """
+    while (data := procfs.read_bytes(f"/proc/{pid}/stat")) and procfs.within_exec(f"/proc/{pid}"):
+        time.sleep(0.001)
     return procfs.parse_stat(data) if data else None
 
 

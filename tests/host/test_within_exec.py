@@ -133,33 +133,7 @@ def test_a_bomb_that_sits_there_is_killed_to_the_last(source, tmp_path):
         assert killed["survivors"] == 0, running.events()
 
 
-def first_child(made, pid):
-    """The oldest child of a process in a pen, where nobody is asked who may not answer."""
-    with open(made.entrances[0], encoding="ascii") as file:
-        stats = [s for s in (procfs.stat(int(line)) for line in file) if s and s.ppid == pid]
-    return min(stats, key=lambda s: s.start_ticks).pid
-
-
 @pytest.mark.bpf
-def test_of_a_bomb_whose_server_is_spared_survivors_are_told_until_the_server_is_gone(tmp_path):
-    """Open, says docs/guarantees.md: a child that is older than the copies speaks for who started both."""
-    config = tmp_path / "pidwarden.toml"
-    config.write_text("kill_timeout = 1.0\n")
-    (tmp_path / "mount").mkdir()
-    with guard("--config", str(config)) as running, pen(1000) as made:
-        beside = start(["sleep", "1000"], made.enter)
-        with bomb(made, prop("inexec"), str(tmp_path / "mount"), "apart") as root:
-            until(lambda: running.events("killed"), "a part of the bomb to be killed", DEADLINE)
-            assert running.events("killed")[0]["survivors"]
-            assert running.events("verdict")[0]["guilty"]["pid"] != root.pid
-            os.kill(first_child(made, root.pid), signal.SIGKILL)
-            until(lambda: members(made) == [beside.pid], "nobody to be left", DEADLINE)
-            assert running.events("killed")[-1]["survivors"] == 0
-            assert procfs.stat(beside.pid).state == "S", "a neighbour is hurt"
-            beside.kill()
-            beside.wait()
-
-
 def test_a_rescue_from_such_a_bomb(tmp_path):
     with full_pen([prop("inexec"), str(tmp_path)]) as (made, beside):
         code, out, _err = run(made, "--auto", "--dry-run")
