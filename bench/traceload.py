@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from tracing import HOOKS, LOOP, OURS, SETTLE_SECONDS, has
 
 RATE = 100_000
-MOST_MB = 150
+MOST_MB = 250
 
 
 class Run(NamedTuple):

@@ -36,7 +36,7 @@ _HOOKS = (
     ("on_enter", "sys_enter"),
 )
 _WORD, _SETTLED_NS = 4, 1_000_000  # a record has its time before it is in its ring: others wait so long for it
-_BACKLOG_BYTES = 64 << 20  # of records that were taken out of the rings and not yet asked for
+_BACKLOG_BYTES = 32 << 20  # of records that were taken out of the rings and not yet asked for
 _EXECVE = {"x86_64": 59, "i686": 11, "armv7l": 11}  # asm/unistd.h; all that came after: asm-generic/unistd.h
 _GENERIC_EXECVE = 221
 
